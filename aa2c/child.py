@@ -1,0 +1,236 @@
+"""What every child process does first and last, whatever its role.
+
+Runs in the child. It takes a process title, dies with its parent, opens the log, connects its
+port, runs its role, and turns whatever goes wrong into one message for the orchestrator and a
+traceback in the log. Its exit code is a message too: 0 told to stop, 3 never came up, 1 crashed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Literal
+
+import setproctitle
+
+from aa2c.config import Config
+from aa2c.errors import Aa2cError, StartError
+from aa2c.ipc.channel import Receiver, Sender
+from aa2c.ipc.shm import STORES_ARE_ORDERED, Segment
+from aa2c.ipc.wakeup import Wakeup
+from aa2c.log import make_logger
+
+COMMAND_WAIT_S = 0.02
+_PR_SET_PDEATHSIG = 1
+
+Role = Literal["worker", "updater"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildSpec:
+    """All that a child is told at its start; the rest comes as an `attach` command."""
+
+    role: Role
+    index: int
+    generation: int
+    config: Config
+    run_dir: Path
+    counters_segment: str
+    commands: Connection
+    reports: Connection
+    records: Wakeup
+    spaces: tuple[Wakeup, ...]
+    parent_pid: int
+    dies_with_parent_thread: bool
+
+    @property
+    def title(self) -> str:
+        return f"aa2c-worker-{self.index}" if self.role == "worker" else f"aa2c-{self.role}"
+
+
+class Stopped(Exception):
+    """Told to stop before it had come up."""
+
+
+class Commands:
+    """The commands that have come from the orchestrator."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._receiver = Receiver(connection)
+        self._on: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self._is_stopping = False
+
+    def on(self, kind: str, act: Callable[[dict[str, Any]], None]) -> None:
+        """Call `act` with each command of this kind."""
+        self._on[kind] = act
+
+    def hear(self) -> bool:
+        """Act on what has arrived; False once the child is to stop. Never blocks."""
+        try:
+            messages = self._receiver.drain()
+        except EOFError:
+            self._is_stopping = True
+            return False
+        for message in messages:
+            if message["kind"] == "stop":
+                self._is_stopping = True
+            else:
+                self._on[message["kind"]](message)
+        return not self._is_stopping
+
+    def wait_for(self, kind: str) -> dict[str, Any]:
+        """The first command of this kind. Raises `Stopped`."""
+        heard: list[dict[str, Any]] = []
+        self.on(kind, heard.append)
+        while not heard:
+            wait([self._receiver], COMMAND_WAIT_S)
+            if not self.hear():
+                raise Stopped
+        return heard[0]
+
+
+def main(spec: ChildSpec) -> None:
+    """Entry point of a child process."""
+    _join_parent(spec)
+    _redirect_output(spec.run_dir / "output.log")
+    setproctitle.setproctitle(spec.title)
+    log = make_logger(spec.run_dir / "log.jsonl", spec.title).bind(generation=spec.generation)
+    report = Sender(spec.reports)
+    try:
+        run = run_worker_role if spec.role == "worker" else run_updater_role
+        run(spec, Commands(spec.commands), report)
+    except Stopped:
+        sys.exit(0)
+    except (BrokenPipeError, KeyboardInterrupt):
+        sys.exit(0)  # the orchestrator is gone, or the terminal's Ctrl-C reached us too
+    except Exception as error:
+        _report_failure(error, log, report)
+        sys.exit(error.exit_code if isinstance(error, Aa2cError) else 1)
+
+
+def _report_failure(error: Exception, log: Any, report: Sender) -> None:
+    log.error("failed", error=str(error), exc_info=not isinstance(error, StartError))
+    sentence = str(error) if isinstance(error, Aa2cError) else f"{type(error).__name__}: {error}"
+    report.send("error", message=sentence[:4000])
+
+
+def _join_parent(spec: ChildSpec) -> None:
+    """Own process group, so that a terminal's Ctrl-C reaches the orchestrator only; two bonds."""
+    os.setpgid(0, 0)
+    if spec.dies_with_parent_thread:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != spec.parent_pid:
+        os._exit(1)
+    threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _redirect_output(path: Path) -> None:
+    """What libraries print goes to a file of the run, and so does a crash's stack."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    faulthandler.enable()
+
+
+def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
+    """Connect a worker's port and run it."""
+    import torch
+
+    from aa2c.ipc.counters import worker_row
+    from aa2c.ipc.params import ParameterBoard
+    from aa2c.ipc.port import ShmWorkerPort
+    from aa2c.ipc.ring import RingProducer
+    from aa2c.ipc.slot import check_specs
+    from aa2c.worker import run_worker
+
+    torch.set_num_threads(1)
+    counters = Segment.attach(spec.counters_segment)
+    attach = commands.wait_for("attach")
+    ring = RingProducer(
+        Segment.attach(attach["ring"]),
+        spec.config.ring_slots,
+        attach["slot_bytes"],
+        check_specs(attach["arrays"]),
+        worker=spec.index,
+        generation=spec.generation,
+        payload_checksum=has_payload_checksum(spec.config),
+    )
+    port = ShmWorkerPort(
+        ring,
+        ParameterBoard(Segment.attach(attach["board"]), attach["num_params"]),
+        worker_row(counters, spec.index),
+        space=spec.spaces[spec.index],
+        records=spec.records,
+        hear=commands.hear,
+        report=report.send,
+    )
+    run_worker(spec.config, spec.index, spec.generation, port)
+
+
+def has_payload_checksum(config: Config) -> bool:
+    """Whether records carry a checksum of their arrays."""
+    return config.payload_checksum == "on" or (
+        config.payload_checksum == "auto" and not STORES_ARE_ORDERED
+    )
+
+
+def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
+    """Say how much memory the run needs, connect the updater's port, and run it."""
+    import torch
+
+    from aa2c.ipc.params import ParameterBoard
+    from aa2c.ipc.port import ShmUpdaterPort
+    from aa2c.ipc.ring import RingConsumer
+    from aa2c.ipc.slot import slot_bytes
+    from aa2c.modes import MODES
+    from aa2c.rl.envs import env_spec
+    from aa2c.rl.network import make_network
+    from aa2c.updater import Learner, run_updater
+
+    torch.set_num_threads(1)
+    torch.manual_seed(spec.config.seed)
+    port = ShmUpdaterPort(
+        Segment.attach(spec.counters_segment),
+        spaces=spec.spaces,
+        records=spec.records,
+        hear=commands.hear,
+        report=report.send,
+    )
+    env = env_spec(spec.config)
+    learner = Learner(spec.config, env, make_network(spec.config, env), spec.run_dir, port)
+    arrays = MODES[spec.config.mode].record_arrays(spec.config, env, learner.num_params)
+    record_bytes = slot_bytes(arrays)
+    report.send("spec", num_params=learner.num_params, slot_bytes=record_bytes, arrays=arrays)
+
+    def attach_ring(command: dict[str, Any]) -> None:
+        port.attach_ring(
+            RingConsumer(
+                Segment.attach(command["ring"]),
+                spec.config.ring_slots,
+                record_bytes,
+                worker=command["worker"],
+                generation=command["generation"],
+            )
+        )
+
+    commands.on("attach_ring", attach_ring)
+    board = commands.wait_for("attach")["board"]
+    port.attach_board(ParameterBoard(Segment.attach(board), learner.num_params))
+    run_updater(spec.config, learner, port)

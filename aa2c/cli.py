@@ -1,0 +1,176 @@
+"""python -m aa2c: flags derived from `Config`; signals, uvloop and exit codes, only here.
+
+Exit codes of `serve`: 0 finished or stopped on request, 1 the run failed, 2 wrong usage or
+configuration, 3 it never came up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import difflib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+import uvloop
+
+from aa2c.config import GROUPS, Config, load_config, preset_names, to_toml
+from aa2c.errors import Aa2cError, ConfigError
+from aa2c.orchestrator import Orchestrator
+from aa2c.terminal import Terminal
+from aa2c.version import __version__
+
+ATARI_PRESET = "grad/atari"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if command in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if command == "--version":
+        print(f"aa2c {__version__}")
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise ConfigError(f"there is no command {command!r}{_nearest_command(command)}.")
+        return COMMANDS[command](rest)
+    except Aa2cError as error:
+        print(f"aa2c: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _usage() -> str:
+    lines = ["usage: python -m aa2c COMMAND [options]", ""]
+    lines += [f"  {name:8} {act.__doc__}" for name, act in COMMANDS.items()]
+    lines += ["", "python -m aa2c COMMAND --help lists the options of a command."]
+    return "\n".join(lines)
+
+
+def _nearest_command(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f": did you mean {near[0]}?" if near else f": there are {', '.join(COMMANDS)}"
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """The configuration that the command line asks for, and how it came about."""
+
+    config: Config
+    preset: str
+    keep_serving: bool
+    quiet: bool
+
+
+def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resolved:
+    """Defaults, then preset, then file, then flags. Raises `ConfigError`."""
+    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before.add_argument("--preset", default="auto")
+    before.add_argument("--config", type=Path)
+    before.add_argument("--env")
+    sources, _ = before.parse_known_args(arguments)
+    preset = sources.preset
+    base = load_config(preset="none" if preset == "auto" else preset, file=sources.config)
+    if preset == "auto":
+        preset = _preset_for(sources.env or base.env)
+        base = load_config(preset=preset, file=sources.config)
+    parsed = tyro.cli(
+        _flags(base, serving=serving),
+        prog=f"python -m aa2c {command}",
+        description=COMMANDS[command].__doc__,
+        args=list(arguments),
+    )
+    values = vars(parsed)
+    options = {field.name: values[field.name] for field in dataclasses.fields(Config)}
+    return _Resolved(
+        config=Config(**options),
+        preset=preset,
+        keep_serving=values.get("keep_serving", False),
+        quiet=values.get("quiet", False),
+    )
+
+
+def _preset_for(env: str) -> str:
+    """Atari games get the Atari recipe, everything else the defaults."""
+    return ATARI_PRESET if env.startswith("ALE/") or "NoFrameskip" in env else "none"
+
+
+def _flags(base: Config, *, serving: bool) -> type[Any]:
+    """A dataclass for tyro: every option, with `base` as defaults, its help and its unit."""
+    hints = get_type_hints(Config)
+    fields: list[tuple[str, Any, Any]] = [
+        _flag("preset", str, "auto", f"auto, none, or one of: {', '.join(preset_names())}"),
+        _flag("config", Path | None, None, "TOML file of options; flags override it"),
+    ]
+    if serving:
+        fields += [
+            _flag("keep_serving", bool, False, "leave the HTTP endpoint up after the run"),
+            _flag("quiet", bool, False, "print only the page's URL and errors"),
+        ]
+    for group in GROUPS:
+        for option in dataclasses.fields(group):
+            unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
+            fields.append(
+                _flag(
+                    option.name,
+                    hints[option.name],
+                    getattr(base, option.name),
+                    option.metadata["help"] + unit,
+                )
+            )
+    return dataclasses.make_dataclass("Options", fields)
+
+
+def _flag(name: str, hint: Any, default: Any, text: str) -> tuple[str, Any, Any]:
+    annotated = Annotated[hint, tyro.conf.arg(help=text)]
+    return name, annotated, dataclasses.field(default=default)
+
+
+def config(arguments: Sequence[str]) -> int:
+    """Print the resolved configuration as TOML."""
+    print(to_toml(_resolve("config", arguments, serving=False).config), end="")
+    return 0
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Train, and serve the page, /status and /metrics meanwhile."""
+    resolved = _resolve("serve", arguments, serving=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(resolved))
+
+
+async def _serve(resolved: _Resolved) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    terminal = Terminal(quiet=resolved.quiet)
+    async with Orchestrator(resolved.config, http=True, on_event=terminal.on_event) as run:
+        terminal.begin(run, resolved.preset)
+        stopping = asyncio.create_task(stop.wait())
+        ending = asyncio.create_task(run.wait())
+        try:
+            await terminal.show_until(run, {stopping, ending})
+            if stop.is_set():
+                terminal.say("stopping: the updater writes a last checkpoint")
+                await run.stop()
+            else:
+                await ending
+        finally:
+            stopping.cancel()
+            terminal.end(run)
+        if resolved.keep_serving and not stop.is_set():
+            terminal.say(f"finished; still serving {run.url} (Ctrl-C ends it)")
+            await stop.wait()
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"serve": serve, "config": config}

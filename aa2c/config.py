@@ -1,0 +1,369 @@
+"""Every option of a run, once: name, type, default, unit, help and check.
+
+Flags, TOML keys, the README's table and `Config(...)` are all read off these dataclasses.
+Imported by every process; imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import cattrs
+from cattrs.errors import ClassValidationError
+
+from aa2c.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def option(
+    default: T,
+    help: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> T:
+    """A field with its unit, help and inclusive bounds."""
+    metadata = {"help": help, "unit": unit, "minimum": minimum, "maximum": maximum}
+    result: T = field(default=default, metadata=metadata)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The run."""
+
+    mode: Literal["grad"] = option("grad", "grad: workers send gradients (A3C)")
+    total_env_steps: int = option(
+        500_000, "budget of the run; frames = env steps x frame skip", unit="env steps", minimum=1
+    )
+    seed: int = option(0, "seed of networks, environments and actions", minimum=0, maximum=2**31)
+    name: str = option("", "name of the run's directory; empty: environment, mode and time")
+    runs_dir: str = option("runs", "directory that holds the runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvOptions:
+    """The environment."""
+
+    env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
+    num_envs: int = option(16, "environments inside one worker", minimum=1)
+    reward_clip: float = option(
+        0.0, "learn from rewards clipped to [-x, x]; 0: unclipped. Reports stay raw", minimum=0
+    )
+    frame_skip: int = option(4, "Atari: frames an action is repeated", unit="frames", minimum=1)
+    noop_max: int = option(
+        30, "Atari: a game starts with up to this many no-ops", unit="steps", minimum=0
+    )
+    sticky_action_prob: float = option(
+        0.0, "Atari: chance that the last action is repeated", minimum=0, maximum=1
+    )
+    terminal_on_life_loss: bool = option(
+        True, "Atari: learn as if a lost life ended the episode; the game goes on"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """The workers."""
+
+    workers: int = option(3, "worker processes", minimum=1, maximum=256)
+    num_steps: int = option(
+        8, "rollout length T; t_max in the A3C paper", unit="vector steps", minimum=1
+    )
+    grad_sync_steps: int = option(
+        8,
+        "vector steps between pushes; the gradients of grad_sync_steps / num_steps rollouts "
+        "are summed",
+        unit="vector steps",
+        minimum=1,
+    )
+    target_update_steps: int = option(
+        8, "vector steps between parameter pulls", unit="vector steps", minimum=1
+    )
+    ring_slots: int = option(
+        2, "records a worker may be ahead of the updater", unit="records", minimum=1, maximum=1024
+    )
+    payload_checksum: Literal["auto", "on", "off"] = option(
+        "auto", "checksum the arrays of a record; auto: where the CPU does not order stores"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningOptions:
+    """The network and how it learns."""
+
+    network: Literal["auto", "mlp", "nature"] = option(
+        "auto", "auto: nature (CNN) for images, mlp (two tanh networks) for vectors"
+    )
+    hidden_sizes: tuple[int, ...] = option((64, 64), "mlp: units of each hidden layer", minimum=1)
+    obs_scale: float = option(
+        0.0, "observations are divided by this; 0: 255 for bytes, 1 otherwise", minimum=0
+    )
+    optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
+    optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=0)
+    learning_rate: float = option(1e-3, "the optimizer's step size", minimum=0)
+    anneal_learning_rate: bool = option(True, "lower learning_rate linearly to 0 over the budget")
+    gamma: float = option(0.99, "discount", minimum=0, maximum=1)
+    gae_lambda: float = option(
+        0.95, "1: n-step returns as in A3C; below: GAE", minimum=0, maximum=1
+    )
+    norm_adv: bool = option(True, "scale each batch's advantages to mean 0, deviation 1")
+    vf_coef: float = option(0.5, "weight of the value loss", minimum=0)
+    value_loss: Literal["mse", "huber"] = option("mse", "loss of the value, mean over the batch")
+    ent_coef: tuple[float, ...] = option(
+        (0.01,), "weight of the entropy bonus; one number, or one for each worker", minimum=0
+    )
+    max_grad_norm: float = option(
+        0.5, "each rollout's gradient is clipped to this L2 norm; 0: not clipped", minimum=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdaterOptions:
+    """The updater."""
+
+    update_order: Literal["fifo", "sum", "hogwild"] = option(
+        "fifo",
+        "fifo: one update for each gradient, in order; sum: one for all that wait; "
+        "hogwild: threads update without synchronisation",
+    )
+    update_threads: int = option(1, "threads that step the network", minimum=1, maximum=64)
+    checkpoint_interval_s: float = option(
+        60.0, "time between checkpoints; there is always one at the end", unit="s", minimum=1
+    )
+    checkpoints_kept: int = option(3, "newest checkpoints that are kept", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisionOptions:
+    """Supervision of the child processes."""
+
+    start_timeout_s: float = option(
+        120.0, "a child that has not come up by then ends the run", unit="s", minimum=1
+    )
+    stall_timeout_s: float = option(
+        60.0, "a child without a sign of life for so long is replaced", unit="s", minimum=1
+    )
+    stop_timeout_s: float = option(
+        8.0, "time to stop in; children that need longer are killed", unit="s", minimum=1
+    )
+    max_restarts: int = option(
+        60, "restarts of one worker within restart_window_s that end the run when exceeded",
+        minimum=0,
+    )  # fmt: skip
+    restart_window_s: float = option(
+        120.0, "window in which restarts are counted", unit="s", minimum=1
+    )
+    restart_backoff_s: float = option(
+        0.1, "wait before a restart; doubles up to 5 s while nothing is produced", unit="s",
+        minimum=0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpOptions:
+    """The page, /status and /metrics."""
+
+    host: Literal["127.0.0.1", "localhost", "::1"] = option(
+        "127.0.0.1", "loopback address to listen on"
+    )
+    port: int = option(8420, "TCP port; 0: a free one", minimum=0, maximum=65535)
+
+
+GROUPS = (
+    RunOptions,
+    EnvOptions,
+    WorkerOptions,
+    LearningOptions,
+    UpdaterOptions,
+    SupervisionOptions,
+    HttpOptions,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(
+    HttpOptions,
+    SupervisionOptions,
+    UpdaterOptions,
+    LearningOptions,
+    WorkerOptions,
+    EnvOptions,
+    RunOptions,
+):
+    """The configuration of a run. Raises `ConfigError` for what cannot be."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check_bounds(item, getattr(self, item.name))
+        if len(self.ent_coef) not in (1, self.workers):
+            raise ConfigError(
+                f"--ent-coef has {len(self.ent_coef)} values for {self.workers} workers: "
+                "give one, or as many as --workers."
+            )
+        for name in ("grad_sync_steps", "target_update_steps"):
+            if getattr(self, name) % self.num_steps:
+                raise ConfigError(
+                    f"{flag(name)} {getattr(self, name)} must be a multiple of "
+                    f"--num-steps {self.num_steps}."
+                )
+        if not self.env:
+            raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
+        if not self.hidden_sizes:
+            raise ConfigError("--hidden-sizes is empty: give at least one size.")
+        if Path(self.name).name != self.name:
+            raise ConfigError(f"--name {self.name!r} must be a name, not a path: see --runs-dir.")
+
+    def worker_ent_coef(self, worker: int) -> float:
+        """The entropy weight of one worker."""
+        return self.ent_coef[worker % len(self.ent_coef)]
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_bounds(item: dataclasses.Field[Any], value: Any) -> None:
+    minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
+    unit = f" {item.metadata['unit']}" if item.metadata["unit"] else ""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and number != number:
+            raise ConfigError(f"{flag(item.name)} is not a number.")
+        if minimum is not None and number < minimum:
+            raise ConfigError(f"{flag(item.name)} {number} must be at least {minimum:g}{unit}.")
+        if maximum is not None and number > maximum:
+            raise ConfigError(f"{flag(item.name)} {number} must be at most {maximum:g}{unit}.")
+
+
+def load_config(
+    *, preset: str = "none", file: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> Config:
+    """Resolve a configuration: defaults, then preset, then file, then flags.
+
+    Raises `ConfigError`, which names the option and what to do.
+    """
+    values: dict[str, Any] = {}
+    if preset != "none":
+        values |= structure(_read_preset(preset), f"preset {preset}")
+    if file is not None:
+        values |= structure(_read_toml(file), str(file))
+    return Config(**(values | dict(flags or {})))
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the package."""
+    root = resources.files("aa2c") / "presets"
+    return sorted(
+        f"{folder.name}/{file.name.removesuffix('.toml')}"
+        for folder in root.iterdir()
+        if folder.is_dir()
+        for file in folder.iterdir()
+        if file.name.endswith(".toml")
+    )
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    if name not in preset_names():
+        raise ConfigError(f"--preset {name} does not exist{_nearest(name, preset_names())}.")
+    text = (resources.files("aa2c") / "presets" / f"{name}.toml").read_text()
+    return tomllib.loads(text)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} is not TOML: {error}.") from None
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(known)}"
+
+
+def structure(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The options that a document sets, strictly typed. Raises `ConfigError`, which names `source`."""
+    hints = get_type_hints(Config)
+    values = {}
+    for key, value in raw.items():
+        if key not in hints:
+            raise ConfigError(f"{source}: unknown option {key!r}{_nearest(key, list(hints))}.")
+        if hints[key] in (tuple[int, ...], tuple[float, ...]) and not isinstance(value, list):
+            value = [value]  # one number stands for a list of one
+        try:
+            values[key] = _strict.structure(value, hints[key])
+        except (ValueError, TypeError, ClassValidationError, ExceptionGroup) as error:
+            raise ConfigError(
+                f"{source}: {key} = {value!r} is not {_type_in_words(hints[key])}."
+            ) from error
+    return values
+
+
+def _type_in_words(hint: Any) -> str:
+    words = {
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "a string",
+        tuple[int, ...]: "a list of integers",
+        tuple[float, ...]: "a number or a list of numbers",
+    }
+    return words.get(hint) or f"one of {', '.join(map(str, hint.__args__))}"
+
+
+def _strict_converter() -> cattrs.Converter:
+    """A converter that takes each TOML type for itself: no "3" for 3, no true for 1."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+
+    def exactly(*types: type) -> Any:
+        def structure(value: Any, wanted: Any) -> Any:
+            if type(value) not in types:
+                raise TypeError(f"{value!r} is not {wanted}")
+            return wanted(value)
+
+        return structure
+
+    converter.register_structure_hook(int, exactly(int))
+    converter.register_structure_hook(float, exactly(int, float))
+    converter.register_structure_hook(bool, exactly(bool))
+    converter.register_structure_hook(str, exactly(str))
+    return converter
+
+
+_strict = _strict_converter()
+
+
+def to_toml(config: Config) -> str:
+    """The whole configuration as TOML, in groups, with each option's help."""
+    lines = []
+    for group in GROUPS:
+        lines.append(f"# {group.__doc__}")
+        for item in fields(group):
+            unit = f" [{item.metadata['unit']}]" if item.metadata["unit"] else ""
+            lines.append(f"# {item.metadata['help']}{unit}")
+            lines.append(f"{item.name} = {_toml_value(getattr(config, item.name))}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return repr(value)

@@ -1,0 +1,31 @@
+"""Errors a person can act on. Each carries the exit code of `serve` that it leads to."""
+
+from __future__ import annotations
+
+
+class Aa2cError(Exception):
+    """One sentence for the user: what is wrong, with which option, and the remedy."""
+
+    exit_code = 1
+
+
+class RunFailed(Aa2cError):
+    """The run had come up and could not go on."""
+
+    exit_code = 1
+
+
+class ConfigError(Aa2cError):
+    """Wrong usage or configuration; nothing was started."""
+
+    exit_code = 2
+
+
+class StartError(Aa2cError):
+    """The run never came up."""
+
+    exit_code = 3
+
+
+class SharedMemoryTooSmall(StartError):
+    """/dev/shm cannot hold the run; refused before anything is trained."""

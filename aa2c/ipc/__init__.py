@@ -1,0 +1,1 @@
+"""Shared memory between processes: numpy and msgpack only, no torch, no reinforcement learning."""

@@ -1,0 +1,114 @@
+"""Counters that cost nothing to write: one row of shared memory for each writer.
+
+Each row has one writer at a time and the orchestrator reads them all. A row outlives the process
+that writes it: a restarted child goes on from the values it finds, so counters never go back.
+Every value is one aligned 8-byte word, whole at any instant, even when its writer is killed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aa2c.ipc.shm import Segment
+
+LAG_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128)  # upper bounds; one more counts what is above
+
+_WORDS_PER_ROW = 64
+_ROW_BYTES = _WORDS_PER_ROW * 8
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """The names of a row: `ints` are counts, `floats` are seconds or the latest of a quantity."""
+
+    ints: tuple[str, ...]
+    floats: tuple[str, ...] = ()
+
+    def index(self, name: str) -> int:
+        return (self.ints + self.floats).index(name)
+
+
+UPDATER = RowLayout(
+    ints=(
+        "beats",
+        "updates",
+        "policy_version",
+        "records",
+        "env_steps",
+        "rejected",
+        "lag_min",
+        "lag_max",
+        *(f"lag_bucket_{i}" for i in range(len(LAG_BUCKETS) + 1)),
+    ),
+    floats=(
+        "wait_s",
+        "update_s",
+        "lag_sum",
+        "lag_mean",
+        "policy",
+        "value",
+        "entropy",
+        "grad_norm",
+        "approx_kl",
+        "learning_rate",
+        "checkpoint_time",
+    ),
+)
+WORKER = RowLayout(
+    ints=("beats", "env_steps", "episodes", "records"),
+    floats=("wait_s", "env_s", "inference_s", "gradient_s"),
+)
+RING = RowLayout(ints=("taken", "checksum", "fenced", "invalid"))
+
+
+def table_bytes(workers: int) -> int:
+    """Bytes of the segment: the updater's row, and for each worker its own and its ring's."""
+    return (1 + 2 * workers) * _ROW_BYTES
+
+
+class Counters:
+    """One row, by name. Reading is for everyone, writing for the row's one writer."""
+
+    def __init__(self, segment: Segment, row: int, layout: RowLayout) -> None:
+        memory = segment.buf[row * _ROW_BYTES : (row + 1) * _ROW_BYTES]
+        self._ints = memory.cast("Q")
+        self._floats = memory.cast("d")
+        self._int_index = {name: layout.index(name) for name in layout.ints}
+        self._float_index = {name: layout.index(name) for name in layout.floats}
+
+    def add(self, name: str, amount: float) -> None:
+        """Increase a count or a sum of seconds."""
+        if name in self._int_index:
+            self._ints[self._int_index[name]] += int(amount)
+        else:
+            self._floats[self._float_index[name]] += amount
+
+    def set(self, name: str, value: float) -> None:
+        """Set the latest value of a quantity."""
+        if name in self._int_index:
+            self._ints[self._int_index[name]] = int(value)
+        else:
+            self._floats[self._float_index[name]] = value
+
+    def count(self, name: str) -> int:
+        return self._ints[self._int_index[name]]
+
+    def value(self, name: str) -> float:
+        return self._floats[self._float_index[name]]
+
+    def close(self) -> None:
+        self._ints.release()
+        self._floats.release()
+
+
+def updater_row(segment: Segment) -> Counters:
+    return Counters(segment, 0, UPDATER)
+
+
+def worker_row(segment: Segment, worker: int) -> Counters:
+    return Counters(segment, 1 + 2 * worker, WORKER)
+
+
+def ring_row(segment: Segment, worker: int) -> Counters:
+    """The updater's counts of what it took from a worker's rings, over all generations."""
+    return Counters(segment, 2 + 2 * worker, RING)

@@ -1,0 +1,227 @@
+"""The ports: all that worker and updater know of the world outside their process.
+
+`WorkerPort` and `UpdaterPort` are the seam at which another engine can take the place of shared
+memory on one host: a record is a header and named contiguous arrays, parameters are one flat
+vector, and nothing that passes is a torch object. The `Shm…` classes are today's engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aa2c.ipc.counters import Counters, ring_row, updater_row
+from aa2c.ipc.params import ParameterBoard
+from aa2c.ipc.ring import DROP_REASONS, Record, RingConsumer, RingProducer
+from aa2c.ipc.shm import Segment
+from aa2c.ipc.slot import Arrays
+from aa2c.ipc.wakeup import Wakeup
+
+Vector = NDArray[np.float32]
+
+
+class WorkerPort(Protocol):
+    """A worker's port."""
+
+    counters: Counters
+
+    def beat(self) -> bool:
+        """Show a sign of life and hear commands; False once the worker is to stop."""
+
+    def reserve(self) -> Arrays | None:
+        """Arrays to fill; waits while the ring is full. None once the worker is to stop."""
+
+    def commit(self, policy_version: int, values: Mapping[str, float]) -> None:
+        """Send the reserved arrays, with the policy version that acted and the mode's values."""
+
+    def pull(self, out: Vector) -> int:
+        """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Send a small message to the orchestrator."""
+
+
+class UpdaterPort(Protocol):
+    """The updater's port."""
+
+    counters: Counters
+
+    def beat(self) -> bool:
+        """Show a sign of life and hear commands; False once the updater is to stop."""
+
+    def take(self, most: int) -> Sequence[Record]:
+        """Up to `most` records in the order of arrival; waits a moment for the first."""
+
+    def release(self, records: Sequence[Record]) -> None:
+        """Give the records' memory back; their arrays must not be used any more."""
+
+    def publish(self, vector: Vector) -> int:
+        """Make parameters the newest; returns their policy version."""
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Send a small message to the orchestrator."""
+
+
+class ShmWorkerPort:
+    """A worker's port over shared memory."""
+
+    def __init__(
+        self,
+        ring: RingProducer,
+        board: ParameterBoard,
+        counters: Counters,
+        *,
+        space: Wakeup,
+        records: Wakeup,
+        hear: Callable[[], bool],
+        report: Callable[..., None],
+    ) -> None:
+        self.counters = counters
+        self.report = report
+        self._ring = ring
+        self._board = board
+        self._space = space
+        self._records = records
+        self._hear = hear
+
+    def beat(self) -> bool:
+        self.counters.add("beats", 1)
+        return self._hear()
+
+    def reserve(self) -> Arrays | None:
+        arrays = self._ring.reserve()
+        while arrays is None:
+            if not self.beat():
+                return None
+            started = time.monotonic()
+            self._space.wait()
+            self.counters.add("wait_s", time.monotonic() - started)
+            arrays = self._ring.reserve()
+        return arrays
+
+    def commit(self, policy_version: int, values: Mapping[str, float]) -> None:
+        self._ring.commit(policy_version, values)
+        self._records.post()
+        self.counters.add("records", 1)
+
+    def pull(self, out: Vector) -> int:
+        while (version := self._board.pull(out)) == 0:
+            if not self.beat():
+                return 0
+            self._space.wait()
+        return version
+
+    def close(self) -> None:
+        self._ring.close()
+        self._board.close()
+
+
+class ShmUpdaterPort:
+    """The updater's port over shared memory: one ring for each living worker incarnation.
+
+    A restarted worker brings a new ring. The old one is emptied first, so that what its dead
+    producer had committed still counts, and is then reported as retired.
+    """
+
+    def __init__(
+        self,
+        counters_segment: Segment,
+        *,
+        spaces: Sequence[Wakeup],
+        records: Wakeup,
+        hear: Callable[[], bool],
+        report: Callable[..., None],
+    ) -> None:
+        self.counters = updater_row(counters_segment)
+        self.report = report
+        self._counters_segment = counters_segment
+        self._board: ParameterBoard | None = None
+        self._rings: dict[int, deque[RingConsumer]] = {}
+        self._ring_counters: dict[int, Counters] = {}
+        self._spaces = spaces
+        self._records = records
+        self._hear = hear
+        self._next_worker = 0
+
+    def attach_board(self, board: ParameterBoard) -> None:
+        self._board = board
+
+    def attach_ring(self, ring: RingConsumer) -> None:
+        """Take from this ring too, after what its worker's earlier rings still hold."""
+        self._rings.setdefault(ring.worker, deque()).append(ring)
+        if ring.worker not in self._ring_counters:
+            self._ring_counters[ring.worker] = ring_row(self._counters_segment, ring.worker)
+
+    def beat(self) -> bool:
+        self.counters.add("beats", 1)
+        return self._hear()
+
+    def take(self, most: int) -> Sequence[Record]:
+        taken = self._take_waiting(most)
+        if not taken:
+            started = time.monotonic()
+            self._records.wait()
+            self.counters.add("wait_s", time.monotonic() - started)
+            taken = self._take_waiting(most)
+        return taken
+
+    def _take_waiting(self, most: int) -> list[Record]:
+        """One record of each ring in turn, going on where the last call left off."""
+        taken: list[Record] = []
+        workers = sorted(self._rings)
+        idle = 0
+        while workers and idle < len(workers) and len(taken) < most:
+            worker = workers[self._next_worker % len(workers)]
+            self._next_worker += 1
+            record = self._take_from(worker)
+            idle = 0 if record else idle + 1
+            if record:
+                taken.append(record)
+        return taken
+
+    def _take_from(self, worker: int) -> Record | None:
+        rings = self._rings[worker]
+        while len(rings) > 1 and rings[0].drained:
+            retired = rings.popleft()
+            retired.close()
+            self.report("retired", worker=worker, generation=retired.generation)
+        ring = rings[0]
+        before = ring.dropped.copy()
+        record = ring.take()
+        counters = self._ring_counters[worker]
+        if record:
+            counters.add("taken", 1)
+        for reason in DROP_REASONS:
+            if ring.dropped[reason] != before[reason]:
+                counters.add(reason, ring.dropped[reason] - before[reason])
+        return record
+
+    def release(self, records: Sequence[Record]) -> None:
+        for record in records:
+            record.release()
+        for worker in {record.header.worker for record in records}:
+            self._spaces[worker].post()
+
+    def publish(self, vector: Vector) -> int:
+        if self._board is None:
+            raise RuntimeError("the parameter board is not attached yet")
+        version = self._board.publish(vector)
+        self.counters.set("policy_version", version)
+        return version
+
+    @property
+    def drained(self) -> bool:
+        """Whether no ring holds a record."""
+        return all(ring.drained for rings in self._rings.values() for ring in rings)
+
+    def close(self) -> None:
+        for rings in self._rings.values():
+            for ring in rings:
+                ring.close()
+        if self._board is not None:
+            self._board.close()

@@ -1,0 +1,183 @@
+"""The ring: fixed slots in shared memory between one producer and one consumer.
+
+`head` counts records committed and is written by the producer only, `tail` counts records
+released and is written by the consumer only; both only grow, each is one aligned 8-byte store.
+A slot is filled before `head` moves, so a producer killed at any instruction leaves nothing half
+visible: at worst the record it was writing is lost. A ring belongs to one incarnation of one
+worker; a restart gets a new ring, and records that name another generation are fenced.
+
+This relies on the order of stores, which x86 keeps. On other processors every record carries a
+checksum of its payload, and one that was read too early is dropped and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aa2c.ipc.shm import STORES_ARE_ORDERED, Segment
+from aa2c.ipc.slot import (
+    Arrays,
+    ArraySpec,
+    Header,
+    Malformed,
+    map_arrays,
+    read_slot,
+    write_header,
+)
+
+_WORD_BYTES = 8
+_HEAD = 0
+_TAIL = 16  # 128 bytes on: the two words never share a cache line, adjacent-line prefetch included
+_CONTROL_BYTES = 4096
+
+DROP_REASONS = ("checksum", "fenced", "invalid")
+
+
+def ring_bytes(capacity: int, slot_bytes: int) -> int:
+    """Bytes of a segment for a ring of `capacity` slots."""
+    return _CONTROL_BYTES + capacity * slot_bytes
+
+
+class _RingMemory:
+    """The mapped words and slots, as either side and the watching orchestrator see them."""
+
+    def __init__(self, segment: Segment, capacity: int, slot_bytes: int) -> None:
+        if capacity < 1 or len(segment.buf) < ring_bytes(capacity, slot_bytes):
+            raise ValueError(f"segment {segment.name} is too small for {capacity} slots")
+        self.segment = segment
+        self.capacity = capacity
+        self.words = segment.buf[:_CONTROL_BYTES].cast("Q")
+        self.slots = [
+            segment.buf[start : start + slot_bytes]
+            for start in range(
+                _CONTROL_BYTES, _CONTROL_BYTES + capacity * slot_bytes, slot_bytes
+            )
+        ]
+
+    @property
+    def used(self) -> int:
+        """Slots committed and not yet released."""
+        return max(0, min(self.capacity, self.words[_HEAD] - self.words[_TAIL]))
+
+    @property
+    def committed(self) -> int:
+        return self.words[_HEAD]
+
+    def close(self) -> None:
+        self.slots.clear()
+        self.words.release()
+        self.segment.close()
+
+
+class RingView(_RingMemory):
+    """The orchestrator's look at a ring: `used`, `committed`; writes nothing."""
+
+
+class RingProducer(_RingMemory):
+    """The worker's side: `reserve` a slot, fill its arrays, `commit`."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        capacity: int,
+        slot_bytes: int,
+        specs: Sequence[ArraySpec],
+        *,
+        worker: int,
+        generation: int,
+        payload_checksum: bool = not STORES_ARE_ORDERED,
+    ) -> None:
+        super().__init__(segment, capacity, slot_bytes)
+        self._specs = specs
+        self._worker = worker
+        self._generation = generation
+        self._payload_checksum = payload_checksum
+        self._arrays = [map_arrays(slot, specs, writeable=True) for slot in self.slots]
+
+    def reserve(self) -> Arrays | None:
+        """The arrays of the next slot, to be filled in place; None while the ring is full."""
+        head = self.words[_HEAD]
+        if head - self.words[_TAIL] >= self.capacity:
+            return None
+        return self._arrays[head % self.capacity]
+
+    def commit(self, policy_version: int, values: Mapping[str, float]) -> None:
+        """Make the reserved slot visible. Until the last store here the record does not exist."""
+        head = self.words[_HEAD]
+        header = Header(self._worker, self._generation, head, policy_version, values)
+        slot = self.slots[head % self.capacity]
+        write_header(slot, header, self._specs, payload_checksum=self._payload_checksum)
+        self.words[_HEAD] = head + 1
+
+
+class Record:
+    """One taken record: header and read-only arrays, valid until `release`."""
+
+    __slots__ = ("_index", "_ring", "arrays", "header")
+
+    def __init__(self, ring: RingConsumer, index: int, header: Header, arrays: Arrays) -> None:
+        self._ring = ring
+        self._index = index
+        self.header = header
+        self.arrays: dict[str, Any] = arrays
+
+    def release(self) -> None:
+        """Give the slot back to the producer; the arrays must not be used any more."""
+        self._ring.release(self._index)
+
+
+class RingConsumer(_RingMemory):
+    """The updater's side: `take` records in order, `release` them in any order."""
+
+    def __init__(
+        self, segment: Segment, capacity: int, slot_bytes: int, *, worker: int, generation: int
+    ) -> None:
+        super().__init__(segment, capacity, slot_bytes)
+        self.worker = worker
+        self.generation = generation
+        self.dropped = dict.fromkeys(DROP_REASONS, 0)
+        self._taken = self.words[_TAIL]
+        self._released: set[int] = set()
+
+    def take(self) -> Record | None:
+        """The next good record, or None if there is none. Bad ones are dropped and counted."""
+        while True:
+            index = self._taken
+            waiting = self.words[_HEAD] - index
+            if waiting == 0:
+                return None
+            if not 0 < waiting <= self.capacity:
+                self._resynchronize()
+                return None
+            self._taken += 1
+            try:
+                header, arrays = read_slot(self.slots[index % self.capacity], index)
+                if header.generation != self.generation or header.worker != self.worker:
+                    raise Malformed("fenced")
+            except Malformed as error:
+                self.dropped[error.reason] += 1
+                self.release(index)
+                continue
+            return Record(self, index, header, arrays)
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is left to take or to release."""
+        return self.words[_HEAD] == self._taken == self.words[_TAIL]
+
+    def release(self, index: int) -> None:
+        """Free a taken slot. `tail` moves over slots that are released without a gap."""
+        self._released.add(index)
+        tail = self.words[_TAIL]
+        while tail in self._released:
+            self._released.remove(tail)
+            tail += 1
+        self.words[_TAIL] = tail
+
+    def _resynchronize(self) -> None:
+        """`head` cannot be true: count one drop and go on from where the producer says it is."""
+        self.dropped["invalid"] += 1
+        self._taken = self.words[_HEAD]
+        self._released.clear()
+        self.words[_TAIL] = self._taken

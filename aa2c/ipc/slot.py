@@ -1,0 +1,181 @@
+"""The bytes of one record: a checked prefix, a msgpack header, and aligned arrays.
+
+    0    8 words: sequence, header bytes, header CRC-32, has payload CRC?, payload CRC-32, payload bytes
+    64   header (msgpack), at most `HEADER_LIMIT` bytes
+    1024 arrays, each aligned to 64 bytes, in the header's order
+
+The reader trusts nothing it finds here: every length is bounded by the slot before it is used,
+and whatever does not fit raises `Malformed`, which the ring turns into a counted drop.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+LAYOUT_VERSION = 1
+ALIGNMENT = 64
+PREFIX_BYTES = 64
+PAYLOAD_OFFSET = 1024
+HEADER_LIMIT = PAYLOAD_OFFSET - PREFIX_BYTES
+MAX_ARRAYS = 16
+MAX_DIMENSIONS = 8
+DTYPES = frozenset({"|u1", "|i1", "|b1", "<i4", "<i8", "<f4", "<f8"})
+
+_SEQUENCE, _HEADER_BYTES, _HEADER_CRC, _HAS_PAYLOAD_CRC, _PAYLOAD_CRC, _PAYLOAD_BYTES = range(6)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Malformed(Exception):
+    """The bytes are not a record; `reason` is the label under which the drop is counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ArraySpec(NamedTuple):
+    """Name, numpy dtype string (with byte order) and shape of one array of a record."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What every record says about itself; `values` holds the mode's own counts and losses."""
+
+    worker: int
+    generation: int
+    sequence: int
+    policy_version: int
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+def align(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def slot_bytes(specs: Sequence[ArraySpec]) -> int:
+    """Bytes of a slot that holds these arrays."""
+    return PAYLOAD_OFFSET + sum(align(spec.nbytes) for spec in specs)
+
+
+def map_arrays(slot: memoryview, specs: Sequence[ArraySpec], *, writeable: bool) -> Arrays:
+    """Views of the arrays in a slot, in place. The specs must fit (see `check_specs`)."""
+    arrays: Arrays = {}
+    offset = PAYLOAD_OFFSET
+    for spec in specs:
+        count = math.prod(spec.shape)
+        array = np.frombuffer(slot, spec.dtype, count, offset).reshape(spec.shape)
+        array.flags.writeable = writeable
+        arrays[spec.name] = array
+        offset += align(spec.nbytes)
+    return arrays
+
+
+def write_header(
+    slot: memoryview, header: Header, specs: Sequence[ArraySpec], *, payload_checksum: bool
+) -> None:
+    """Fill prefix and header; the arrays are in place already. Raises `ValueError` if too long."""
+    packed: bytes = msgpack.packb(
+        [
+            LAYOUT_VERSION,
+            header.worker,
+            header.generation,
+            header.sequence,
+            header.policy_version,
+            dict(header.values),
+            specs,
+        ]
+    )
+    if len(packed) > HEADER_LIMIT:
+        raise ValueError(f"record header has {len(packed)} bytes, the limit is {HEADER_LIMIT}")
+    payload_bytes = slot_bytes(specs) - PAYLOAD_OFFSET
+    slot[PREFIX_BYTES : PREFIX_BYTES + len(packed)] = packed
+    words = slot[:PREFIX_BYTES].cast("Q")
+    words[_SEQUENCE] = header.sequence
+    words[_HEADER_BYTES] = len(packed)
+    words[_HEADER_CRC] = zlib.crc32(packed)
+    words[_HAS_PAYLOAD_CRC] = payload_checksum
+    words[_PAYLOAD_CRC] = _payload_crc(slot, payload_bytes) if payload_checksum else 0
+    words[_PAYLOAD_BYTES] = payload_bytes
+
+
+def read_slot(slot: memoryview, sequence: int) -> tuple[Header, Arrays]:
+    """Check a slot and map its arrays, read-only. Raises `Malformed`, and nothing else."""
+    words = slot[:PREFIX_BYTES].cast("Q")
+    header_bytes = words[_HEADER_BYTES]
+    payload_bytes = words[_PAYLOAD_BYTES]
+    if not 0 < header_bytes <= HEADER_LIMIT or payload_bytes > len(slot) - PAYLOAD_OFFSET:
+        raise Malformed("invalid")
+    packed = bytes(slot[PREFIX_BYTES : PREFIX_BYTES + header_bytes])
+    if zlib.crc32(packed) != words[_HEADER_CRC] or words[_SEQUENCE] != sequence:
+        raise Malformed("checksum")
+    if words[_HAS_PAYLOAD_CRC] and _payload_crc(slot, payload_bytes) != words[_PAYLOAD_CRC]:
+        raise Malformed("checksum")
+    header, specs = _decode(packed)
+    if header.sequence != sequence or sum(align(s.nbytes) for s in specs) != payload_bytes:
+        raise Malformed("invalid")
+    return header, map_arrays(slot, specs, writeable=False)
+
+
+def _payload_crc(slot: memoryview, payload_bytes: int) -> int:
+    return zlib.crc32(slot[PAYLOAD_OFFSET : PAYLOAD_OFFSET + payload_bytes])
+
+
+def _decode(packed: bytes) -> tuple[Header, list[ArraySpec]]:
+    try:
+        fields = msgpack.unpackb(
+            packed,
+            raw=False,
+            strict_map_key=True,
+            max_str_len=64,
+            max_bin_len=0,
+            max_ext_len=0,
+            max_array_len=16,
+            max_map_len=32,
+        )
+        version, worker, generation, sequence, policy_version, values, arrays = fields
+    except Exception:  # msgpack raises many kinds for bytes that are not msgpack
+        raise Malformed("invalid") from None
+    integers = (worker, generation, sequence, policy_version)
+    if version != LAYOUT_VERSION or not all(type(i) is int and 0 <= i < 2**63 for i in integers):
+        raise Malformed("invalid")
+    if type(values) is not dict or not all(type(v) in (int, float) for v in values.values()):
+        raise Malformed("invalid")
+    if not all(type(name) is str for name in values):
+        raise Malformed("invalid")
+    return Header(worker, generation, sequence, policy_version, values), check_specs(arrays)
+
+
+def check_specs(arrays: Any) -> list[ArraySpec]:
+    """Array specs from untrusted data. Raises `Malformed`."""
+    if type(arrays) is not list or len(arrays) > MAX_ARRAYS:
+        raise Malformed("invalid")
+    specs = []
+    for item in arrays:
+        if type(item) is not list or len(item) != 3:
+            raise Malformed("invalid")
+        name, dtype, shape = item
+        if type(name) is not str or type(dtype) is not str or dtype not in DTYPES:
+            raise Malformed("invalid")
+        if type(shape) is not list or len(shape) > MAX_DIMENSIONS:
+            raise Malformed("invalid")
+        if not all(type(size) is int and 0 <= size < 2**40 for size in shape):
+            raise Malformed("invalid")
+        specs.append(ArraySpec(name, dtype, tuple(shape)))
+    return specs

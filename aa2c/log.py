@@ -1,0 +1,64 @@
+"""structlog set-up, the only place.
+
+Loggers are built, never configured globally: a program that embeds aa2c keeps its own logging.
+Every process appends whole JSON lines to the run's log.jsonl; one write a line, so that lines of
+different processes do not mix.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+EventDict = MutableMapping[str, Any]
+
+
+def make_logger(
+    path: Path, process: str, *, on_event: Callable[[EventDict], None] | None = None
+) -> structlog.typing.FilteringBoundLogger:
+    """A logger that appends to `path` and tags each line with its process.
+
+    `on_event` sees each event too (the terminal's readable lines).
+    """
+    file = path.open("ab", buffering=0)
+
+    def also_show(_: Any, __: str, event: EventDict) -> EventDict:
+        if on_event is not None:
+            on_event(dict(event))
+        return event
+
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.BytesLogger(file),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS["info"]),
+        cache_logger_on_first_use=True,
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            also_show,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ],
+        process=process,
+    )
+    return logger
+
+
+def _to_json(event: Any, **_: Any) -> bytes:
+    return json.dumps(event, default=str).encode()
+
+
+def readable(event: EventDict) -> str:
+    """One line for a person: time, level, what happened, and the rest as key=value."""
+    rest = {k: v for k, v in event.items() if k not in _SHOWN_FIRST}
+    pairs = " ".join(f"{key}={value}" for key, value in rest.items())
+    level = "" if event["level"] == "info" else f"{event['level']}: "
+    return f"{event['timestamp'][11:19]} {level}{event['event']} {pairs}".rstrip()
+
+
+_SHOWN_FIRST = {"timestamp", "level", "event", "process", "exception"}

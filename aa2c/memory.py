@@ -1,0 +1,93 @@
+"""The shared memory of a run: counters, parameter board, rings and wake-ups, made and given back.
+
+Runs in the orchestrator, which creates and unlinks everything; children only attach.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aa2c.config import Config
+from aa2c.ipc import shm
+from aa2c.ipc.channel import Message
+from aa2c.ipc.counters import table_bytes
+from aa2c.ipc.params import board_bytes
+from aa2c.ipc.ring import RingView, ring_bytes
+from aa2c.ipc.wakeup import Wakeup
+from aa2c.status import RunCounters
+
+
+class RunMemory:
+    """All segments of one run. Raises `SharedMemoryTooSmall` before it makes what cannot fit."""
+
+    def __init__(self, config: Config, run_id: str) -> None:
+        self._config = config
+        self._prefix = shm.name_prefix(run_id)
+        self._spec: Message | None = None
+        self._board: shm.Segment | None = None
+        self._rings: dict[tuple[int, int], RingView] = {}
+        self._committed_before = [0] * config.workers
+        nbytes = table_bytes(config.workers)
+        shm.require_space(nbytes)
+        self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
+        self.counters = RunCounters(self.counters_segment, config.workers)
+        self.records = Wakeup()
+        self.spaces = tuple(Wakeup() for _ in range(config.workers))
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the network's size is known, and with it that of board and rings."""
+        return self._spec is not None
+
+    def create_board(self, spec: Message) -> str:
+        """The updater knows the sizes: make the board, if all the rings will fit too."""
+        board = board_bytes(spec["num_params"])
+        ring = ring_bytes(self._config.ring_slots, spec["slot_bytes"])
+        shm.require_space(board + ring * self._config.workers)
+        self._spec = spec
+        self._board = shm.Segment.create(self._prefix + "board", board)
+        return self._board.name
+
+    def create_ring(self, worker: int, generation: int) -> dict[str, Any]:
+        """A ring for one incarnation of a worker; returns what that worker must know."""
+        assert self._spec is not None
+        assert self._board is not None
+        slots, slot_bytes = self._config.ring_slots, self._spec["slot_bytes"]
+        name = f"{self._prefix}ring-{worker}-{generation}"
+        segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
+        self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
+        known = {key: self._spec[key] for key in ("num_params", "slot_bytes", "arrays")}
+        return {"ring": name, "board": self._board.name, **known}
+
+    def retire_ring(self, worker: int, generation: int) -> None:
+        """The updater has emptied the ring of a dead incarnation: remove it."""
+        ring = self._rings.pop((worker, generation), None)
+        if ring is not None:
+            self._committed_before[worker] += ring.committed
+            ring.segment.unlink()
+            ring.close()
+
+    def ring_status(self, worker: int) -> dict[str, Any]:
+        """Fill and counts of a worker's rings, over all its generations."""
+        rings = [ring for (owner, _), ring in self._rings.items() if owner == worker]
+        return {
+            "worker": worker,
+            "used": sum(ring.used for ring in rings),
+            "capacity": self._config.ring_slots,
+            "committed": self._committed_before[worker] + sum(r.committed for r in rings),
+            "dropped": self.counters.dropped(worker),
+        }
+
+    def release(self) -> None:
+        """Unlink every segment and close every wake-up."""
+        self.counters.close()
+        segments = [self.counters_segment, *(ring.segment for ring in self._rings.values())]
+        if self._board is not None:
+            segments.append(self._board)
+        for ring in self._rings.values():
+            ring.close()
+        for segment in segments:
+            segment.unlink()
+            segment.close()
+        for wakeup in (self.records, *self.spaces):
+            wakeup.close()

@@ -1,0 +1,249 @@
+"""Mode grad, A3C by gradients: workers differentiate, the updater steps (arXiv:1602.01783).
+
+A record is the sum of the clipped gradients of `grad_sync_steps / num_steps` rollouts. The
+gradient is zeroed between rollouts, so that each is clipped by itself. How update threads share
+the work is `update_order`:
+
+* fifo: each thread owns a shard of the flat vector (parameters and moments) and applies every
+  gradient to it, in order. Adam and RMSProp work element by element, so the result is bit for
+  bit that of one thread.
+* sum: the gradients that wait are summed, then one step; shards as above.
+* hogwild: each thread steps the whole vector with its own part of the gradients, with no
+  synchronisation: updates may be lost, memory never is, for nothing is allocated or freed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aa2c.config import Config
+from aa2c.ipc.port import WorkerPort
+from aa2c.ipc.ring import Record
+from aa2c.ipc.slot import ArraySpec
+from aa2c.rl.envs import Envs, EnvSpec, Episode
+from aa2c.rl.losses import Losses, a2c_loss
+from aa2c.rl.network import SHARD_ALIGNMENT, ActorCritic, FlatParameters
+from aa2c.rl.optimizer import make_optimizer, optimizer_tensors
+from aa2c.rl.returns import gae, normalize
+from aa2c.rl.rollout import Rollout, collect
+
+Vector = NDArray[np.float32]
+
+
+def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
+    """One gradient."""
+    return [ArraySpec("grad", "<f4", (num_params,))]
+
+
+class Producer:
+    """The worker's half: its own replica of the network, and no optimizer."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: int,
+        envs: Envs,
+        network: ActorCritic,
+        generator: torch.Generator,
+    ) -> None:
+        self._config = config
+        self._ent_coef = config.worker_ent_coef(worker)
+        self._envs = envs
+        self._network = network
+        self._params = FlatParameters(network)
+        self._generator = generator
+        self._rollout = Rollout(envs, config.num_steps)
+        self._policy_version = 0
+        self._steps_since_pull = config.target_update_steps
+
+    def produce(self, port: WorkerPort) -> None:
+        """Sum the gradients of some rollouts, and push them."""
+        summed = torch.zeros_like(self._params.grad)
+        rollouts = self._config.grad_sync_steps // self._config.num_steps
+        oldest_version = None
+        values: dict[str, float] = {"env_steps": 0}
+        for _ in range(rollouts):
+            if not self._pull_if_due(port):
+                return
+            if oldest_version is None:
+                oldest_version = self._policy_version
+            episodes = collect(self._envs, self._network, self._rollout, self._generator)
+            self._count(port, episodes)
+            losses, grad_norm = self._differentiate()
+            summed += self._params.grad
+            values["env_steps"] += self._rollout.env_steps
+            _add_losses(values, losses, grad_norm, 1 / rollouts)
+            if not port.beat():
+                return
+        arrays = port.reserve()
+        if arrays is None or oldest_version is None:
+            return
+        arrays["grad"][:] = summed.numpy()
+        port.commit(oldest_version, values)
+
+    def _pull_if_due(self, port: WorkerPort) -> bool:
+        if self._steps_since_pull >= self._config.target_update_steps:
+            self._policy_version = port.pull(self._params.numpy)
+            self._steps_since_pull = 0
+        self._steps_since_pull += self._config.num_steps
+        return self._policy_version > 0
+
+    def _count(self, port: WorkerPort, episodes: Sequence[Episode]) -> None:
+        port.counters.add("env_steps", self._rollout.env_steps)
+        port.counters.add("episodes", len(episodes))
+        if episodes:
+            port.report("episodes", episodes=episodes)
+
+    def _differentiate(self) -> tuple[Losses, float]:
+        """Leave the clipped gradient of the rollout's loss in the flat gradient."""
+        config, rollout = self._config, self._rollout
+        rows = (config.num_steps + 1) * rollout.num_envs
+        logits, values = self._network(
+            torch.from_numpy(rollout.obs).view(rows, *rollout.obs.shape[2:])
+        )
+        states = values.detach().numpy().reshape(-1, rollout.num_envs)
+        advantages = gae(
+            clip_rewards(rollout.rewards, config.reward_clip),
+            states[:-1],
+            states[1:],
+            rollout.terminated,
+            rollout.truncated,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+        )
+        returns = advantages + states[:-1]
+        valid = ~rollout.is_reset
+        if config.norm_adv:
+            advantages = normalize(advantages, valid)
+        losses = a2c_loss(
+            logits[: -rollout.num_envs],
+            values[: -rollout.num_envs],
+            torch.from_numpy(rollout.actions).flatten(),
+            torch.from_numpy(advantages).flatten(),
+            torch.from_numpy(returns).flatten(),
+            torch.from_numpy(valid).flatten().float(),
+            vf_coef=config.vf_coef,
+            ent_coef=self._ent_coef,
+            value_loss=config.value_loss,
+        )
+        self._params.grad.zero_()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        return losses, self._params.clip_grad_norm(config.max_grad_norm)
+
+
+def clip_rewards(rewards: Vector, reward_clip: float) -> Vector:
+    """Rewards clamped to [-reward_clip, reward_clip]; 0 leaves them."""
+    return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
+
+
+def _add_losses(
+    values: dict[str, float], losses: Losses, grad_norm: float, weight: float
+) -> None:
+    parts = {
+        "policy": losses.policy.item(),
+        "value": losses.value.item(),
+        "entropy": losses.entropy.item(),
+        "grad_norm": grad_norm,
+    }
+    for name, part in parts.items():
+        values[name] = values.get(name, 0.0) + weight * part
+
+
+class Consumer:
+    """The updater's half: the optimizer, on shards of the flat vector, in update threads."""
+
+    def __init__(self, config: Config, params: FlatParameters) -> None:
+        self._num_params = params.num_params
+        self._order = config.update_order
+        self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
+        vector = params.vector
+        if self._order == "hogwild":
+            whole = slice(0, self._num_params)
+            self._shards = [(whole, make_optimizer(config, vector))]
+            state = self._shards[0][1]
+            self._shards += [
+                (whole, make_optimizer(config, vector, share_state_of=state))
+                for _ in range(config.update_threads - 1)
+            ]
+        else:
+            self._shards = [
+                (shard, make_optimizer(config, vector[shard]))
+                for shard in shards(self._num_params, config.update_threads)
+            ]
+
+    def accepts(self, record: Record) -> bool:
+        """A gradient of the right length, all of it finite."""
+        grad = record.arrays.get("grad")
+        return (
+            grad is not None
+            and grad.dtype == np.float32
+            and grad.shape == (self._num_params,)
+            and math.isfinite(float(np.dot(grad, grad)))
+            and has_losses(record.header.values)
+        )
+
+    def consume(self, records: Sequence[Record], learning_rate: float) -> int:
+        """Step the network with the records' gradients; returns the number of steps."""
+        # from_dlpack, unlike from_numpy, takes read-only arrays; the optimizer only reads them.
+        gradients = [torch.from_dlpack(record.arrays["grad"]) for record in records]
+        if self._order == "sum":
+            gradients = [torch.stack(gradients).sum(0)] if len(gradients) > 1 else gradients
+        parts = [gradients] * len(self._shards)
+        if self._order == "hogwild":
+            parts = [gradients[i :: len(self._shards)] for i in range(len(self._shards))]
+        jobs: list[Callable[[], None]] = [
+            lambda s=shard, o=optimizer, p=part: _apply(s, o, p, learning_rate)  # type: ignore[misc]
+            for (shard, optimizer), part in zip(self._shards, parts, strict=True)
+        ]
+        if len(jobs) == 1:
+            jobs[0]()
+        else:
+            for future in [self._threads.submit(job) for job in jobs]:
+                future.result()
+        return len(gradients)
+
+    def optimizer_state(self) -> dict[str, torch.Tensor]:
+        """The moments as flat vectors [num_params], and the step count."""
+        if self._order == "hogwild":
+            return optimizer_tensors([self._shards[0][1]])
+        return optimizer_tensors([optimizer for _, optimizer in self._shards])
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+
+def _apply(
+    shard: slice,
+    optimizer: torch.optim.Optimizer,
+    gradients: Sequence[torch.Tensor],
+    learning_rate: float,
+) -> None:
+    (group,) = optimizer.param_groups
+    group["lr"] = learning_rate
+    (parameter,) = group["params"]
+    for gradient in gradients:
+        parameter.grad = gradient[shard]
+        optimizer.step()
+    parameter.grad = None
+
+
+def shards(num_params: int, count: int) -> list[slice]:
+    """Cut [0, num_params) into at most `count` contiguous parts of whole alignment units."""
+    units = num_params // SHARD_ALIGNMENT
+    borders = [units * i // count * SHARD_ALIGNMENT for i in range(count)] + [num_params]
+    cuts = [slice(a, b) for a, b in zip(borders, borders[1:], strict=False)]
+    return [cut for cut in cuts if cut.stop > cut.start]
+
+
+def has_losses(values: Mapping[str, Any]) -> bool:
+    """Whether a header carries the counts and losses every record has."""
+    wanted = ("env_steps", "policy", "value", "entropy", "grad_norm")
+    return all(math.isfinite(values.get(name, math.nan)) for name in wanted)
+

@@ -1,0 +1,381 @@
+"""The asyncio class that owns a run: start, watch, stop.
+
+It is the only parent of worker and updater processes, and imports no torch. It never polls a
+child: exits arrive through pidfds, words through pipes, and numbers are read from shared memory.
+Everything that ends a run goes through `_end`; everything a run holds is given back in
+`_release`, which needs no event loop, so that a cancelled run leaves nothing behind either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Literal
+
+from aa2c.child import ChildSpec
+from aa2c.config import Config
+from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
+from aa2c.ipc.channel import Message
+from aa2c.ipc.counters import Counters
+from aa2c.ipc.shm import remove_leftovers
+from aa2c.log import EventDict, make_logger
+from aa2c.memory import RunMemory
+from aa2c.metrics import RunCollector
+from aa2c.recording import Recording, make_run_dir
+from aa2c.status import LagHistogram, Returns, Status, make_status
+from aa2c.supervisor import Child, ChildSlot, RestartPolicy, exit_in_words, is_main_thread
+from aa2c.web.server import Server
+
+BUDGET_CHECK_S = 0.1
+SAMPLE_S = 1.0
+WATCH_S = 0.5
+WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
+
+RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
+
+
+class Orchestrator:
+    """A run. `async with Orchestrator(config) as run: await run.wait()`.
+
+    With `http` it also serves the page, /status and /metrics at `run.url`. It installs no signal
+    handler and no loop policy, and several may run in one event loop. `on_event` sees every
+    event that the orchestrator logs.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        http: bool = False,
+        on_event: Callable[[EventDict], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.id = secrets.token_hex(4)
+        self.state: RunState = "starting"
+        self.error: Aa2cError | None = None
+        self._http = http
+        self._on_event = on_event
+        self._updater = ChildSlot("updater")
+        self._workers = [ChildSlot("worker", i) for i in range(config.workers)]
+        self._returns = Returns()
+        self._server: Server | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._final_status: Status | None = None
+        self._final_lag_histogram: LagHistogram | None = None
+
+    async def __aenter__(self) -> Orchestrator:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Start everything; returns while the children are coming up.
+
+        Raises `ConfigError` or `SharedMemoryTooSmall` for what can be seen before.
+        """
+        leftovers = remove_leftovers()
+        collector = RunCollector(self.status, self._lag_histogram)
+        if self._http:
+            self._server = await Server.listen(
+                self.config.host, self.config.port, self.status, collector
+            )
+        try:
+            self._open(leftovers)
+        except BaseException:
+            await self._close_server()
+            raise
+        self._main = asyncio.create_task(self._run(), name=f"aa2c-run-{self.id}")
+
+    def _open(self, leftovers: list[str]) -> None:
+        """Directory, log, counters and wake-ups of the run."""
+        self.dir = make_run_dir(self.config)
+        self._log = make_logger(
+            self.dir / "log.jsonl", "orchestrator", on_event=self._on_event
+        ).bind()
+        self._recording = Recording(self.dir, self.config)
+        self._memory = RunMemory(self.config, self.id)
+        self._ending = asyncio.Event()
+        self._running = asyncio.Event()
+        self._started_at = time.time()
+        self._clock_start = time.monotonic()
+        if leftovers:
+            self._log.warning("removed shared memory of dead runs", segments=leftovers)
+
+    @property
+    def url(self) -> str | None:
+        """Where the page is, if there is one."""
+        return self._server.url if self._server else None
+
+    async def ready(self) -> None:
+        """Wait until every child has come up. Raises `StartError` if the run ends before."""
+        await asyncio.wait(
+            [asyncio.ensure_future(self._running.wait()), self._main_task()],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not self._running.is_set():
+            await self.wait()
+            raise StartError("the run was stopped before it came up.")
+
+    async def wait(self) -> Status:
+        """Wait for the end of the run; returns the last status. Raises what made it fail."""
+        await asyncio.shield(self._main_task())
+        if self.error is not None:
+            raise self.error
+        return self.status()
+
+    async def stop(self) -> Status:
+        """End the run, with a last checkpoint, and wait for its end as `wait` does."""
+        self._end()
+        return await self.wait()
+
+    async def close(self) -> None:
+        """Stop what still runs and give everything back; also after a cancellation."""
+        try:
+            if self._main is not None:
+                self._end()
+                await asyncio.shield(self._main)
+        except asyncio.CancelledError:
+            if self._main is not None:
+                self._main.cancel()
+            self._release()
+            raise
+        finally:
+            await self._close_server()
+
+    async def _close_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.close()
+
+    def _main_task(self) -> asyncio.Task[None]:
+        if self._main is None:
+            raise RuntimeError("the run has not been started: use 'async with', or start()")
+        return self._main
+
+    async def _run(self) -> None:
+        try:
+            self._log.info("start", run=self.id, dir=str(self.dir), env=self.config.env)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._sample())
+                tasks.create_task(self._keep(self._updater, self._memory.counters.updater))
+                for slot, row in zip(self._workers, self._memory.counters.workers, strict=True):
+                    tasks.create_task(self._keep(slot, row))
+                await self._ending.wait()
+                self.state = "stopping"
+                await self._stop_children()
+        except* Exception as group:
+            self._log.error("orchestrator failed", exc_info=group)
+            self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
+        finally:
+            self.state = "failed" if self.error else "finished"
+            self._log.info(
+                self.state, env_steps=self._memory.counters.env_steps, error=str(self.error or "")
+            )
+            self._release()
+
+    def _end(self, error: Aa2cError | None = None) -> None:
+        """Let the run end: as failed, if an error is given and nothing ended it before."""
+        if not self._ending.is_set():
+            self.error = error
+            self._ending.set()
+
+    async def _sample(self) -> None:
+        """Watch the budget; keep rates and records of them."""
+        next_sample = 0.0
+        while not self._ending.is_set():
+            if self._memory.counters.env_steps >= self.config.total_env_steps:
+                self._end()
+            now = time.monotonic()
+            if now >= next_sample:
+                next_sample = now + SAMPLE_S
+                self._memory.counters.sample()
+                self._recording.write_metrics(self.status())
+            await asyncio.sleep(BUDGET_CHECK_S)
+
+    async def _keep(self, slot: ChildSlot, row: Counters) -> None:
+        """Keep a child running until the run ends: start, watch, and start again."""
+        policy = RestartPolicy(self.config)
+        while not self._ending.is_set():
+            records_before = row.count("records")
+            child = slot.child = Child(
+                lambda commands, reports: self._child_spec(slot, commands, reports),
+                lambda child, message: self._hear(slot, message),
+            )
+            self._attach(slot)
+            exit_code = await self._watch(child, row)
+            if self._ending.is_set():
+                return
+            slot.last_exit = exit_in_words(exit_code)
+            self._log.warning(
+                "child ended", child=child.spec.title, pid=child.pid, how=slot.last_exit,
+                generation=slot.generation, reason=child.error,
+            )  # fmt: skip
+            refused = policy.refuse_reason(exit_code=exit_code, was_ready=child.is_ready)
+            if slot.role == "updater":
+                refused = refused or "the run cannot go on without it"
+            if refused:
+                return self._end(self._failure(child, exit_code, refused))
+            slot.generation += 1
+            produced = row.count("records") > records_before
+            await self._sleep(policy.backoff_s(produced=produced))
+
+    def _failure(self, child: Child, exit_code: int, refused: str) -> Aa2cError:
+        kind = RunFailed if self._running.is_set() else StartError
+        if exit_code == StartError.exit_code and child.error:
+            return kind(child.error)
+        how = child.error or exit_in_words(exit_code)
+        return kind(f"{child.spec.title} ended ({how}) and {refused}: see {self.dir}/log.jsonl.")
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, or return at once when the run ends."""
+        waiting = asyncio.ensure_future(self._ending.wait())
+        await asyncio.wait([waiting], timeout=seconds)
+        waiting.cancel()
+
+    async def _watch(self, child: Child, row: Counters) -> int:
+        """Wait for a child's end; end it if it does not come up, or shows no sign of life."""
+        beats, seen_at = row.count("beats"), time.monotonic()
+        while child.is_alive:
+            await asyncio.wait([child.exited], timeout=WATCH_S)
+            now = time.monotonic()
+            if row.count("beats") != beats:
+                beats, seen_at = row.count("beats"), now
+            limit = self.config.stall_timeout_s if child.is_ready else self.config.start_timeout_s
+            if child.is_alive and now - seen_at > limit:
+                option = "--stall-timeout-s" if child.is_ready else "--start-timeout-s"
+                child.error = f"no sign of life for {limit:g} s ({option})"
+                child.kill()
+        return child.exited.result()
+
+    def _child_spec(
+        self, slot: ChildSlot, commands: Connection, reports: Connection
+    ) -> ChildSpec:
+        return ChildSpec(
+            role=slot.role,
+            index=slot.index,
+            generation=slot.generation,
+            config=self.config,
+            run_dir=self.dir,
+            counters_segment=self._memory.counters_segment.name,
+            commands=commands,
+            reports=reports,
+            records=self._memory.records,
+            spaces=self._memory.spaces,
+            parent_pid=os.getpid(),
+            dies_with_parent_thread=is_main_thread(),
+        )
+
+    def _hear(self, slot: ChildSlot, message: Message) -> None:
+        """Act on what a child says."""
+        match message["kind"]:
+            case "spec":
+                self._size_memory(message)
+            case "ready":
+                if all(s.state == "running" for s in (self._updater, *self._workers)):
+                    self._come_up()
+            case "episodes":
+                for episode_return, _ in message["episodes"]:
+                    self._returns.add(episode_return)
+                self._recording.write_episodes(
+                    self._uptime_s, self._memory.counters.env_steps, slot.index, message["episodes"]
+                )
+            case "retired":
+                self._memory.retire_ring(message["worker"], message["generation"])
+
+    def _come_up(self) -> None:
+        if not self._running.is_set():
+            self._running.set()
+            self.state = "running"
+            self._log.info("running", after_s=round(self._uptime_s, 2))
+
+    def _size_memory(self, spec: Message) -> None:
+        """The network's size is known: make board and rings, and let the children attach."""
+        try:
+            board = self._memory.create_board(spec)
+            self._updater_send("attach", board=board)
+            for slot in self._workers:
+                self._attach(slot)
+        except SharedMemoryTooSmall as error:
+            self._end(error)
+
+    def _attach(self, slot: ChildSlot) -> None:
+        """Give a worker's incarnation its ring, as soon as its size is known."""
+        if slot.role != "worker" or slot.child is None or not self._memory.is_sized:
+            return
+        attach = self._memory.create_ring(slot.index, slot.generation)
+        slot.child.send("attach", **attach)
+        self._updater_send(
+            "attach_ring", ring=attach["ring"], worker=slot.index, generation=slot.generation
+        )
+
+    def _updater_send(self, kind: str, **fields: Any) -> None:
+        if self._updater.child is not None:
+            self._updater.child.send(kind, **fields)
+
+    async def _stop_children(self) -> None:
+        """Workers first, then the updater, which learns what still waits and saves."""
+        start = time.monotonic()
+        workers = [slot.child for slot in self._workers if slot.child]
+        deadline = start + WORKERS_SHARE_OF_STOP * self.config.stop_timeout_s
+        await asyncio.gather(*(child.stop(deadline) for child in workers))
+        if self._updater.child:
+            await self._updater.child.stop(start + self.config.stop_timeout_s)
+
+    def _release(self) -> None:
+        """Give everything back; without the event loop's help, and only once."""
+        if self._final_status is not None:
+            return
+        for slot in (self._updater, *self._workers):
+            if slot.child:
+                slot.child.kill_and_wait()
+        self._final_lag_histogram = self._memory.counters.lag_histogram()
+        status = self.status()
+        self._recording.write_metrics(status)
+        self._recording.close()
+        self._memory.release()
+        self._final_status = status
+
+    @property
+    def _uptime_s(self) -> float:
+        return time.monotonic() - self._clock_start
+
+    def _lag_histogram(self) -> LagHistogram:
+        return self._final_lag_histogram or self._memory.counters.lag_histogram()
+
+    def status(self) -> Status:
+        """What /status serves: one document, schema 1 (see `make_status`)."""
+        if self._final_status is not None:
+            return self._final_status
+        run = {
+            "id": self.id,
+            "name": self.dir.name,
+            "dir": str(self.dir),
+            "mode": self.config.mode,
+            "env": self.config.env,
+            "state": self.state,
+            "started_at": self._started_at,
+            "uptime_s": round(self._uptime_s, 3),
+            "seed": self.config.seed,
+            "error": str(self.error) if self.error else None,
+        }
+        return make_status(
+            run,
+            self.config,
+            self._memory.counters,
+            self._returns,
+            self._updater,
+            self._workers,
+            self._memory.ring_status,
+        )

@@ -1,0 +1,236 @@
+"""Environments: one vector of them per worker, all with the same behaviour at an episode's end.
+
+Runs in worker, updater (to learn the spaces) and evaluator. The only place that names gymnasium
+and ale_py. Everything is brought to Gymnasium's NEXT_STEP autoreset: the observation after a
+`terminated` or `truncated` step is the true last one, the step after it ignores its action,
+returns the first observation of the next episode with reward 0, and is marked as a reset row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import ale_py
+import gymnasium as gym
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+
+from aa2c.config import Config
+from aa2c.errors import StartError
+
+MAX_FRAMES_PER_GAME = 108_000
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What a network must know of an environment: one observation's shape and dtype, actions."""
+
+    obs_shape: tuple[int, ...]
+    obs_dtype: str
+    num_actions: int
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
+
+
+class Episode(NamedTuple):
+    """A finished episode: raw return, length in env steps."""
+
+    episode_return: float
+    length: int
+
+
+class Step(NamedTuple):
+    """One step of all B environments; every array is [B] but `obs`, [B, …]."""
+
+    obs: NDArray[Any]
+    rewards: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    is_reset: NDArray[np.bool_]
+    episodes: list[Episode]
+
+
+class Envs(Protocol):
+    """B environments that step together."""
+
+    num_envs: int
+    spec: EnvSpec
+
+    def reset(self) -> NDArray[Any]:
+        """First observations [B, …]."""
+
+    def step(self, actions: NDArray[np.int64]) -> Step:
+        """Step all with actions [B] in 0 … num_actions-1. Raises `ValueError` for others."""
+
+    def close(self) -> None: ...
+
+
+class EpisodeStatistics:
+    """Raw return and length of every running episode."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._returns = np.zeros(num_envs)
+        self._lengths = np.zeros(num_envs, np.int64)
+
+    def add(self, rewards: NDArray[Any], is_reset: NDArray[np.bool_]) -> list[Episode]:
+        """Count one step; a reset row shows that the episode before it is over."""
+        episodes = self._finish(is_reset) if is_reset.any() else []
+        self._returns += rewards
+        self._lengths += ~is_reset
+        return episodes
+
+    def _finish(self, ended: NDArray[np.bool_]) -> list[Episode]:
+        pairs = zip(self._returns[ended], self._lengths[ended], strict=True)
+        episodes = [Episode(float(total), int(length)) for total, length in pairs]
+        self._returns[ended] = 0
+        self._lengths[ended] = 0
+        return episodes
+
+
+class GymnasiumEnvs:
+    """Any Gymnasium vector environment with Box observations and Discrete actions."""
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any], seed: int) -> None:
+        self._envs = envs
+        self._seed = seed
+        self.num_envs = envs.num_envs
+        self.spec, self._first_action = _spec(envs)
+        self._statistics = EpisodeStatistics(self.num_envs)
+        self._ended = np.zeros(self.num_envs, np.bool_)
+
+    def reset(self) -> NDArray[Any]:
+        obs, _ = self._envs.reset(seed=self._seed)
+        return np.asarray(obs)
+
+    def step(self, actions: NDArray[np.int64]) -> Step:
+        _check_actions(actions, self.spec.num_actions)
+        obs, rewards, terminated, truncated, _ = self._envs.step(actions + self._first_action)
+        is_reset = self._ended
+        rewards = np.where(is_reset, 0, rewards).astype(np.float32)
+        terminated = np.asarray(terminated, np.bool_) & ~is_reset
+        truncated = np.asarray(truncated, np.bool_) & ~is_reset
+        self._ended = terminated | truncated
+        episodes = self._statistics.add(rewards, is_reset)
+        return Step(np.asarray(obs), rewards, terminated, truncated, is_reset, episodes)
+
+    def close(self) -> None:
+        self._envs.close()
+
+
+class AtariEnvs:
+    """Atari games in ale_py's C++ vector environment, with the standard preprocessing.
+
+    84x84 grey, 4 frames stacked, an action repeated `frame_skip` frames, maximum of the last two,
+    no-op starts, FIRE at a game's start. A lost life is `terminated`, yet the game goes on, and
+    an episode is a full game with its raw score. One C++ thread: the worker is the unit of scale.
+    """
+
+    def __init__(self, config: Config, game: str, num_envs: int, seed: int) -> None:
+        self._envs = AtariVectorEnv(
+            game,
+            num_envs,
+            num_threads=1,
+            frameskip=config.frame_skip,
+            noop_max=config.noop_max,
+            repeat_action_probability=config.sticky_action_prob,
+            life_loss_info=config.terminal_on_life_loss,
+            reward_clipping=False,
+            max_num_frames_per_episode=MAX_FRAMES_PER_GAME,
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
+        self._seed = seed
+        self.num_envs = num_envs
+        self.spec, _ = _spec(self._envs)
+        self._statistics = EpisodeStatistics(num_envs)
+        self._game_start = np.zeros(num_envs, np.int64)
+
+    def reset(self) -> NDArray[Any]:
+        obs, info = self._envs.reset(seed=self._seed)
+        self._game_start = _game_start(info)
+        return np.asarray(obs)
+
+    def step(self, actions: NDArray[np.int64]) -> Step:
+        # An action outside the range would block the C++ side for ever.
+        _check_actions(actions, self.spec.num_actions)
+        obs, rewards, terminated, truncated, info = self._envs.step(actions)
+        game_start = _game_start(info)
+        is_reset = game_start != self._game_start
+        self._game_start = game_start
+        rewards = np.asarray(rewards, np.float32)
+        episodes = self._statistics.add(rewards, is_reset)
+        return Step(np.asarray(obs), rewards, terminated, truncated, is_reset, episodes)
+
+    def close(self) -> None:
+        self._envs.close()
+
+
+def _game_start(info: dict[str, Any]) -> NDArray[np.int64]:
+    """The frame at which each running game began: changes exactly at a reset, not at a lost life."""
+    start: NDArray[np.int64] = np.subtract(
+        info["frame_number"], info["episode_frame_number"], dtype=np.int64
+    )
+    return start
+
+
+def _check_actions(actions: NDArray[np.int64], num_actions: int) -> None:
+    if ((actions < 0) | (actions >= num_actions)).any():
+        raise ValueError(f"actions must be in 0 … {num_actions - 1}, got {actions}")
+
+
+def _spec(envs: VectorEnv[Any, Any, Any]) -> tuple[EnvSpec, int]:
+    """The spec and the number of the first action. Raises `StartError` for other spaces."""
+    obs, actions = envs.single_observation_space, envs.single_action_space
+    if not isinstance(obs, gym.spaces.Box):
+        raise StartError(f"--env has observations {obs}, and aa2c needs a Box: wrap it.")
+    if not isinstance(actions, gym.spaces.Discrete):
+        raise StartError(f"--env has actions {actions}, and aa2c needs Discrete ones: wrap it.")
+    return EnvSpec(obs.shape, str(obs.dtype), int(actions.n)), int(actions.start)
+
+
+def make_envs(config: Config, num_envs: int, seed: int) -> Envs:
+    """The environments of one worker.
+
+    Raises `StartError`, which names --env and the cause, for an id or an environment that does
+    not work.
+    """
+    gym.register_envs(ale_py)
+    module, _, env_id = config.env.rpartition(":")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Gymnasium's advice on versions
+            if module:
+                importlib.import_module(module)
+            registered = gym.spec(env_id)
+            if registered.entry_point == "ale_py.env:AtariEnv":
+                return AtariEnvs(config, registered.kwargs["game"], num_envs, seed)
+            return GymnasiumEnvs(_make_vec(env_id, num_envs), seed)
+    except StartError:
+        raise
+    except Exception as error:  # whatever an environment's own code raises is the user's to see
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise StartError(f"--env {config.env} cannot be made: {reason}") from error
+
+
+def _make_vec(env_id: str, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    envs = gym.make_vec(env_id, num_envs)
+    if envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
+        return envs
+    envs.close()
+    next_step = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    return gym.make_vec(env_id, num_envs, vectorization_mode="sync", vector_kwargs=next_step)
+
+
+def env_spec(config: Config) -> EnvSpec:
+    """Spaces of the environment, read off one instance."""
+    envs = make_envs(config, 1, config.seed)
+    try:
+        return envs.spec
+    finally:
+        envs.close()

@@ -1,0 +1,45 @@
+"""Returns and advantages: pure functions on numpy arrays of shape [T, B], time first."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+
+def gae(
+    rewards: Floats,
+    values: Floats,
+    next_values: Floats,
+    terminated: Flags,
+    truncated: Flags,
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> Floats:
+    """Advantages by generalized advantage estimation, [T, B] (arXiv:1506.02438, eq. 16).
+
+    All inputs are [T, B]. `next_values` is the value of the observation that follows each step,
+    which under NEXT_STEP autoreset is the true last one of an episode that ends.
+    Termination removes the bootstrap; truncation keeps it; both cut the trace.
+
+    With `gae_lambda` 1 the advantages plus `values` are the n-step bootstrapped returns of
+    A3C (arXiv:1602.01783, algorithm S3).
+    """
+    deltas = rewards + gamma * next_values * ~terminated - values
+    carry = (gamma * gae_lambda * ~(terminated | truncated)).astype(np.float32)
+    advantages = np.empty_like(deltas)
+    following = np.zeros_like(deltas[0])
+    for t in reversed(range(len(deltas))):
+        following = deltas[t] + carry[t] * following
+        advantages[t] = following
+    return advantages
+
+
+def normalize(advantages: Floats, valid: Flags) -> Floats:
+    """Shift and scale [T, B] to mean 0 and standard deviation 1 over the valid rows."""
+    chosen = advantages[valid]
+    normalized: Floats = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
+    return normalized

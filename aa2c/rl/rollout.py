@@ -1,0 +1,58 @@
+"""Rollouts: T steps of a worker's B environments, written into arrays that are used again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aa2c.rl.envs import Envs, Episode
+from aa2c.rl.network import ActorCritic, sample_actions
+
+
+class Rollout:
+    """Arrays of one rollout, time first. Row t of `obs` is what action t was chosen from.
+
+    obs [T+1, B, …] (the last row is where the next rollout goes on), actions, rewards, terminated,
+    truncated, is_reset: [T, B]. A reset row's action had no effect: it must not be learned from.
+    """
+
+    def __init__(self, envs: Envs, num_steps: int) -> None:
+        shape = (num_steps, envs.num_envs)
+        obs_shape = (num_steps + 1, envs.num_envs, *envs.spec.obs_shape)
+        self.num_steps = num_steps
+        self.num_envs = envs.num_envs
+        self.obs: NDArray[Any] = np.zeros(obs_shape, envs.spec.obs_dtype)
+        self.actions = np.zeros(shape, np.int64)
+        self.rewards = np.zeros(shape, np.float32)
+        self.terminated = np.zeros(shape, np.bool_)
+        self.truncated = np.zeros(shape, np.bool_)
+        self.is_reset = np.zeros(shape, np.bool_)
+        self.obs[num_steps] = envs.reset()
+
+    @property
+    def env_steps(self) -> int:
+        return self.num_steps * self.num_envs
+
+
+def collect(
+    envs: Envs, network: ActorCritic, rollout: Rollout, generator: torch.Generator
+) -> list[Episode]:
+    """Fill the rollout, going on from its last row; returns the episodes that ended."""
+    episodes: list[Episode] = []
+    rollout.obs[0] = rollout.obs[-1]
+    with torch.inference_mode():
+        for t in range(rollout.num_steps):
+            logits, _ = network(torch.from_numpy(rollout.obs[t]))
+            actions = sample_actions(logits, generator).numpy()
+            step = envs.step(actions)
+            rollout.actions[t] = actions
+            rollout.obs[t + 1] = step.obs
+            rollout.rewards[t] = step.rewards
+            rollout.terminated[t] = step.terminated
+            rollout.truncated[t] = step.truncated
+            rollout.is_reset[t] = step.is_reset
+            episodes += step.episodes
+    return episodes

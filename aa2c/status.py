@@ -1,0 +1,210 @@
+"""The status of a run: counters -> one document, which /status serves and everything else reads.
+
+Runs in the orchestrator. The children's counters are read, never asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aa2c.config import Config
+from aa2c.ipc.counters import LAG_BUCKETS, Counters, ring_row, updater_row, worker_row
+from aa2c.ipc.shm import Segment
+from aa2c.supervisor import ChildSlot
+
+SCHEMA = 1
+RECENT_EPISODES = 100
+RATE_WINDOW_S = 10.0
+WAITS_MUCH = 0.2  # share of its time above which a stage counts as waiting
+RUN_STATES = ("starting", "running", "paused", "stopping", "finished", "failed")
+LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
+
+Status = dict[str, Any]
+LagHistogram = tuple[list[tuple[str, float]], float]
+
+
+class Returns:
+    """Raw returns of the most recent episodes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._recent: deque[float] = deque(maxlen=RECENT_EPISODES)
+
+    def add(self, episode_return: float) -> None:
+        self.count += 1
+        self._recent.append(episode_return)
+
+    def summary(self) -> Status:
+        """Mean and deviation of the last 100, how many there were at all, and the last one."""
+        recent = self._recent
+        return {
+            "mean": statistics.fmean(recent) if recent else None,
+            "std": statistics.pstdev(recent) if recent else None,
+            "count": self.count,
+            "last": recent[-1] if recent else None,
+        }
+
+
+class Rate:
+    """Increase per second of a counter over the last seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, float]] = deque()
+
+    def sample(self, now: float, value: float) -> None:
+        self._samples.append((now, value))
+        while len(self._samples) > 2 and now - self._samples[0][0] > RATE_WINDOW_S:
+            self._samples.popleft()
+
+    @property
+    def per_second(self) -> float:
+        if len(self._samples) < 2:
+            return 0.0
+        (start, first), (end, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (end - start) if end > start else 0.0
+
+
+class RunCounters:
+    """All rows of a run's counters, with rates over the last seconds."""
+
+    def __init__(self, segment: Segment, workers: int) -> None:
+        self.updater = updater_row(segment)
+        self.workers = [worker_row(segment, i) for i in range(workers)]
+        self.rings = [ring_row(segment, i) for i in range(workers)]
+        self.updates = Rate()
+        self.updater_wait = Rate()
+        self.worker_env_steps = [Rate() for _ in range(workers)]
+        self.worker_waits = [Rate() for _ in range(workers)]
+
+    def sample(self) -> None:
+        """Take a sample for the rates; to be called at a steady pace."""
+        now = time.monotonic()
+        self.updates.sample(now, self.updater.count("updates"))
+        self.updater_wait.sample(now, self.updater.value("wait_s"))
+        for row, steps, wait in zip(
+            self.workers, self.worker_env_steps, self.worker_waits, strict=True
+        ):
+            steps.sample(now, row.count("env_steps"))
+            wait.sample(now, row.value("wait_s"))
+
+    @property
+    def env_steps(self) -> int:
+        return sum(row.count("env_steps") for row in self.workers)
+
+    @property
+    def episodes(self) -> int:
+        return sum(row.count("episodes") for row in self.workers)
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that the others wait for: workers, updater, or balanced."""
+        updater_waits = self.updater_wait.per_second
+        workers_wait = statistics.fmean(rate.per_second for rate in self.worker_waits)
+        if max(updater_waits, workers_wait) < WAITS_MUCH:
+            return "balanced"
+        return "workers" if updater_waits > workers_wait else "updater"
+
+    def throughput(self) -> Status:
+        return {
+            "env_steps_per_s": round(sum(r.per_second for r in self.worker_env_steps), 1),
+            "updates_per_s": round(self.updates.per_second, 1),
+            "bottleneck": self.bottleneck,
+        }
+
+    def policy_lag(self) -> Status:
+        row = self.updater
+        return {
+            "min": row.count("lag_min"),
+            "mean": row.value("lag_mean"),
+            "max": row.count("lag_max"),
+        }
+
+    def losses(self) -> Status:
+        return {name: _finite(self.updater.value(name)) for name in LOSSES}
+
+    def lag_histogram(self) -> LagHistogram:
+        """Cumulative buckets (upper bound, count) and the sum, as Prometheus has them."""
+        buckets = []
+        total = 0
+        for i, bound in enumerate((*LAG_BUCKETS, math.inf)):
+            total += self.updater.count(f"lag_bucket_{i}")
+            buckets.append(("+Inf" if math.isinf(bound) else f"{bound:.1f}", float(total)))
+        return buckets, self.updater.value("lag_sum")
+
+    def dropped(self, worker: int) -> dict[str, int]:
+        return {name: self.rings[worker].count(name) for name in ("checksum", "fenced", "invalid")}
+
+    def close(self) -> None:
+        for row in (self.updater, *self.workers, *self.rings):
+            row.close()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+NO_TESTS = {"mean": None, "std": None, "count": 0}
+
+
+def make_status(
+    run: Status,
+    config: Config,
+    counters: RunCounters,
+    returns: Returns,
+    updater: ChildSlot,
+    workers: Sequence[ChildSlot],
+    ring_status: Callable[[int], Status],
+) -> Status:
+    """The document, schema 1: keys are added to it, never renamed."""
+    return {
+        "schema": SCHEMA,
+        "run": run,
+        "progress": {
+            "env_steps": counters.env_steps,
+            "total_env_steps": config.total_env_steps,
+            "updates": counters.updater.count("updates"),
+            "policy_version": counters.updater.count("policy_version"),
+            "episodes": returns.count,
+        },
+        "throughput": counters.throughput(),
+        "returns": {
+            "train": returns.summary(),
+            "test": {"greedy": NO_TESTS, "sampled": NO_TESTS},
+        },
+        "losses": counters.losses(),
+        "policy_lag": counters.policy_lag(),
+        "updater": {
+            **_child_status(updater),
+            "threads": config.update_threads,
+            "wait_s": round(counters.updater.value("wait_s"), 3),
+        },
+        "evaluator": {"pid": None, "state": "off", "restarts": 0, "last_exit": None},
+        "workers": [_worker_status(slot, counters) for slot in workers],
+        "rings": [ring_status(slot.index) for slot in workers],
+    }
+
+
+def _child_status(slot: ChildSlot) -> Status:
+    return {
+        "pid": slot.pid,
+        "state": slot.state,
+        "restarts": slot.generation,
+        "last_exit": slot.last_exit,
+    }
+
+
+def _worker_status(slot: ChildSlot, counters: RunCounters) -> Status:
+    row = counters.workers[slot.index]
+    return {
+        "id": slot.index,
+        **_child_status(slot),
+        "generation": slot.generation,
+        "env_steps": row.count("env_steps"),
+        "env_steps_per_s": round(counters.worker_env_steps[slot.index].per_second, 1),
+        "wait_s": round(row.value("wait_s"), 3),
+    }

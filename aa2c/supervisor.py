@@ -1,0 +1,218 @@
+"""One child process: spawn it, hear it, see it end, stop it; and when to start it again.
+
+Runs in the orchestrator. The end of a child is seen through its pidfd, not by polling, which
+works alike on asyncio's own loop and on uvloop. What a child says arrives through its pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from aa2c import child
+from aa2c.config import Config
+from aa2c.ipc.channel import Message, Receiver, Sender
+from aa2c.ipc.slot import Malformed
+
+MAX_BACKOFF_S = 5.0
+MAX_FRUITLESS_STARTS = 3
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Child:
+    """One incarnation of a child process, from its start to its end."""
+
+    def __init__(
+        self,
+        make_spec: Callable[[Connection, Connection], child.ChildSpec],
+        on_message: Callable[[Child, Message], None],
+    ) -> None:
+        """Start it. `make_spec` gets the child's ends of the two pipes."""
+        self._loop = asyncio.get_running_loop()
+        self._on_message = on_message
+        self.error: str | None = None
+        self.is_ready = False
+        self.started_at = time.monotonic()
+        context = multiprocessing.get_context("spawn")
+        commands_out, commands_in = context.Pipe(duplex=False)
+        reports_out, reports_in = context.Pipe(duplex=False)
+        os.set_blocking(commands_in.fileno(), False)
+        self._commands = Sender(commands_in)
+        self._reports = Receiver(reports_out)
+        self.spec = make_spec(commands_out, reports_in)
+        self._process = context.Process(
+            target=child.main, args=(self.spec,), name=self.spec.title, daemon=True
+        )
+        with _one_thread_of_maths():
+            self._process.start()
+        commands_out.close()
+        reports_in.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        self.exited: asyncio.Future[int] = self._loop.create_future()
+        self._loop.add_reader(self._reports.fileno(), self._hear)
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.exited.done()
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Send a command. One that a stopped or dead child cannot take is lost with it."""
+        with contextlib.suppress(OSError):
+            self._commands.send(kind, **fields)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.is_alive:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def kill_and_wait(self) -> None:
+        """End it at once and block until it is gone: for when the event loop is going away."""
+        if self.is_alive:
+            self.kill()
+            self._process.join()
+            self._reap()
+
+    async def stop(self, deadline: float) -> None:
+        """Ask it to stop, and kill it at the deadline (of `time.monotonic`)."""
+        self.send("stop")
+        await asyncio.wait([self.exited], timeout=max(0.0, deadline - time.monotonic()))
+        self.kill()
+        await asyncio.wait([self.exited])
+
+    def _hear(self) -> None:
+        try:
+            messages = self._reports.drain()
+        except (EOFError, Malformed):
+            self._loop.remove_reader(self._reports.fileno())
+            return
+        for message in messages:
+            if message["kind"] == "error":
+                self.error = str(message.get("message"))
+            elif message["kind"] == "ready":
+                self.is_ready = True
+            self._on_message(self, message)
+
+    def _reap(self) -> None:
+        """The process has ended: read its last words, then tell."""
+        self._loop.remove_reader(self._pidfd)
+        with contextlib.suppress(EOFError, Malformed):
+            while messages := self._reports.drain():
+                for message in messages:
+                    if message["kind"] == "error":
+                        self.error = str(message.get("message"))
+        self._loop.remove_reader(self._reports.fileno())
+        self._process.join()
+        exit_code = self._process.exitcode
+        self._process.close()
+        self._reports.close()
+        self._commands.close()
+        os.close(self._pidfd)
+        if not self.exited.done():
+            self.exited.set_result(-1 if exit_code is None else exit_code)
+
+
+@dataclass
+class ChildSlot:
+    """A place for a child: the incarnation that holds it now, and what is told about it."""
+
+    role: child.Role
+    index: int = 0
+    child: Child | None = None
+    generation: int = 0
+    last_exit: str | None = None
+
+    @property
+    def state(self) -> str:
+        if self.child is None:
+            return "starting"
+        if not self.child.is_alive:
+            return "stopped"
+        return "running" if self.child.is_ready else "starting"
+
+    @property
+    def pid(self) -> int | None:
+        return self.child.pid if self.child and self.child.is_alive else None
+
+
+@contextlib.contextmanager
+def _one_thread_of_maths() -> Iterator[None]:
+    """The environment that a child inherits, and nobody else: maths libraries read it at load."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def is_main_thread() -> bool:
+    """Whether a child may die with the thread that starts it (PR_SET_PDEATHSIG means a thread)."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def exit_in_words(exit_code: int) -> str:
+    """'exit 1', or the name of the signal that ended it."""
+    if exit_code >= 0:
+        return f"exit {exit_code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-exit_code).name
+    return f"signal {-exit_code}"
+
+
+@dataclass
+class RestartPolicy:
+    """When a child that ended is started again: intensity, window, and backoff with jitter."""
+
+    config: Config
+
+    def __post_init__(self) -> None:
+        self._restarts: deque[float] = deque()
+        self._fruitless = 0
+        self._crashes_before_ready = 0
+
+    def refuse_reason(self, *, exit_code: int, was_ready: bool) -> str | None:
+        """Count one end; why there shall be no restart, or None."""
+        if exit_code == 3:
+            return "it cannot come up"
+        if not was_ready and exit_code >= 0:
+            self._crashes_before_ready += 1
+            if self._crashes_before_ready >= MAX_FRUITLESS_STARTS:
+                return f"it failed {MAX_FRUITLESS_STARTS} times in a row before it came up"
+        now = time.monotonic()
+        while self._restarts and now - self._restarts[0] > self.config.restart_window_s:
+            self._restarts.popleft()
+        if len(self._restarts) >= self.config.max_restarts:
+            return (
+                f"it was restarted {len(self._restarts)} times within "
+                f"{self.config.restart_window_s:g} s (--max-restarts, --restart-window-s)"
+            )
+        self._restarts.append(now)
+        return None
+
+    def backoff_s(self, *, produced: bool) -> float:
+        """How long to wait before the restart."""
+        if produced:
+            self._fruitless = 0
+            self._crashes_before_ready = 0
+        wait = min(MAX_BACKOFF_S, self.config.restart_backoff_s * 2**self._fruitless)
+        self._fruitless += 1
+        return wait * random.uniform(0.75, 1.25)

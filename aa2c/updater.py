@@ -1,0 +1,148 @@
+"""The updater process: optimizer, published parameters, checkpoints, and 1 … N update threads.
+
+One thread takes records, publishes and saves; the mode's consumer divides the arithmetic of an
+update over the update threads (see the mode's file), which all stand still between two calls of
+`consume`. So publishing and saving need no lock, and see no half-made update, in any order but
+hogwild's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from aa2c import checkpoint
+from aa2c.config import Config
+from aa2c.ipc.counters import LAG_BUCKETS, Counters
+from aa2c.ipc.port import UpdaterPort
+from aa2c.ipc.ring import Record
+from aa2c.modes import MODES, Consumer
+from aa2c.rl.envs import EnvSpec
+from aa2c.rl.network import ActorCritic, FlatParameters
+
+RECENT_LAGS = 256
+LOSS_NAMES = ("policy", "value", "entropy", "grad_norm", "approx_kl")
+
+
+class Learner:
+    """The network that learns, with what is needed to step, publish and save it."""
+
+    def __init__(
+        self, config: Config, spec: EnvSpec, network: ActorCritic, run_dir: Path, port: UpdaterPort
+    ) -> None:
+        self._config = config
+        self._spec = spec
+        self._network = network
+        self._params = FlatParameters(network)
+        self._consumer: Consumer = MODES[config.mode].Consumer(config, self._params)
+        self._directory = run_dir / "checkpoints"
+        self._port = port
+        self._counters = port.counters
+        self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
+        self._saved_at = time.monotonic()
+
+    @property
+    def num_params(self) -> int:
+        return self._params.num_params
+
+    @property
+    def learning_rate(self) -> float:
+        """The step size now, annealed over the env steps that were learned from."""
+        config = self._config
+        if not config.anneal_learning_rate:
+            return config.learning_rate
+        left = 1 - self._counters.count("env_steps") / config.total_env_steps
+        return config.learning_rate * max(0.0, left)
+
+    def publish(self) -> None:
+        """Make the parameters as they are the newest."""
+        self._port.publish(self._params.numpy)
+
+    def learn(self, records: Sequence[Record]) -> None:
+        """Update with these records, count them, and publish."""
+        accepted = [record for record in records if self._consumer.accepts(record)]
+        self._counters.add("rejected", len(records) - len(accepted))
+        if not accepted:
+            return
+        started = time.monotonic()
+        learning_rate = self.learning_rate
+        updates = self._consumer.consume(accepted, learning_rate)
+        self._count(accepted)
+        self._counters.set("learning_rate", learning_rate)
+        self._counters.add("updates", updates)
+        self.publish()
+        self._counters.add("update_s", time.monotonic() - started)
+
+    def _count(self, records: Sequence[Record]) -> None:
+        counters = self._counters
+        version = counters.count("policy_version")
+        for record in records:
+            self._lags.append(max(0, version - record.header.policy_version))
+            count_lag(counters, self._lags[-1])
+            counters.add("env_steps", record.header.values["env_steps"])
+            for name in LOSS_NAMES:
+                if name in record.header.values:
+                    counters.set(name, record.header.values[name])
+        counters.add("records", len(records))
+        counters.set("lag_min", min(self._lags))
+        counters.set("lag_max", max(self._lags))
+        counters.set("lag_mean", sum(self._lags) / len(self._lags))
+
+    def save_if_due(self) -> None:
+        """Write a checkpoint if the last one is old enough."""
+        if time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self._saved_at = time.monotonic()
+        checkpoint.save(
+            self._directory,
+            network=self._network,
+            optimizer=self._consumer.optimizer_state(),
+            config=self._config,
+            spec=self._spec,
+            counts={
+                name: self._counters.count(name)
+                for name in ("env_steps", "updates", "policy_version", "records")
+            },
+            rng=torch.get_rng_state(),
+            keep=self._config.checkpoints_kept,
+        )
+        self._counters.set("checkpoint_time", time.time())
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def count_lag(counters: Counters, lag: int) -> None:
+    """Count one policy lag in the cumulative histogram's bucket."""
+    bucket = next((i for i, bound in enumerate(LAG_BUCKETS) if lag <= bound), len(LAG_BUCKETS))
+    counters.add(f"lag_bucket_{bucket}", 1)
+    counters.add("lag_sum", lag)
+
+
+def run_updater(config: Config, learner: Learner, port: UpdaterPort) -> None:
+    """Learn until the port says stop, then from what still waits; ends with a checkpoint."""
+    learner.publish()
+    port.report("ready")
+    most = config.workers * config.ring_slots
+    while port.beat():
+        _take_and_learn(learner, port, most)
+        learner.save_if_due()
+    while _take_and_learn(learner, port, most):
+        port.beat()
+    learner.save()
+    learner.close()
+
+
+def _take_and_learn(learner: Learner, port: UpdaterPort, most: int) -> bool:
+    records = port.take(most)
+    if records:
+        learner.learn(records)
+        port.release(records)
+    return bool(records)

@@ -1,0 +1,3 @@
+"""The version, for code and metadata alike."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The aiohttp application: page, /status, /metrics, health; and its security middleware."""

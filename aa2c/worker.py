@@ -1,0 +1,32 @@
+"""The worker process: environments, a replica of the network, and its mode's producer.
+
+Talks to the rest of the run through its port only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from aa2c.config import Config
+from aa2c.ipc.port import WorkerPort
+from aa2c.modes import MODES
+from aa2c.rl.envs import make_envs
+from aa2c.rl.network import make_network
+
+
+def run_worker(config: Config, worker: int, generation: int, port: WorkerPort) -> None:
+    """Produce records until the port says stop.
+
+    Every incarnation draws its own random numbers, from seed, worker and generation.
+    Raises `StartError` if the environment cannot be made.
+    """
+    seeds = np.random.SeedSequence([config.seed, worker, generation]).generate_state(2)
+    envs = make_envs(config, config.num_envs, int(seeds[0]) % 2**31)
+    generator = torch.Generator().manual_seed(int(seeds[1]))
+    network = make_network(config, envs.spec)
+    producer = MODES[config.mode].Producer(config, worker, envs, network, generator)
+    port.report("ready")
+    while port.beat():
+        producer.produce(port)
+    envs.close()

@@ -1,21 +1,22 @@
 """aa2c trains actor-critic agents on one host with many processes, asynchronously.
 
 `Orchestrator` and `Config` embed a run in an asyncio program, `train` runs one to its end, and
-`load_policy` reads what was learned. Importing this package imports no torch.
+`load_policy` reads what was learned. Names are imported when they are first used: `import aa2c`
+is instant, and only `load_policy` imports torch.
 """
 
 from __future__ import annotations
 
-import asyncio
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from aa2c.config import Config, load_config
-from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
-from aa2c.orchestrator import Orchestrator
 from aa2c.version import __version__
 
 if TYPE_CHECKING:
     from aa2c.checkpoint import load_policy
+    from aa2c.config import Config, load_config
+    from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
+    from aa2c.orchestrator import Orchestrator, train
 
 __all__ = [
     "Aa2cError",
@@ -30,20 +31,20 @@ __all__ = [
     "train",
 ]
 
-
-def train(config: Config) -> dict[str, Any]:
-    """Run a training to its end; returns the last status. Raises `Aa2cError` if it fails."""
-
-    async def run_to_end() -> dict[str, Any]:
-        async with Orchestrator(config) as run:
-            return await run.wait()
-
-    return asyncio.run(run_to_end())
+_HOMES = {
+    "Aa2cError": "errors",
+    "Config": "config",
+    "ConfigError": "errors",
+    "Orchestrator": "orchestrator",
+    "RunFailed": "errors",
+    "StartError": "errors",
+    "load_config": "config",
+    "load_policy": "checkpoint",
+    "train": "orchestrator",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_policy":  # late, because it needs torch
-        from aa2c.checkpoint import load_policy
-
-        return load_policy
-    raise AttributeError(f"module 'aa2c' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aa2c' has no attribute {name!r}")
+    return getattr(import_module(f"aa2c.{_HOMES[name]}"), name)

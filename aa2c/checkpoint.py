@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load, save as to_bytes
+from safetensors.torch import load
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from aa2c.config import Config, structure

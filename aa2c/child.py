@@ -92,7 +92,7 @@ class Commands:
         heard: list[dict[str, Any]] = []
         self.on(kind, heard.append)
         while not heard:
-            wait([self._receiver], COMMAND_WAIT_S)
+            wait([self._receiver.fileno()], COMMAND_WAIT_S)
             if not self.hear():
                 raise Stopped
         return heard[0]

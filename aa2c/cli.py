@@ -18,12 +18,9 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
-import uvloop
 
 from aa2c.config import GROUPS, Config, load_config, preset_names, to_toml
 from aa2c.errors import Aa2cError, ConfigError
-from aa2c.orchestrator import Orchestrator
-from aa2c.terminal import Terminal
 from aa2c.version import __version__
 
 ATARI_PRESET = "grad/atari"
@@ -143,11 +140,16 @@ def config(arguments: Sequence[str]) -> int:
 def serve(arguments: Sequence[str]) -> int:
     """Train, and serve the page, /status and /metrics meanwhile."""
     resolved = _resolve("serve", arguments, serving=True)
+    import uvloop  # here, as in _serve, because --help must be instant
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(resolved))
 
 
 async def _serve(resolved: _Resolved) -> int:
+    from aa2c.orchestrator import Orchestrator
+    from aa2c.terminal import Terminal
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

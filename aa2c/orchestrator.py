@@ -216,7 +216,7 @@ class Orchestrator:
             self._attach(slot)
             exit_code = await self._watch(child, row)
             if self._ending.is_set():
-                return
+                break
             slot.last_exit = exit_in_words(exit_code)
             self._log.warning(
                 "child ended", child=child.spec.title, pid=child.pid, how=slot.last_exit,
@@ -226,7 +226,8 @@ class Orchestrator:
             if slot.role == "updater":
                 refused = refused or "the run cannot go on without it"
             if refused:
-                return self._end(self._failure(child, exit_code, refused))
+                self._end(self._failure(child, exit_code, refused))
+                break
             slot.generation += 1
             produced = row.count("records") > records_before
             await self._sleep(policy.backoff_s(produced=produced))
@@ -259,9 +260,7 @@ class Orchestrator:
                 child.kill()
         return child.exited.result()
 
-    def _child_spec(
-        self, slot: ChildSlot, commands: Connection, reports: Connection
-    ) -> ChildSpec:
+    def _child_spec(self, slot: ChildSlot, commands: Connection, reports: Connection) -> ChildSpec:
         return ChildSpec(
             role=slot.role,
             index=slot.index,
@@ -379,3 +378,13 @@ class Orchestrator:
             self._workers,
             self._memory.ring_status,
         )
+
+
+def train(config: Config) -> Status:
+    """Run a training to its end; returns the last status. Raises `Aa2cError` if it fails."""
+
+    async def run_to_end() -> Status:
+        async with Orchestrator(config) as run:
+            return await run.wait()
+
+    return asyncio.run(run_to_end())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aa2c.config import Config
-from aa2c.ipc.counters import LAG_BUCKETS, Counters, ring_row, updater_row, worker_row
+from aa2c.ipc.counters import LAG_BUCKETS, ring_row, updater_row, worker_row
 from aa2c.ipc.shm import Segment
 from aa2c.supervisor import ChildSlot
 

@@ -213,6 +213,6 @@ class RestartPolicy:
         if produced:
             self._fruitless = 0
             self._crashes_before_ready = 0
-        wait = min(MAX_BACKOFF_S, self.config.restart_backoff_s * 2**self._fruitless)
+        wait: float = min(MAX_BACKOFF_S, self.config.restart_backoff_s * 2.0**self._fruitless)
         self._fruitless += 1
         return wait * random.uniform(0.75, 1.25)

@@ -78,9 +78,7 @@ class Terminal:
 
 
 async def _any_done(tasks: list[asyncio.Task[Any]], timeout_s: float) -> bool:
-    done, _ = await asyncio.wait(
-        tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-    )
+    done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     return bool(done)
 
 

@@ -102,10 +102,12 @@ class Counters:
 
 
 def updater_row(segment: Segment) -> Counters:
+    """The updater's own row."""
     return Counters(segment, 0, UPDATER)
 
 
 def worker_row(segment: Segment, worker: int) -> Counters:
+    """The row of one worker, over all its generations."""
     return Counters(segment, 1 + 2 * worker, WORKER)
 
 

@@ -60,7 +60,7 @@ class ParameterBoard:
         self._words[_SEQUENCES[buffer]] = 2 * version - 1
         self._buffers[buffer][:] = vector
         if self._checksum:
-            self._words[_CHECKSUMS[buffer]] = zlib.crc32(self._buffers[buffer])
+            self._words[_CHECKSUMS[buffer]] = zlib.crc32(self._buffers[buffer].data)
         self._words[_SEQUENCES[buffer]] = 2 * version
         self._words[_VERSION] = version
         return version
@@ -85,7 +85,7 @@ class ParameterBoard:
         return 0
 
     def _is_intact(self, buffer: int, copied: Vector) -> bool:
-        return not self._checksum or zlib.crc32(copied) == self._words[_CHECKSUMS[buffer]]
+        return not self._checksum or zlib.crc32(copied.data) == self._words[_CHECKSUMS[buffer]]
 
     def close(self) -> None:
         self._buffers.clear()

@@ -50,9 +50,7 @@ class _RingMemory:
         self.words = segment.buf[:_CONTROL_BYTES].cast("Q")
         self.slots = [
             segment.buf[start : start + slot_bytes]
-            for start in range(
-                _CONTROL_BYTES, _CONTROL_BYTES + capacity * slot_bytes, slot_bytes
-            )
+            for start in range(_CONTROL_BYTES, _CONTROL_BYTES + capacity * slot_bytes, slot_bytes)
         ]
 
     @property

@@ -63,7 +63,7 @@ class Segment:
 
     @property
     def buf(self) -> memoryview:
-        if self._memory is None:
+        if self._memory is None or self._memory.buf is None:
             raise ValueError(f"segment {self.name} is closed")
         return self._memory.buf
 
@@ -94,7 +94,7 @@ def _no_registration() -> Iterator[None]:
     """
     with _register_lock:
         register = resource_tracker.register
-        resource_tracker.register = lambda *_: None  # type: ignore[assignment,misc]
+        resource_tracker.register = lambda *_: None
         try:
             yield
         finally:
@@ -102,6 +102,7 @@ def _no_registration() -> Iterator[None]:
 
 
 def too_small(nbytes: int) -> SharedMemoryTooSmall:
+    """The refusal, with what is needed and how to get it."""
     free = os.statvfs(SHM_DIR)
     free_bytes = free.f_bavail * free.f_frsize
     return SharedMemoryTooSmall(

@@ -66,6 +66,7 @@ class Header:
 
 
 def align(nbytes: int) -> int:
+    """The next multiple of `ALIGNMENT`."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 

@@ -14,6 +14,7 @@ the work is `update_order`:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils import dlpack
 
 from aa2c.config import Config
 from aa2c.ipc.port import WorkerPort
@@ -143,9 +145,7 @@ def clip_rewards(rewards: Vector, reward_clip: float) -> Vector:
     return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
 
 
-def _add_losses(
-    values: dict[str, float], losses: Losses, grad_norm: float, weight: float
-) -> None:
+def _add_losses(values: dict[str, float], losses: Losses, grad_norm: float, weight: float) -> None:
     parts = {
         "policy": losses.policy.item(),
         "value": losses.value.item(),
@@ -192,7 +192,7 @@ class Consumer:
     def consume(self, records: Sequence[Record], learning_rate: float) -> int:
         """Step the network with the records' gradients; returns the number of steps."""
         # from_dlpack, unlike from_numpy, takes read-only arrays; the optimizer only reads them.
-        gradients = [torch.from_dlpack(record.arrays["grad"]) for record in records]
+        gradients = [dlpack.from_dlpack(record.arrays["grad"]) for record in records]
         if self._order == "sum":
             gradients = [torch.stack(gradients).sum(0)] if len(gradients) > 1 else gradients
         parts = [gradients] * len(self._shards)
@@ -238,7 +238,7 @@ def shards(num_params: int, count: int) -> list[slice]:
     """Cut [0, num_params) into at most `count` contiguous parts of whole alignment units."""
     units = num_params // SHARD_ALIGNMENT
     borders = [units * i // count * SHARD_ALIGNMENT for i in range(count)] + [num_params]
-    cuts = [slice(a, b) for a, b in zip(borders, borders[1:], strict=False)]
+    cuts = [slice(a, b) for a, b in itertools.pairwise(borders)]
     return [cut for cut in cuts if cut.stop > cut.start]
 
 
@@ -246,4 +246,3 @@ def has_losses(values: Mapping[str, Any]) -> bool:
     """Whether a header carries the counts and losses every record has."""
     wanted = ("env_steps", "policy", "value", "entropy", "grad_norm")
     return all(math.isfinite(values.get(name, math.nan)) for name in wanted)
-

@@ -110,9 +110,7 @@ class _Routes:
 
 def _health(is_good: bool, run: dict[str, Any]) -> web.Response:
     body = json.dumps({"state": run["state"], "error": run["error"]})
-    return web.Response(
-        text=body, status=200 if is_good else 503, content_type="application/json"
-    )
+    return web.Response(text=body, status=200 if is_good else 503, content_type="application/json")
 
 
 @web.middleware

@@ -14,7 +14,8 @@ from aa2c.version import __version__
 
 if TYPE_CHECKING:
     from aa2c.checkpoint import load_policy
-    from aa2c.config import Config, load_config
+    from aa2c.config import Config
+    from aa2c.config_file import load_config
     from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
     from aa2c.orchestrator import Orchestrator, train
 
@@ -38,7 +39,7 @@ _HOMES = {
     "Orchestrator": "orchestrator",
     "RunFailed": "errors",
     "StartError": "errors",
-    "load_config": "config",
+    "load_config": "config_file",
     "load_policy": "checkpoint",
     "train": "orchestrator",
 }

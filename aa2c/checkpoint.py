@@ -27,7 +27,8 @@ from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from aa2c.config import Config, structure
+from aa2c.config import Config
+from aa2c.config_file import structure
 from aa2c.errors import Aa2cError
 from aa2c.rl.envs import EnvSpec
 from aa2c.rl.network import ActorCritic, make_network

@@ -150,7 +150,7 @@ def _redirect_output(path: Path) -> None:
 
 
 def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
-    """Connect a worker's port and run it."""
+    """Run a worker whose port is shared memory."""
     import torch
 
     from aa2c.ipc.counters import worker_row
@@ -161,27 +161,30 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
     from aa2c.worker import run_worker
 
     torch.set_num_threads(1)
-    counters = Segment.attach(spec.counters_segment)
-    attach = commands.wait_for("attach")
-    ring = RingProducer(
-        Segment.attach(attach["ring"]),
-        spec.config.ring_slots,
-        attach["slot_bytes"],
-        check_specs(attach["arrays"]),
-        worker=spec.index,
-        generation=spec.generation,
-        payload_checksum=has_payload_checksum(spec.config),
-    )
-    port = ShmWorkerPort(
-        ring,
-        ParameterBoard(Segment.attach(attach["board"]), attach["num_params"]),
-        worker_row(counters, spec.index),
-        space=spec.spaces[spec.index],
-        records=spec.records,
-        hear=commands.hear,
-        report=report.send,
-    )
-    run_worker(spec.config, spec.index, spec.generation, port)
+    config = spec.config
+
+    def connect() -> ShmWorkerPort:
+        attach = commands.wait_for("attach")
+        ring = RingProducer(
+            Segment.attach(attach["ring"]),
+            config.ring_slots,
+            attach["slot_bytes"],
+            check_specs(attach["arrays"]),
+            worker=spec.index,
+            generation=spec.generation,
+            payload_checksum=has_payload_checksum(config),
+        )
+        return ShmWorkerPort(
+            ring,
+            ParameterBoard(Segment.attach(attach["board"]), attach["num_params"]),
+            worker_row(Segment.attach(spec.counters_segment), spec.index),
+            space=spec.spaces[spec.index],
+            records=spec.records,
+            hear=commands.hear,
+            report=report.send,
+        )
+
+    run_worker(config, spec.index, spec.generation, connect)
 
 
 def has_payload_checksum(config: Config) -> bool:
@@ -192,45 +195,47 @@ def has_payload_checksum(config: Config) -> bool:
 
 
 def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
-    """Say how much memory the run needs, connect the updater's port, and run it."""
+    """Run the updater with shared memory for its port."""
     import torch
 
     from aa2c.ipc.params import ParameterBoard
     from aa2c.ipc.port import ShmUpdaterPort
     from aa2c.ipc.ring import RingConsumer
-    from aa2c.ipc.slot import slot_bytes
-    from aa2c.modes import MODES
-    from aa2c.rl.envs import env_spec
-    from aa2c.rl.network import make_network
-    from aa2c.updater import Learner, run_updater
+    from aa2c.ipc.slot import ArraySpec, slot_bytes
+    from aa2c.updater import run_updater
 
     torch.set_num_threads(1)
-    torch.manual_seed(spec.config.seed)
-    port = ShmUpdaterPort(
-        Segment.attach(spec.counters_segment),
-        spaces=spec.spaces,
-        records=spec.records,
-        hear=commands.hear,
-        report=report.send,
-    )
-    env = env_spec(spec.config)
-    learner = Learner(spec.config, env, make_network(spec.config, env), spec.run_dir, port)
-    arrays = MODES[spec.config.mode].record_arrays(spec.config, env, learner.num_params)
-    record_bytes = slot_bytes(arrays)
-    report.send("spec", num_params=learner.num_params, slot_bytes=record_bytes, arrays=arrays)
+    config = spec.config
 
-    def attach_ring(command: dict[str, Any]) -> None:
-        port.attach_ring(
-            RingConsumer(
-                Segment.attach(command["ring"]),
-                spec.config.ring_slots,
-                record_bytes,
-                worker=command["worker"],
-                generation=command["generation"],
+    def connect(num_params: int, arrays: list[ArraySpec]) -> ShmUpdaterPort:
+        record_bytes = slot_bytes(arrays)
+
+        def attach_ring(command: dict[str, Any]) -> None:
+            port.attach_ring(
+                RingConsumer(
+                    Segment.attach(command["ring"]),
+                    config.ring_slots,
+                    record_bytes,
+                    worker=command["worker"],
+                    generation=command["generation"],
+                )
             )
-        )
 
-    commands.on("attach_ring", attach_ring)
-    board = commands.wait_for("attach")["board"]
-    port.attach_board(ParameterBoard(Segment.attach(board), learner.num_params))
-    run_updater(spec.config, learner, port)
+        report.send("spec", num_params=num_params, slot_bytes=record_bytes, arrays=arrays)
+        attached: list[dict[str, Any]] = []
+        commands.on("attach_ring", attached.append)
+        board = commands.wait_for("attach")["board"]
+        port = ShmUpdaterPort(
+            ParameterBoard(Segment.attach(board), num_params),
+            Segment.attach(spec.counters_segment),
+            spaces=spec.spaces,
+            records=spec.records,
+            hear=commands.hear,
+            report=report.send,
+        )
+        commands.on("attach_ring", attach_ring)
+        for command in attached:
+            attach_ring(command)
+        return port
+
+    run_updater(config, spec.run_dir, connect)

@@ -19,7 +19,8 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from aa2c.config import GROUPS, Config, load_config, preset_names, to_toml
+from aa2c.config import GROUPS, Config
+from aa2c.config_file import load_config, preset_names, to_toml
 from aa2c.errors import Aa2cError, ConfigError
 from aa2c.version import __version__
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         if command not in COMMANDS:
-            raise ConfigError(f"there is no command {command!r}{_nearest_command(command)}.")
+            raise ConfigError(f"there is no command {command!r}{_nearest_command(command)}")
         return COMMANDS[command](rest)
     except Aa2cError as error:
         print(f"aa2c: {error}", file=sys.stderr)
@@ -54,7 +55,7 @@ def _usage() -> str:
 
 def _nearest_command(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
-    return f": did you mean {near[0]}?" if near else f": there are {', '.join(COMMANDS)}"
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(COMMANDS)}."
 
 
 @dataclass(frozen=True)

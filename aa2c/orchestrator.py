@@ -28,12 +28,11 @@ from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
 from aa2c.recording import Recording, make_run_dir
 from aa2c.status import LagHistogram, Returns, Status, make_status
-from aa2c.supervisor import Child, ChildSlot, RestartPolicy, exit_in_words, is_main_thread
+from aa2c.supervisor import Child, ChildSlot, RestartPolicy, exit_in_words, is_main_thread, watch
 from aa2c.web.server import Server
 
 BUDGET_CHECK_S = 0.1
 SAMPLE_S = 1.0
-WATCH_S = 0.5
 WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
 
 RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
@@ -214,7 +213,7 @@ class Orchestrator:
                 lambda child, message: self._hear(slot, message),
             )
             self._attach(slot)
-            exit_code = await self._watch(child, row)
+            exit_code = await watch(child, lambda: row.count("beats"), self.config)
             if self._ending.is_set():
                 break
             slot.last_exit = exit_in_words(exit_code)
@@ -244,21 +243,6 @@ class Orchestrator:
         waiting = asyncio.ensure_future(self._ending.wait())
         await asyncio.wait([waiting], timeout=seconds)
         waiting.cancel()
-
-    async def _watch(self, child: Child, row: Counters) -> int:
-        """Wait for a child's end; end it if it does not come up, or shows no sign of life."""
-        beats, seen_at = row.count("beats"), time.monotonic()
-        while child.is_alive:
-            await asyncio.wait([child.exited], timeout=WATCH_S)
-            now = time.monotonic()
-            if row.count("beats") != beats:
-                beats, seen_at = row.count("beats"), now
-            limit = self.config.stall_timeout_s if child.is_ready else self.config.start_timeout_s
-            if child.is_alive and now - seen_at > limit:
-                option = "--stall-timeout-s" if child.is_ready else "--start-timeout-s"
-                child.error = f"no sign of life for {limit:g} s ({option})"
-                child.kill()
-        return child.exited.result()
 
     def _child_spec(self, slot: ChildSlot, commands: Connection, reports: Connection) -> ChildSpec:
         return ChildSpec(

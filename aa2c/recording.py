@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from aa2c.config import Config, to_toml
+from aa2c.config import Config
+from aa2c.config_file import to_toml
 from aa2c.errors import ConfigError
 
 EPISODE_COLUMNS = ("time_s", "env_steps", "worker", "return", "length")

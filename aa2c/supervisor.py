@@ -26,6 +26,7 @@ from aa2c.ipc.channel import Message, Receiver, Sender
 from aa2c.ipc.slot import Malformed
 
 MAX_BACKOFF_S = 5.0
+WATCH_S = 0.5
 MAX_FRUITLESS_STARTS = 3
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -162,6 +163,26 @@ def _one_thread_of_maths() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+async def watch(child: Child, read_beats: Callable[[], int], config: Config) -> int:
+    """Wait for a child's end and return its exit code.
+
+    A child that does not come up, or whose beats stand still, is killed with the reason in
+    `child.error`. The beats are counted by its working loop, so a hang is seen, too.
+    """
+    beats, seen_at = read_beats(), time.monotonic()
+    while child.is_alive:
+        await asyncio.wait([child.exited], timeout=WATCH_S)
+        now = time.monotonic()
+        if read_beats() != beats:
+            beats, seen_at = read_beats(), now
+        limit = config.stall_timeout_s if child.is_ready else config.start_timeout_s
+        if child.is_alive and now - seen_at > limit:
+            option = "--stall-timeout-s" if child.is_ready else "--start-timeout-s"
+            child.error = f"no sign of life for {limit:g} s ({option})"
+            child.kill()
+    return child.exited.result()
 
 
 def is_main_thread() -> bool:

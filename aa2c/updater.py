@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,9 +20,10 @@ from aa2c.config import Config
 from aa2c.ipc.counters import LAG_BUCKETS, Counters
 from aa2c.ipc.port import UpdaterPort
 from aa2c.ipc.ring import Record
+from aa2c.ipc.slot import ArraySpec
 from aa2c.modes import MODES, Consumer
-from aa2c.rl.envs import EnvSpec
-from aa2c.rl.network import ActorCritic, FlatParameters
+from aa2c.rl.envs import EnvSpec, env_spec
+from aa2c.rl.network import ActorCritic, FlatParameters, make_network
 
 RECENT_LAGS = 256
 LOSS_NAMES = ("policy", "value", "entropy", "grad_norm", "approx_kl")
@@ -32,22 +33,24 @@ class Learner:
     """The network that learns, with what is needed to step, publish and save it."""
 
     def __init__(
-        self, config: Config, spec: EnvSpec, network: ActorCritic, run_dir: Path, port: UpdaterPort
+        self,
+        config: Config,
+        spec: EnvSpec,
+        network: ActorCritic,
+        params: FlatParameters,
+        run_dir: Path,
+        port: UpdaterPort,
     ) -> None:
         self._config = config
         self._spec = spec
         self._network = network
-        self._params = FlatParameters(network)
-        self._consumer: Consumer = MODES[config.mode].Consumer(config, self._params)
+        self._params = params
+        self._consumer: Consumer = MODES[config.mode].Consumer(config, params)
         self._directory = run_dir / "checkpoints"
         self._port = port
         self._counters = port.counters
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
         self._saved_at = time.monotonic()
-
-    @property
-    def num_params(self) -> int:
-        return self._params.num_params
 
     @property
     def learning_rate(self) -> float:
@@ -57,10 +60,6 @@ class Learner:
             return config.learning_rate
         left = 1 - self._counters.count("env_steps") / config.total_env_steps
         return config.learning_rate * max(0.0, left)
-
-    def publish(self) -> None:
-        """Make the parameters as they are the newest."""
-        self._port.publish(self._params.numpy)
 
     def learn(self, records: Sequence[Record]) -> None:
         """Update with these records, count them, and publish."""
@@ -74,7 +73,7 @@ class Learner:
         self._count(accepted)
         self._counters.set("learning_rate", learning_rate)
         self._counters.add("updates", updates)
-        self.publish()
+        self._port.publish(self._params.numpy)
         self._counters.add("update_s", time.monotonic() - started)
 
     def _count(self, records: Sequence[Record]) -> None:
@@ -126,9 +125,24 @@ def count_lag(counters: Counters, lag: int) -> None:
     counters.add("lag_sum", lag)
 
 
-def run_updater(config: Config, learner: Learner, port: UpdaterPort) -> None:
-    """Learn until the port says stop, then from what still waits; ends with a checkpoint."""
-    learner.publish()
+def run_updater(
+    config: Config, run_dir: Path, connect: Callable[[int, list[ArraySpec]], UpdaterPort]
+) -> None:
+    """Learn until the port says stop, then from what still waits; ends with a checkpoint.
+
+    `connect` gives the port for so many parameters and records of these arrays. The first
+    parameters are published at once, so that workers need not wait for the optimizer.
+    Raises `StartError` if the environment or its network cannot be made.
+    """
+    torch.manual_seed(config.seed)
+    spec = env_spec(config)
+    network = make_network(config, spec)
+    params = FlatParameters(network)
+    port = connect(
+        params.num_params, MODES[config.mode].record_arrays(config, spec, params.num_params)
+    )
+    port.publish(params.numpy)
+    learner = Learner(config, spec, network, params, run_dir, port)
     port.report("ready")
     most = config.workers * config.ring_slots
     while port.beat():

@@ -5,6 +5,8 @@ Talks to the rest of the run through its port only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -15,8 +17,10 @@ from aa2c.rl.envs import make_envs
 from aa2c.rl.network import make_network
 
 
-def run_worker(config: Config, worker: int, generation: int, port: WorkerPort) -> None:
-    """Produce records until the port says stop.
+def run_worker(
+    config: Config, worker: int, generation: int, connect: Callable[[], WorkerPort]
+) -> None:
+    """Produce records until the port says stop; the port is asked for when all else is there.
 
     Every incarnation draws its own random numbers, from seed, worker and generation.
     Raises `StartError` if the environment cannot be made.
@@ -26,6 +30,7 @@ def run_worker(config: Config, worker: int, generation: int, port: WorkerPort) -
     generator = torch.Generator().manual_seed(int(seeds[1]))
     network = make_network(config, envs.spec)
     producer = MODES[config.mode].Producer(config, worker, envs, network, generator)
+    port = connect()
     port.report("ready")
     while port.beat():
         producer.produce(port)

@@ -116,10 +116,6 @@ class ShmWorkerPort:
             self._space.wait()
         return version
 
-    def close(self) -> None:
-        self._ring.close()
-        self._board.close()
-
 
 class ShmUpdaterPort:
     """The updater's port over shared memory: one ring for each living worker incarnation.
@@ -130,6 +126,7 @@ class ShmUpdaterPort:
 
     def __init__(
         self,
+        board: ParameterBoard,
         counters_segment: Segment,
         *,
         spaces: Sequence[Wakeup],
@@ -140,16 +137,13 @@ class ShmUpdaterPort:
         self.counters = updater_row(counters_segment)
         self.report = report
         self._counters_segment = counters_segment
-        self._board: ParameterBoard | None = None
+        self._board = board
         self._rings: dict[int, deque[RingConsumer]] = {}
         self._ring_counters: dict[int, Counters] = {}
         self._spaces = spaces
         self._records = records
         self._hear = hear
         self._next_worker = 0
-
-    def attach_board(self, board: ParameterBoard) -> None:
-        self._board = board
 
     def attach_ring(self, ring: RingConsumer) -> None:
         """Take from this ring too, after what its worker's earlier rings still hold."""
@@ -208,20 +202,6 @@ class ShmUpdaterPort:
             self._spaces[worker].post()
 
     def publish(self, vector: Vector) -> int:
-        if self._board is None:
-            raise RuntimeError("the parameter board is not attached yet")
         version = self._board.publish(vector)
         self.counters.set("policy_version", version)
         return version
-
-    @property
-    def drained(self) -> bool:
-        """Whether no ring holds a record."""
-        return all(ring.drained for rings in self._rings.values() for ring in rings)
-
-    def close(self) -> None:
-        for rings in self._rings.values():
-            for ring in rings:
-                ring.close()
-        if self._board is not None:
-            self._board.close()

@@ -63,12 +63,12 @@ class Producer:
         self._generator = generator
         self._rollout = Rollout(envs, config.num_steps)
         self._policy_version = 0
-        self._steps_since_pull = config.target_update_steps
+        self._rollouts_since_pull = config.rollouts_per_pull
 
     def produce(self, port: WorkerPort) -> None:
         """Sum the gradients of some rollouts, and push them."""
         summed = torch.zeros_like(self._params.grad)
-        rollouts = self._config.grad_sync_steps // self._config.num_steps
+        rollouts = self._config.rollouts_per_push
         oldest_version = None
         values: dict[str, float] = {"env_steps": 0}
         for _ in range(rollouts):
@@ -91,10 +91,10 @@ class Producer:
         port.commit(oldest_version, values)
 
     def _pull_if_due(self, port: WorkerPort) -> bool:
-        if self._steps_since_pull >= self._config.target_update_steps:
+        if self._rollouts_since_pull >= self._config.rollouts_per_pull:
             self._policy_version = port.pull(self._params.numpy)
-            self._steps_since_pull = 0
-        self._steps_since_pull += self._config.num_steps
+            self._rollouts_since_pull = 0
+        self._rollouts_since_pull += 1
         return self._policy_version > 0
 
     def _count(self, port: WorkerPort, episodes: Sequence[Episode]) -> None:

@@ -27,7 +27,7 @@ from aa2c.errors import Aa2cError, StartError
 from aa2c.ipc.channel import Receiver, Sender
 from aa2c.ipc.shm import STORES_ARE_ORDERED, Segment
 from aa2c.ipc.wakeup import Wakeup
-from aa2c.log import make_logger
+from aa2c.log import make_logger, open_log
 
 COMMAND_WAIT_S = 0.02
 _PR_SET_PDEATHSIG = 1
@@ -103,7 +103,9 @@ def main(spec: ChildSpec) -> None:
     _join_parent(spec)
     _redirect_output(spec.run_dir / "output.log")
     setproctitle.setproctitle(spec.title)
-    log = make_logger(spec.run_dir / "log.jsonl", spec.title).bind(generation=spec.generation)
+    log = make_logger(open_log(spec.run_dir / "log.jsonl"), spec.title).bind(
+        generation=spec.generation
+    )
     report = Sender(spec.reports)
     try:
         run = run_worker_role if spec.role == "worker" else run_updater_role

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import structlog
 
@@ -19,14 +19,18 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 EventDict = MutableMapping[str, Any]
 
 
+def open_log(path: Path) -> BinaryIO:
+    """The log file, for appending whole lines."""
+    return path.open("ab", buffering=0)
+
+
 def make_logger(
-    path: Path, process: str, *, on_event: Callable[[EventDict], None] | None = None
+    file: BinaryIO, process: str, *, on_event: Callable[[EventDict], None] | None = None
 ) -> structlog.typing.FilteringBoundLogger:
-    """A logger that appends to `path` and tags each line with its process.
+    """A logger that appends to `file` and tags each line with its process.
 
     `on_event` sees each event too (the terminal's readable lines).
     """
-    file = path.open("ab", buffering=0)
 
     def also_show(_: Any, __: str, event: EventDict) -> EventDict:
         if on_event is not None:

@@ -23,7 +23,7 @@ from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.ipc.channel import Message
 from aa2c.ipc.counters import Counters
 from aa2c.ipc.shm import remove_leftovers
-from aa2c.log import EventDict, make_logger
+from aa2c.log import EventDict, make_logger, open_log
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
 from aa2c.recording import Recording, make_run_dir
@@ -100,9 +100,8 @@ class Orchestrator:
     def _open(self, leftovers: list[str]) -> None:
         """Directory, log, counters and wake-ups of the run."""
         self.dir = make_run_dir(self.config)
-        self._log = make_logger(
-            self.dir / "log.jsonl", "orchestrator", on_event=self._on_event
-        ).bind()
+        self._log_file = open_log(self.dir / "log.jsonl")
+        self._log = make_logger(self._log_file, "orchestrator", on_event=self._on_event)
         self._recording = Recording(self.dir, self.config)
         self._memory = RunMemory(self.config, self.id)
         self._ending = asyncio.Event()
@@ -119,10 +118,11 @@ class Orchestrator:
 
     async def ready(self) -> None:
         """Wait until every child has come up. Raises `StartError` if the run ends before."""
-        await asyncio.wait(
-            [asyncio.ensure_future(self._running.wait()), self._main_task()],
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        running = asyncio.ensure_future(self._running.wait())
+        try:
+            await asyncio.wait([running, self._main_task()], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            running.cancel()
         if not self._running.is_set():
             await self.wait()
             raise StartError("the run was stopped before it came up.")
@@ -140,18 +140,26 @@ class Orchestrator:
         return await self.wait()
 
     async def close(self) -> None:
-        """Stop what still runs and give everything back; also after a cancellation."""
+        """Stop what still runs and give everything back; at once if cancelled meanwhile."""
         try:
             if self._main is not None:
                 self._end()
-                await asyncio.shield(self._main)
-        except asyncio.CancelledError:
-            if self._main is not None:
-                self._main.cancel()
-            self._release()
-            raise
+                await self._finish(self._main)
         finally:
             await self._close_server()
+
+    async def _finish(self, main: asyncio.Task[None]) -> None:
+        """Wait for the end of the run, however often the waiting is cancelled."""
+        cancelled = False
+        while not main.done():
+            try:
+                await asyncio.shield(main)
+            except asyncio.CancelledError:
+                cancelled = True
+                self._kill_children()
+                main.cancel()
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def _close_server(self) -> None:
         server, self._server = self._server, None
@@ -217,19 +225,28 @@ class Orchestrator:
             if self._ending.is_set():
                 break
             slot.last_exit = exit_in_words(exit_code)
-            self._log.warning(
-                "child ended", child=child.spec.title, pid=child.pid, how=slot.last_exit,
-                generation=slot.generation, reason=child.error,
-            )  # fmt: skip
             refused = policy.refuse_reason(exit_code=exit_code, was_ready=child.is_ready)
             if slot.role == "updater":
                 refused = refused or "the run cannot go on without it"
+            self._log_end(slot, child, is_last=refused is not None)
             if refused:
                 self._end(self._failure(child, exit_code, refused))
                 break
             slot.generation += 1
             produced = row.count("records") > records_before
             await self._sleep(policy.backoff_s(produced=produced))
+
+    def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
+        event = "child ended" if is_last else "child ended and is started again"
+        log = self._log.info if is_last else self._log.warning
+        log(
+            event,
+            child=child.spec.title,
+            pid=child.pid,
+            how=slot.last_exit,
+            generation=slot.generation,
+            reason=child.error,
+        )
 
     def _failure(self, child: Child, exit_code: int, refused: str) -> Aa2cError:
         kind = RunFailed if self._running.is_set() else StartError
@@ -286,18 +303,22 @@ class Orchestrator:
     def _size_memory(self, spec: Message) -> None:
         """The network's size is known: make board and rings, and let the children attach."""
         try:
-            board = self._memory.create_board(spec)
-            self._updater_send("attach", board=board)
-            for slot in self._workers:
-                self._attach(slot)
+            self._updater_send("attach", board=self._memory.create_board(spec))
         except SharedMemoryTooSmall as error:
             self._end(error)
+        else:
+            for slot in self._workers:
+                self._attach(slot)
 
     def _attach(self, slot: ChildSlot) -> None:
         """Give a worker's incarnation its ring, as soon as its size is known."""
         if slot.role != "worker" or slot.child is None or not self._memory.is_sized:
             return
-        attach = self._memory.create_ring(slot.index, slot.generation)
+        try:
+            attach = self._memory.create_ring(slot.index, slot.generation)
+        except SharedMemoryTooSmall as error:
+            self._end(error)
+            return
         slot.child.send("attach", **attach)
         self._updater_send(
             "attach_ring", ring=attach["ring"], worker=slot.index, generation=slot.generation
@@ -316,17 +337,22 @@ class Orchestrator:
         if self._updater.child:
             await self._updater.child.stop(start + self.config.stop_timeout_s)
 
+    def _kill_children(self) -> None:
+        """End all children at once; blocks until they are gone, which is a moment."""
+        for slot in (self._updater, *self._workers):
+            if slot.child:
+                slot.child.kill_and_wait()
+
     def _release(self) -> None:
         """Give everything back; without the event loop's help, and only once."""
         if self._final_status is not None:
             return
-        for slot in (self._updater, *self._workers):
-            if slot.child:
-                slot.child.kill_and_wait()
+        self._kill_children()
         self._final_lag_histogram = self._memory.counters.lag_histogram()
         status = self.status()
         self._recording.write_metrics(status)
         self._recording.close()
+        self._log_file.close()
         self._memory.release()
         self._final_status = status
 

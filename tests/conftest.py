@@ -1,0 +1,59 @@
+"""Every test leaves the machine as it found it: no process, no shared memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from aa2c import Config
+
+SMALL = {"env": "CartPole-v1", "workers": 2, "num_envs": 4, "hidden_sizes": (16,)}
+GRACE_S = 5.0
+
+
+def segments() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("aa2c-*")}
+
+
+def children() -> set[int]:
+    tracker = resource_tracker._resource_tracker._pid
+    found = psutil.Process().children(recursive=True)
+    return {p.pid for p in found if p.pid != tracker and p.status() != psutil.STATUS_ZOMBIE}
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing() -> Iterator[None]:
+    """Fail a test that leaks a process or a segment."""
+    before_segments, before_children = segments(), children()
+    yield
+    deadline = time.monotonic() + GRACE_S
+    while time.monotonic() < deadline:
+        leaked = segments() - before_segments, children() - before_children
+        if not any(leaked):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"leaked segments {leaked[0]}, processes {leaked[1]}")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Any:
+    """A configuration that comes up fast; takes options on top."""
+
+    def make(**options: Any) -> Config:
+        return Config(**{**SMALL, "runs_dir": str(tmp_path / "runs"), **options})
+
+    return make
+
+
+async def until(condition: Any, timeout_s: float = 60.0) -> None:
+    """Wait for a condition, with a deadline."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)

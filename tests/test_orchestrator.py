@@ -1,0 +1,259 @@
+"""Runs with real processes: supervision, embedding, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import aa2c
+from aa2c import Orchestrator, RunFailed, StartError
+from aa2c.checkpoint import load_checkpoint
+from aa2c.errors import SharedMemoryTooSmall
+from aa2c.ipc import shm
+from tests.conftest import children, segments, until
+
+
+async def test_a_run_comes_up_trains_to_its_budget_and_ends_finished(small):
+    async with Orchestrator(small(total_env_steps=5000)) as run:
+        await run.ready()
+        assert run.status()["run"]["state"] == "running"
+        status = await run.wait()
+    assert status["run"]["state"] == "finished"
+    assert status["progress"]["env_steps"] >= 5000
+    assert status["progress"]["updates"] > 0
+    assert status["progress"]["episodes"] == status["returns"]["train"]["count"] > 0
+    assert run.status() == status
+    assert load_checkpoint(Path(status["run"]["dir"])).counts["updates"] > 0
+
+
+async def test_the_run_directory_holds_config_log_metrics_and_episodes(small):
+    async with Orchestrator(small(total_env_steps=3000)) as run:
+        status = await run.wait()
+    directory = Path(status["run"]["dir"])
+    assert aa2c.load_config(file=directory / "config.toml") == run.config
+    lines = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+    assert {"start", "running", "finished"} <= {line["event"] for line in lines}
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["progress"] == status["progress"]
+    header, *episodes = (directory / "episodes.csv").read_text().splitlines()
+    assert header == "time_s,env_steps,worker,return,length"
+    assert len(episodes) == status["progress"]["episodes"]
+
+
+async def test_a_killed_worker_is_started_again_and_the_run_goes_on(small):
+    async with Orchestrator(small(total_env_steps=10**9)) as run:
+        await run.ready()
+        before = run.status()
+        os.kill(before["workers"][1]["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["workers"][1]["last_exit"] == "SIGKILL")
+        await until(lambda: run.status()["workers"][1]["state"] == "running")
+        worker = run.status()["workers"][1]
+        assert (worker["generation"], worker["restarts"]) == (1, 1)
+        assert worker["env_steps"] >= before["workers"][1]["env_steps"]
+        steps, committed = worker["env_steps"], run.status()["rings"][1]["committed"]
+        await until(lambda: run.status()["rings"][1]["committed"] > committed)
+        assert run.status()["workers"][1]["env_steps"] > steps
+        dropped = [ring["dropped"] for ring in run.status()["rings"]]
+        assert all(d == {"checksum": 0, "fenced": 0, "invalid": 0} for d in dropped)
+
+
+async def test_counters_never_go_back_while_workers_are_killed_again_and_again(small):
+    async with Orchestrator(small(total_env_steps=10**9)) as run:
+        await run.ready()
+        seen = {"env_steps": 0, "updates": 0, "policy_version": 0, "episodes": 0, "committed": 0}
+
+        def look():
+            status = run.status()
+            committed = sum(ring["committed"] for ring in status["rings"])
+            now = status["progress"] | {"committed": committed}
+            assert all(now[name] >= value for name, value in seen.items()), (seen, now)
+            seen.update({name: now[name] for name in seen})
+            return status
+
+        for kill in range(4):
+            victim = look()["workers"][kill % 2]
+            os.kill(victim["pid"], signal.SIGKILL)
+            await until(lambda n=victim["restarts"], i=kill % 2: (
+                look()["workers"][i]["restarts"] > n
+                and look()["workers"][i]["state"] == "running"
+            ))  # fmt: skip
+        updates = seen["updates"]
+        await until(lambda: look()["progress"]["updates"] > updates)
+
+
+async def test_old_rings_are_removed_once_they_are_empty(small):
+    async with Orchestrator(small(total_env_steps=10**9)) as run:
+        await run.ready()
+        count = len(segments())
+        for generation in (1, 2):
+            os.kill(run.status()["workers"][0]["pid"], signal.SIGKILL)
+            await until(lambda g=generation: run.status()["workers"][0]["generation"] == g)
+            await until(lambda: run.status()["workers"][0]["state"] == "running")
+        await until(lambda: len(segments()) == count)
+
+
+async def test_a_hung_worker_is_replaced(small):
+    async with Orchestrator(small(total_env_steps=10**9, stall_timeout_s=2.0)) as run:
+        await run.ready()
+        os.kill(run.status()["workers"][0]["pid"], signal.SIGSTOP)
+        await until(lambda: run.status()["workers"][0]["generation"] == 1)
+        await until(lambda: run.status()["workers"][0]["state"] == "running")
+
+
+async def test_a_killed_updater_ends_the_run_with_its_reason(small):
+    async with Orchestrator(small(total_env_steps=10**9)) as run:
+        await run.ready()
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        with pytest.raises(RunFailed, match=r"aa2c-updater ended \(SIGKILL\)"):
+            await run.wait()
+        assert run.status()["run"]["state"] == "failed"
+        assert "SIGKILL" in run.status()["run"]["error"]
+
+
+async def test_an_environment_that_cannot_be_made_ends_the_run_with_its_cause(small):
+    async with Orchestrator(small(env="Nope-v3")) as run:
+        with pytest.raises(StartError, match="--env Nope-v3 cannot be made: NameNotFound"):
+            await run.wait()
+
+
+async def test_a_worker_that_always_crashes_ends_the_run(small):
+    config = small(env="tests.crashing_env:Crashing-v0", total_env_steps=10**9, max_restarts=2)
+    async with Orchestrator(config) as run:
+        with pytest.raises(RunFailed, match=r"RuntimeError: as planned.* restarted 2 times"):
+            await run.wait()
+    log = (run.dir / "log.jsonl").read_text()
+    assert "Traceback" in log
+
+
+async def test_what_dev_shm_cannot_hold_is_refused_before_it_is_made(small, monkeypatch):
+    before = segments()
+    real = os.statvfs(shm.SHM_DIR)
+
+    class Tiny:
+        f_bavail = 100 * 1024 // real.f_frsize
+        f_frsize = real.f_frsize
+
+    monkeypatch.setattr(shm.os, "statvfs", lambda _: Tiny)
+    async with Orchestrator(small(hidden_sizes=(512, 512))) as run:
+        with pytest.raises(SharedMemoryTooSmall, match=r"needs \d+ MiB: enlarge it"):
+            await run.wait()
+    assert segments() == before
+
+
+async def test_two_runs_in_one_loop_do_not_disturb_each_other(small):
+    async with (
+        Orchestrator(small(total_env_steps=3000, workers=1, name="a")) as first,
+        Orchestrator(small(total_env_steps=3000, workers=1, name="b")) as second,
+    ):
+        done = await asyncio.gather(first.wait(), second.wait())
+    assert [status["run"]["state"] for status in done] == ["finished", "finished"]
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 2.0, 6.0])
+async def test_cancelling_leaves_no_child_and_no_segment(small, delay_s):
+    before = segments(), children()
+
+    async def train():
+        async with Orchestrator(small(total_env_steps=10**9)) as run:
+            await run.wait()
+
+    task = asyncio.create_task(train())
+    await asyncio.sleep(delay_s)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (segments(), children()) == before
+
+
+async def test_cancelling_the_stop_itself_leaves_nothing_either(small):
+    before = segments(), children()
+
+    async def train():
+        async with Orchestrator(small(total_env_steps=10**9)) as run:
+            await run.wait()
+
+    task = asyncio.create_task(train())
+    await asyncio.sleep(4.0)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (segments(), children()) == before
+
+
+async def test_stop_ends_a_run_early_with_a_checkpoint(small):
+    async with Orchestrator(small(total_env_steps=10**9)) as run:
+        await run.ready()
+        await until(lambda: run.status()["progress"]["updates"] > 10)
+        start = time.monotonic()
+        status = await run.stop()
+        assert time.monotonic() - start < 10
+    assert status["run"]["state"] == "finished"
+    assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"]
+
+
+async def test_stop_ends_a_run_whose_workers_are_stopped_processes(small):
+    async with Orchestrator(small(total_env_steps=10**9, stop_timeout_s=3.0)) as run:
+        await run.ready()
+        os.kill(run.status()["workers"][0]["pid"], signal.SIGSTOP)
+        start = time.monotonic()
+        await run.stop()
+        assert time.monotonic() - start < 10
+
+
+def test_a_run_works_in_a_thread_that_is_not_the_main_one(small):
+    result = []
+    thread = threading.Thread(
+        target=lambda: result.append(aa2c.train(small(total_env_steps=2000, workers=1)))
+    )
+    thread.start()
+    thread.join(60)
+    assert result[0]["run"]["state"] == "finished"
+
+
+def test_killing_the_orchestrator_leaves_no_child_and_the_next_run_cleans_up(tmp_path):
+    script = textwrap.dedent(
+        f"""
+        import asyncio, json
+        from aa2c import Orchestrator, Config
+
+        async def main():
+            config = Config(total_env_steps=10**9, workers=2, num_envs=4, runs_dir={str(tmp_path)!r})
+            async with Orchestrator(config) as run:
+                await run.ready()
+                print(json.dumps(run.status()), flush=True)
+                await run.wait()
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+        """
+    )
+    program = tmp_path / "program.py"
+    program.write_text(script)
+    before = segments()
+    with subprocess.Popen(
+        [sys.executable, program], stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        status = json.loads(process.stdout.readline())
+        pids = [worker["pid"] for worker in status["workers"]] + [status["updater"]["pid"]]
+        assert segments() > before
+        os.killpg(process.pid, signal.SIGKILL)  # its resource tracker dies, too
+    gone, alive = psutil.wait_procs(
+        [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=5
+    )
+    assert not alive, gone
+    assert segments() > before
+    shm.remove_leftovers()
+    assert segments() == before

@@ -80,7 +80,8 @@ def save(
     }
     final = directory / f"step-{counts['env_steps']:012d}"
     partial = directory / f".partial-{final.name}"
-    shutil.rmtree(partial, ignore_errors=True)
+    for leftover in directory.glob(".partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, data in files.items():
         _write(partial / name, data)
@@ -128,7 +129,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if (candidate / _MANIFEST).is_file():
             try:
                 return _load(candidate)
-            except (OSError, ValueError, KeyError, TypeError, Aa2cError) as error:
+            except Exception as error:  # whatever a damaged file leads to, the next may be good
                 reasons.append(f"{candidate.name}: {error}")
     detail = f" ({'; '.join(reasons)})" if reasons else ""
     raise CheckpointError(f"{path} holds no checkpoint that verifies{detail}.")
@@ -169,12 +170,15 @@ class Policy:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._network = make_network(checkpoint.config, checkpoint.spec)
-        self._network.load_state_dict(checkpoint.model)
+        try:
+            self._network.load_state_dict(checkpoint.model)
+        except RuntimeError as error:
+            raise CheckpointError(f"{checkpoint.path} does not fit its network: {error}") from None
 
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.int64]:
         """The most probable action of each observation."""
         with torch.inference_mode():
-            logits, _ = self._network(torch.from_numpy(np.asarray(obs)))
+            logits, _ = self._network(torch.from_numpy(np.array(obs)))
             actions: NDArray[np.int64] = logits.argmax(-1).numpy()
             return actions
 

@@ -159,7 +159,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
     from aa2c.ipc.params import ParameterBoard
     from aa2c.ipc.port import ShmWorkerPort
     from aa2c.ipc.ring import RingProducer
-    from aa2c.ipc.slot import check_specs
+    from aa2c.ipc.slot import ArraySpec
     from aa2c.worker import run_worker
 
     torch.set_num_threads(1)
@@ -171,7 +171,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
             Segment.attach(attach["ring"]),
             config.ring_slots,
             attach["slot_bytes"],
-            check_specs(attach["arrays"]),
+            [ArraySpec(name, dtype, tuple(shape)) for name, dtype, shape in attach["arrays"]],
             worker=spec.index,
             generation=spec.generation,
             payload_checksum=has_payload_checksum(config),

@@ -7,6 +7,7 @@ Imported by every process; imports nothing heavy.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -197,7 +198,11 @@ class Config(
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _check_bounds(item, getattr(self, item.name))
+            value = getattr(self, item.name)
+            if isinstance(item.default, tuple) and not isinstance(value, tuple):
+                value = tuple(value) if isinstance(value, list) else (value,)
+                object.__setattr__(self, item.name, value)
+            _check_bounds(item, value)
         if len(self.ent_coef) not in (1, self.workers):
             raise ConfigError(
                 f"--ent-coef has {len(self.ent_coef)} values for {self.workers} workers: "
@@ -213,7 +218,7 @@ class Config(
             raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
         if not self.hidden_sizes:
             raise ConfigError("--hidden-sizes is empty: give at least one size.")
-        if Path(self.name).name != self.name:
+        if Path(self.name).name != self.name or self.name == "..":
             raise ConfigError(f"--name {self.name!r} must be a name, not a path: see --runs-dir.")
 
     @property
@@ -239,10 +244,26 @@ def flag(name: str) -> str:
 def _check_bounds(item: dataclasses.Field[Any], value: Any) -> None:
     minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
     unit = f" {item.metadata['unit']}" if item.metadata["unit"] else ""
+    name = flag(item.name)
+    if isinstance(value, str) and not value.isascii() and not _is_encodable(value):
+        raise ConfigError(f"{name} has characters that cannot be written to a file.")
     for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, float) and number != number:
-            raise ConfigError(f"{flag(item.name)} is not a number.")
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f"{name} is not a finite number.")
         if minimum is not None and number < minimum:
-            raise ConfigError(f"{flag(item.name)} {number} must be at least {minimum:g}{unit}.")
+            raise ConfigError(f"{name} {_shown(number)} must be at least {minimum}{unit}.")
         if maximum is not None and number > maximum:
-            raise ConfigError(f"{flag(item.name)} {number} must be at most {maximum:g}{unit}.")
+            raise ConfigError(f"{name} {_shown(number)} must be at most {maximum}{unit}.")
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(number: float) -> str:
+    """The number, but not thousands of digits of it."""
+    return str(number) if abs(number) < 10**30 else "(huge)"

@@ -6,6 +6,7 @@ What is read is typed strictly: an unknown or ill-typed key is an error that nam
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import cattrs
-from cattrs.errors import ClassValidationError
 
 from aa2c.config import GROUPS, Config
 from aa2c.errors import ConfigError
@@ -59,7 +59,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"--config {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--config {path} is not TOML: {error}.") from None
 
 
@@ -70,6 +70,8 @@ def _nearest(name: str, known: list[str]) -> str:
 
 def structure(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The options that a document sets, strictly typed. Raises `ConfigError`, which names `source`."""
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{source}: not a table of options.")
     hints = get_type_hints(Config)
     values = {}
     for key, value in raw.items():
@@ -79,11 +81,18 @@ def structure(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
             value = [value]  # one number stands for a list of one
         try:
             values[key] = _strict.structure(value, hints[key])
-        except (ValueError, TypeError, ClassValidationError, ExceptionGroup) as error:
+        except Exception as error:  # cattrs raises many kinds
             raise ConfigError(
-                f"{source}: {key} = {value!r} is not {_type_in_words(hints[key])}."
+                f"{source}: {key} = {_shown(value)} is not {_type_in_words(hints[key])}."
             ) from error
     return values
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # an integer of thousands of digits
+        return "a huge number"
 
 
 def _type_in_words(hint: Any) -> str:
@@ -136,9 +145,8 @@ def to_toml(config: Config) -> str:
 def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+    if isinstance(value, str):  # JSON escapes as TOML does, but for DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml_value, value))}]"
     return repr(value)

@@ -87,7 +87,7 @@ class RingProducer(_RingMemory):
         payload_checksum: bool = not STORES_ARE_ORDERED,
     ) -> None:
         super().__init__(segment, capacity, slot_bytes)
-        self._specs = specs
+        self._specs = tuple(specs)
         self._worker = worker
         self._generation = generation
         self._payload_checksum = payload_checksum
@@ -166,8 +166,10 @@ class RingConsumer(_RingMemory):
 
     def release(self, index: int) -> None:
         """Free a taken slot. `tail` moves over slots that are released without a gap."""
-        self._released.add(index)
         tail = self.words[_TAIL]
+        if not tail <= index < self._taken:
+            return  # taken before a resynchronisation: the slot is somebody else's by now
+        self._released.add(index)
         while tail in self._released:
             self._released.remove(tail)
             tail += 1

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import platform
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -42,7 +43,9 @@ class Segment:
 
         Raises `SharedMemoryTooSmall` where the file system cannot hold it.
         """
-        memory = SharedMemory(name, create=True, size=nbytes)
+        require_space(nbytes)
+        with _register_lock:
+            memory = SharedMemory(name, create=True, size=nbytes)
         try:
             os.posix_fallocate(memory._fd, 0, nbytes)  # type: ignore[attr-defined]
         except OSError as error:
@@ -103,10 +106,8 @@ def _no_registration() -> Iterator[None]:
 
 def too_small(nbytes: int) -> SharedMemoryTooSmall:
     """The refusal, with what is needed and how to get it."""
-    free = os.statvfs(SHM_DIR)
-    free_bytes = free.f_bavail * free.f_frsize
     return SharedMemoryTooSmall(
-        f"/dev/shm has {free_bytes / MIB:.0f} MiB free and this run needs {nbytes / MIB:.0f} MiB: "
+        f"/dev/shm has {_free_bytes() / MIB:.0f} MiB free and this run needs {nbytes / MIB:.0f} MiB: "
         f"enlarge it (mount -o remount,size={nbytes // MIB * 2 + 64}m /dev/shm; in Docker "
         f"--shm-size={nbytes // MIB * 2 + 64}m), or lower --workers or --ring-slots."
     )
@@ -114,9 +115,16 @@ def too_small(nbytes: int) -> SharedMemoryTooSmall:
 
 def require_space(nbytes: int) -> None:
     """Refuse what /dev/shm cannot hold. Raises `SharedMemoryTooSmall`."""
-    free = os.statvfs(SHM_DIR)
-    if free.f_bavail * free.f_frsize < nbytes:
+    if _free_bytes() < nbytes:
         raise too_small(nbytes)
+
+
+def _free_bytes() -> int:
+    """What /dev/shm can still take: its own limit, and memory that is really there."""
+    limit = os.statvfs(SHM_DIR)
+    memory = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    available = int(memory[1]) * 1024 if memory else sys.maxsize
+    return min(limit.f_bavail * limit.f_frsize, available)
 
 
 def name_prefix(run_id: str) -> str:

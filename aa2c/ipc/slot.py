@@ -1,6 +1,7 @@
 """The bytes of one record: a checked prefix, a msgpack header, and aligned arrays.
 
-    0    8 words: sequence, header bytes, header CRC-32, has payload CRC?, payload CRC-32, payload bytes
+    0    8 words: sequence, header bytes, payload bytes, has payload CRC?, payload CRC-32, -, -,
+         CRC-32 of the words before it and the header
     64   header (msgpack), at most `HEADER_LIMIT` bytes
     1024 arrays, each aligned to 64 bytes, in the header's order
 
@@ -14,6 +15,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgpack
@@ -27,9 +29,14 @@ PAYLOAD_OFFSET = 1024
 HEADER_LIMIT = PAYLOAD_OFFSET - PREFIX_BYTES
 MAX_ARRAYS = 16
 MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 2**32
+MAX_VALUES = 32
+MAX_NAME = 64
 DTYPES = frozenset({"|u1", "|i1", "|b1", "<i4", "<i8", "<f4", "<f8"})
 
-_SEQUENCE, _HEADER_BYTES, _HEADER_CRC, _HAS_PAYLOAD_CRC, _PAYLOAD_CRC, _PAYLOAD_BYTES = range(6)
+_SEQUENCE, _HEADER_BYTES, _PAYLOAD_BYTES, _HAS_PAYLOAD_CRC, _PAYLOAD_CRC = range(5)
+_HEADER_CRC = 7
+_CHECKED_PREFIX_BYTES = 8 * _HEADER_CRC
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -88,48 +95,64 @@ def map_arrays(slot: memoryview, specs: Sequence[ArraySpec], *, writeable: bool)
     return arrays
 
 
+@lru_cache(maxsize=64)
+def _pack_specs(specs: tuple[ArraySpec, ...]) -> tuple[bytes, int]:
+    """The specs as they stand in a header, and the payload's bytes. Raises `ValueError`."""
+    try:
+        check_specs(specs)
+    except Malformed:
+        raise ValueError(f"no reader would accept arrays {specs}") from None
+    packed: bytes = msgpack.packb(specs)
+    return packed, slot_bytes(specs) - PAYLOAD_OFFSET
+
+
 def write_header(
     slot: memoryview, header: Header, specs: Sequence[ArraySpec], *, payload_checksum: bool
 ) -> None:
-    """Fill prefix and header; the arrays are in place already. Raises `ValueError` if too long."""
-    packed: bytes = msgpack.packb(
-        [
-            LAYOUT_VERSION,
-            header.worker,
-            header.generation,
-            header.sequence,
-            header.policy_version,
-            dict(header.values),
-            specs,
-        ]
+    """Fill prefix and header; the arrays are in place already.
+
+    Raises `ValueError` for what no reader would accept.
+    """
+    packed_specs, payload_bytes = _pack_specs(tuple(specs))
+    if len(header.values) > MAX_VALUES:
+        raise ValueError(f"a record has {len(header.values)} values, the limit is {MAX_VALUES}")
+    fields = (
+        LAYOUT_VERSION,
+        header.worker,
+        header.generation,
+        header.sequence,
+        header.policy_version,
+        header.values,
     )
+    # A list of seven: six packed now, and the specs, which are packed once.
+    packed = b"\x97" + msgpack.packb(fields)[1:] + packed_specs
     if len(packed) > HEADER_LIMIT:
         raise ValueError(f"record header has {len(packed)} bytes, the limit is {HEADER_LIMIT}")
-    payload_bytes = slot_bytes(specs) - PAYLOAD_OFFSET
     slot[PREFIX_BYTES : PREFIX_BYTES + len(packed)] = packed
     words = slot[:PREFIX_BYTES].cast("Q")
     words[_SEQUENCE] = header.sequence
     words[_HEADER_BYTES] = len(packed)
-    words[_HEADER_CRC] = zlib.crc32(packed)
+    words[_PAYLOAD_BYTES] = payload_bytes
     words[_HAS_PAYLOAD_CRC] = payload_checksum
     words[_PAYLOAD_CRC] = _payload_crc(slot, payload_bytes) if payload_checksum else 0
-    words[_PAYLOAD_BYTES] = payload_bytes
+    words[_HEADER_CRC] = zlib.crc32(packed, zlib.crc32(slot[:_CHECKED_PREFIX_BYTES]))
 
 
 def read_slot(slot: memoryview, sequence: int) -> tuple[Header, Arrays]:
     """Check a slot and map its arrays, read-only. Raises `Malformed`, and nothing else."""
-    words = slot[:PREFIX_BYTES].cast("Q")
-    header_bytes = words[_HEADER_BYTES]
-    payload_bytes = words[_PAYLOAD_BYTES]
+    prefix = bytes(slot[:PREFIX_BYTES])
+    words = memoryview(prefix).cast("Q")
+    header_bytes, payload_bytes = words[_HEADER_BYTES], words[_PAYLOAD_BYTES]
     if not 0 < header_bytes <= HEADER_LIMIT or payload_bytes > len(slot) - PAYLOAD_OFFSET:
         raise Malformed("invalid")
     packed = bytes(slot[PREFIX_BYTES : PREFIX_BYTES + header_bytes])
-    if zlib.crc32(packed) != words[_HEADER_CRC] or words[_SEQUENCE] != sequence:
+    checksum = zlib.crc32(packed, zlib.crc32(prefix[:_CHECKED_PREFIX_BYTES]))
+    if checksum != words[_HEADER_CRC] or words[_SEQUENCE] != sequence:
         raise Malformed("checksum")
     if words[_HAS_PAYLOAD_CRC] and _payload_crc(slot, payload_bytes) != words[_PAYLOAD_CRC]:
         raise Malformed("checksum")
     header, specs = _decode(packed)
-    if header.sequence != sequence or sum(align(s.nbytes) for s in specs) != payload_bytes:
+    if header.sequence != sequence or slot_bytes(specs) - PAYLOAD_OFFSET != payload_bytes:
         raise Malformed("invalid")
     return header, map_arrays(slot, specs, writeable=False)
 
@@ -138,17 +161,18 @@ def _payload_crc(slot: memoryview, payload_bytes: int) -> int:
     return zlib.crc32(slot[PAYLOAD_OFFSET : PAYLOAD_OFFSET + payload_bytes])
 
 
-def _decode(packed: bytes) -> tuple[Header, list[ArraySpec]]:
+def _decode(packed: bytes) -> tuple[Header, tuple[ArraySpec, ...]]:
     try:
         fields = msgpack.unpackb(
             packed,
             raw=False,
             strict_map_key=True,
-            max_str_len=64,
+            use_list=False,
+            max_str_len=MAX_NAME,
             max_bin_len=0,
             max_ext_len=0,
-            max_array_len=16,
-            max_map_len=32,
+            max_array_len=MAX_ARRAYS,
+            max_map_len=MAX_VALUES,
         )
         version, worker, generation, sequence, policy_version, values, arrays = fields
     except Exception:  # msgpack raises many kinds for bytes that are not msgpack
@@ -160,23 +184,31 @@ def _decode(packed: bytes) -> tuple[Header, list[ArraySpec]]:
         raise Malformed("invalid")
     if not all(type(name) is str for name in values):
         raise Malformed("invalid")
-    return Header(worker, generation, sequence, policy_version, values), check_specs(arrays)
+    header = Header(worker, generation, sequence, policy_version, values)
+    try:
+        return header, check_specs(arrays)
+    except TypeError:  # not hashable, so not specs
+        raise Malformed("invalid") from None
 
 
-def check_specs(arrays: Any) -> list[ArraySpec]:
-    """Array specs from untrusted data. Raises `Malformed`."""
-    if type(arrays) is not list or len(arrays) > MAX_ARRAYS:
+@lru_cache(maxsize=64)
+def check_specs(arrays: Any) -> tuple[ArraySpec, ...]:
+    """Array specs from untrusted tuples. Raises `Malformed`, or `TypeError` if not hashable."""
+    if not isinstance(arrays, tuple) or len(arrays) > MAX_ARRAYS:
         raise Malformed("invalid")
-    specs = []
-    for item in arrays:
-        if type(item) is not list or len(item) != 3:
-            raise Malformed("invalid")
-        name, dtype, shape = item
-        if type(name) is not str or type(dtype) is not str or dtype not in DTYPES:
-            raise Malformed("invalid")
-        if type(shape) is not list or len(shape) > MAX_DIMENSIONS:
-            raise Malformed("invalid")
-        if not all(type(size) is int and 0 <= size < 2**40 for size in shape):
-            raise Malformed("invalid")
-        specs.append(ArraySpec(name, dtype, tuple(shape)))
-    return specs
+    return tuple(map(_check_spec, arrays))
+
+
+def _check_spec(item: Any) -> ArraySpec:
+    if not isinstance(item, tuple) or len(item) != 3:
+        raise Malformed("invalid")
+    name, dtype, shape = item
+    if type(name) is not str or type(dtype) is not str or dtype not in DTYPES:
+        raise Malformed("invalid")
+    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or len(name) > MAX_NAME:
+        raise Malformed("invalid")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise Malformed("invalid")
+    if math.prod(max(1, size) for size in shape) > MAX_ELEMENTS:
+        raise Malformed("invalid")
+    return ArraySpec(name, dtype, shape)

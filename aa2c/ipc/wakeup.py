@@ -20,8 +20,6 @@ class Wakeup:
 
     def __init__(self, fd: int | None = None) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if fd is None else fd
-        self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (reduction.DupFd(self._fd),)
@@ -32,7 +30,9 @@ class Wakeup:
 
     def wait(self, timeout_s: float = RECHECK_S) -> None:
         """Return when posted, or after the time."""
-        if self._poll.poll(timeout_s * 1000):
+        poll = select.poll()  # one for each call, because several threads may wait
+        poll.register(self._fd, select.POLLIN)
+        if poll.poll(timeout_s * 1000):
             with contextlib.suppress(BlockingIOError):  # another thread took the same hint
                 os.eventfd_read(self._fd)
 

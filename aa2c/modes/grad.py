@@ -185,7 +185,7 @@ class Consumer:
             grad is not None
             and grad.dtype == np.float32
             and grad.shape == (self._num_params,)
-            and math.isfinite(float(np.dot(grad, grad)))
+            and bool(np.isfinite(grad).all())
             and has_losses(record.header.values)
         )
 

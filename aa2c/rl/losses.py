@@ -39,7 +39,8 @@ def a2c_loss(
     """
     log_probs = functional.log_softmax(logits, dim=-1)
     chosen = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-    policy = -masked_mean(chosen * advantages, valid)
+    # Masked before the product: a gradient through 0 * NaN would be NaN.
+    policy = -masked_mean(chosen * torch.where(valid > 0, advantages, 0.0), valid)
     entropy = masked_mean(-(log_probs.exp() * log_probs).sum(-1), valid)
     if value_loss == "huber":
         value = masked_mean(functional.huber_loss(values, returns, reduction="none"), valid)

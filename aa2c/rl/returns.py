@@ -39,7 +39,12 @@ def gae(
 
 
 def normalize(advantages: Floats, valid: Flags) -> Floats:
-    """Shift and scale [T, B] to mean 0 and standard deviation 1 over the valid rows."""
+    """Shift and scale [T, B] to mean 0 and standard deviation 1 over the valid rows.
+
+    Zeros if there are none.
+    """
     chosen = advantages[valid]
+    if not chosen.size:
+        return np.zeros_like(advantages)
     normalized: Floats = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
     return normalized

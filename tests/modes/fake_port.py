@@ -1,0 +1,64 @@
+"""A worker's port of lists, at the seam where another engine could stand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from aa2c.ipc.slot import ArraySpec
+
+
+def make_record(
+    arrays: dict[str, Any], values: dict[str, float] | None = None, policy_version: int = 1
+) -> Any:
+    """What a consumer reads of a record: read-only arrays and a header."""
+    for array in arrays.values():
+        array.flags.writeable = False
+    if values is None:
+        names = ("env_steps", "policy", "value", "entropy", "grad_norm")
+        values = dict.fromkeys(names, 1.0)
+    header = SimpleNamespace(
+        worker=0, generation=0, sequence=0, policy_version=policy_version, values=values
+    )
+    return SimpleNamespace(header=header, arrays=arrays)
+
+
+class FakePort:
+    """Keeps what is committed and reported; `parameters` are what each pull in turn gives."""
+
+    def __init__(self, specs: list[ArraySpec], parameters: list[Any]) -> None:
+        self.counters = self
+        self.counts: dict[str, float] = {}
+        self.records: list[Any] = []
+        self.reports: list[tuple[str, dict[str, Any]]] = []
+        self.pulls = 0
+        self.beats_left = self.reserves_left = self.pulls_left = 10**9
+        self._specs = specs
+        self._parameters = parameters
+
+    def add(self, name: str, amount: float) -> None:
+        self.counts[name] = self.counts.get(name, 0) + amount
+
+    def beat(self) -> bool:
+        self.beats_left -= 1
+        return self.beats_left >= 0
+
+    def reserve(self) -> dict[str, Any] | None:
+        self.reserves_left -= 1
+        self._arrays = {s.name: np.full(s.shape, 77, s.dtype) for s in self._specs}
+        return self._arrays if self.reserves_left >= 0 else None
+
+    def commit(self, policy_version: int, values: dict[str, float]) -> None:
+        self.records.append(make_record(self._arrays, dict(values), policy_version))
+
+    def pull(self, out: Any) -> int:
+        if self.pulls >= self.pulls_left:
+            return 0
+        out[:] = self._parameters[self.pulls % len(self._parameters)]
+        self.pulls += 1
+        return self.pulls
+
+    def report(self, kind: str, **fields: Any) -> None:
+        self.reports.append((kind, fields))

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aa2c.config import Config
+from aa2c.modes import MODES
+from aa2c.rl.envs import make_envs
+from aa2c.rl.network import FlatParameters, make_network
+from tests.modes.fake_port import FakePort
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("env", ["CartPole-v1", "Acrobot-v1"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
+    config = Config(mode=mode, env=env, num_envs=2, num_steps=4, update_threads=threads)
+    envs = make_envs(config, config.num_envs, 0)
+    params = FlatParameters(make_network(config, envs.spec))
+    before = params.vector.clone()
+    specs = MODES[mode].record_arrays(config, envs.spec, params.num_params)
+    port = FakePort(specs, [params.numpy])
+    replica, generator = make_network(config, envs.spec), torch.Generator().manual_seed(0)
+    producer = MODES[mode].Producer(config, 0, envs, replica, generator)
+    consumer = MODES[mode].Consumer(config, params)
+    for _ in range(3):
+        producer.produce(port)
+
+    assert len(port.records) == 3
+    for record in port.records:
+        assert record.arrays.keys() == {spec.name for spec in specs}
+        for spec in specs:
+            array = record.arrays[spec.name]
+            assert (array.shape, array.dtype) == (spec.shape, np.dtype(spec.dtype))
+        assert record.header.values["env_steps"] == 8
+        assert record.header.policy_version >= 1
+        assert consumer.accepts(record)
+    updates = consumer.consume(port.records, 1e-3)
+    assert updates >= 1
+    assert torch.isfinite(params.vector).all()
+    assert not torch.equal(params.vector, before)
+
+    state = consumer.optimizer_state()
+    assert state.pop("step") == updates
+    assert state
+    assert all(tensor.shape == (params.num_params,) for tensor in state.values())
+    assert any(tensor.any() for tensor in state.values())
+    consumer.close()
+    envs.close()

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aa2c.config import Config
+from aa2c.errors import StartError
+from aa2c.rl.envs import EnvSpec
+from aa2c.rl.network import SHARD_ALIGNMENT, FlatParameters, make_network, sample_actions
+
+VECTOR = EnvSpec((4,), "float32", 2)
+
+
+def network_for(spec, **options):
+    torch.manual_seed(0)
+    return make_network(Config(**options), spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "convolutional"),
+    [
+        (EnvSpec((4, 84, 84), "uint8", 6), True),
+        (EnvSpec((96, 96, 3), "uint8", 5), True),
+        (EnvSpec((50, 40, 3), "uint8", 18), True),
+        (EnvSpec((3, 36, 36), "uint8", 3), True),
+        (EnvSpec((10, 10, 3), "uint8", 3), False),
+        (EnvSpec((84, 84), "uint8", 3), False),
+        (EnvSpec((4,), "float32", 2), False),
+        (EnvSpec((7,), "float64", 3), False),
+        (EnvSpec((5,), "int64", 1), False),
+        (EnvSpec((128,), "uint8", 9), False),
+        (EnvSpec((3, 5), "float32", 2), False),
+        (EnvSpec((3, 84, 84), "float32", 2), False),
+    ],
+    ids=str,
+)
+def test_auto_chooses_a_network_that_maps_observations_to_logits_and_values(spec, convolutional):
+    network = network_for(spec)
+    assert any(isinstance(m, nn.Conv2d) for m in network.modules()) is convolutional
+    obs = torch.from_numpy(np.ones((3, *spec.obs_shape), spec.obs_dtype))
+    untouched = obs.clone()
+    logits, values = network(obs)
+    assert logits.shape == (3, spec.num_actions)
+    assert values.shape == (3,)
+    assert logits.dtype == values.dtype == torch.float32
+    assert torch.equal(obs, untouched)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "obs_scale", "divisor"),
+    [("uint8", 0, 255), ("float32", 0, 1), ("int64", 0, 1), ("float32", 8, 8), ("uint8", 2, 2)],
+)
+def test_observations_are_divided_by_obs_scale(dtype, obs_scale, divisor):
+    spec = EnvSpec((6,), dtype, 3)
+    scaled = network_for(spec, obs_scale=obs_scale)
+    plain = network_for(EnvSpec((6,), "float32", 3))
+    obs = torch.arange(12).view(2, 6).to(getattr(torch, dtype))
+    untouched = obs.clone()
+    for one, other in zip(scaled(obs), plain(obs.float() / divisor), strict=True):
+        torch.testing.assert_close(one, other)
+    assert torch.equal(obs, untouched)
+
+
+def test_images_with_channels_last_see_what_the_same_image_channels_first_would_show():
+    first = network_for(EnvSpec((3, 40, 50), "uint8", 4))
+    last = network_for(EnvSpec((40, 50, 3), "uint8", 4))
+    obs = torch.randint(256, (2, 3, 40, 50)).to(torch.uint8)
+    torch.testing.assert_close(first(obs), last(obs.permute(0, 2, 3, 1)))
+
+
+@pytest.mark.parametrize("spec", [VECTOR, EnvSpec((4, 84, 84), "uint8", 6)], ids=str)
+def test_layers_are_orthogonal_with_a_small_last_policy_layer_and_no_bias(spec):
+    network = network_for(spec)
+    layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    last_policy = [m for m in network.policy.modules() if isinstance(m, nn.Linear)][-1]
+    last_value = [m for m in network.value.modules() if isinstance(m, nn.Linear)][-1]
+    gains = {last_policy: 0.01, last_value: 1.0}
+    for layer in layers:
+        weight = layer.weight.detach().flatten(1)
+        square = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
+        gain = gains.get(layer, math.sqrt(2))
+        torch.testing.assert_close(square / gain**2, torch.eye(len(square)), atol=1e-4, rtol=0)
+        assert not layer.bias.any()
+
+
+def test_mlp_has_the_hidden_sizes_asked_for_and_shares_nothing_between_policy_and_value():
+    network = network_for(VECTOR, hidden_sizes=(7, 5, 3))
+    for tower, outputs in ((network.policy, 2), (network.value, 1)):
+        linear = [m for m in tower.modules() if isinstance(m, nn.Linear)]
+        assert [m.out_features for m in linear] == [7, 5, 3, outputs]
+    network(torch.ones(1, 4))[1].backward()
+    assert all(p.grad is None for p in network.policy.parameters())
+
+
+@pytest.mark.parametrize("shape", [(3, 35, 84), (20, 20, 3), (84, 84), (4,)])
+def test_nature_refuses_what_it_cannot_see_and_says_what_to_do(shape):
+    with pytest.raises(StartError) as caught:
+        network_for(EnvSpec(shape, "uint8", 2), network="nature")
+    for word in ("--network nature", "36", str(shape), "--network mlp"):
+        assert word in str(caught.value)
+
+
+def test_parameters_are_views_of_one_vector_whose_length_is_padded_with_zeros():
+    network = network_for(VECTOR)
+    before = [p.detach().clone() for p in network.parameters()]
+    flat = FlatParameters(network)
+    used = sum(p.numel() for p in network.parameters())
+    assert used % SHARD_ALIGNMENT
+    assert flat.num_params == math.ceil(used / SHARD_ALIGNMENT) * SHARD_ALIGNMENT
+    assert flat.vector.shape == flat.grad.shape == flat.numpy.shape == (flat.num_params,)
+    assert not flat.vector[used:].any()
+    assert torch.equal(flat.vector[:used], torch.cat([p.flatten() for p in before]))
+    start = flat.vector.data_ptr()
+    for parameter in network.parameters():
+        assert parameter.data_ptr() == start
+        start += parameter.numel() * 4
+    flat.numpy[:] = np.arange(flat.num_params)
+    joined = torch.cat([p.detach().flatten() for p in network.parameters()])
+    assert torch.equal(joined, torch.arange(used).float())
+
+
+def test_gradients_accumulate_in_the_flat_gradient_in_the_parameters_order():
+    network, twin = network_for(VECTOR), network_for(VECTOR)
+    flat = FlatParameters(network)
+    obs = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+
+    def loss(net):
+        logits, values = net(obs)
+        return logits.square().sum() + values.sum()
+
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss(twin), twin.parameters())])
+    for times in (1, 2):
+        loss(network).backward()
+        torch.testing.assert_close(flat.grad[: len(expected)], times * expected)
+    assert not flat.grad[len(expected) :].any()
+
+
+def test_writing_to_the_numpy_vector_changes_what_forward_computes():
+    network = network_for(VECTOR)
+    flat = FlatParameters(network)
+    obs = torch.ones(1, 4)
+    before = network(obs)[1].item()
+    flat.numpy[:] += 0.1
+    assert network(obs)[1].item() != before
+    flat.numpy[:] = 0
+    assert network(obs)[1].item() == 0
+
+
+def test_a_network_keeps_its_outputs_and_state_dict_when_it_is_flattened():
+    network, twin = network_for(VECTOR), network_for(VECTOR)
+    FlatParameters(network)
+    obs = torch.randn(3, 4)
+    assert torch.equal(network(obs)[0], twin(obs)[0])
+    assert all(torch.equal(a, b) for a, b in zip(
+        network.state_dict().values(), twin.state_dict().values(), strict=True
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(("max_norm", "factor"), [(0.5, 0.5 / 5), (100.0, 1), (0.0, 1)])
+def test_clipping_scales_to_the_norm_and_returns_the_norm_before(max_norm, factor):
+    flat = FlatParameters(network_for(VECTOR))
+    flat.grad[:2] = torch.tensor([3.0, 4.0])
+    assert flat.clip_grad_norm(max_norm) == pytest.approx(5)
+    torch.testing.assert_close(flat.grad[:2], factor * torch.tensor([3.0, 4.0]))
+
+
+def test_actions_are_sampled_as_often_as_softmax_says():
+    logits = torch.tensor([0.0, 1.0, -1.0, 2.5])
+    draws = 40_000
+    actions = sample_actions(logits.expand(draws, 4), torch.Generator().manual_seed(0))
+    expected = torch.softmax(logits, 0) * draws
+    observed = torch.bincount(actions, minlength=4)
+    assert ((observed - expected).square() / expected).sum() < 16.3  # chi-square(3), p = 0.001
+
+
+def test_actions_follow_the_generator_and_nothing_else():
+    logits = torch.zeros(50, 3)
+    first = sample_actions(logits, torch.Generator().manual_seed(4))
+    torch.manual_seed(99)
+    assert torch.equal(first, sample_actions(logits, torch.Generator().manual_seed(4)))
+    assert not torch.equal(first, sample_actions(logits, torch.Generator().manual_seed(5)))

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aa2c.config import Config
+from aa2c.rl.envs import make_envs
+from aa2c.rl.network import make_network, sample_actions
+from aa2c.rl.rollout import Rollout, collect
+from tests.rl.custom_env import FIRST_ACTION
+
+STEPS_SO_FAR, LAST_ACTION, EPISODE = range(3)
+CONFIG = Config(env="tests.rl.custom_env:Counter-v0")
+
+
+@pytest.fixture
+def world():
+    envs = make_envs(CONFIG, 3, 0)
+    torch.manual_seed(0)
+    network = make_network(CONFIG, envs.spec)
+    yield envs, network, Rollout(envs, 6), torch.Generator().manual_seed(0)
+    envs.close()
+
+
+def test_a_rollout_goes_on_from_the_last_row_of_the_one_before(world):
+    envs, network, rollout, generator = world
+    last = rollout.obs[-1].copy()
+    assert last[:, STEPS_SO_FAR].tolist() == [0, 0, 0]
+    for _ in range(5):
+        collect(envs, network, rollout, generator)
+        np.testing.assert_array_equal(rollout.obs[0], last)
+        last = rollout.obs[-1].copy()
+
+
+def test_row_t_of_obs_is_what_action_t_was_chosen_from_and_row_t_plus_1_what_it_led_to(world):
+    envs, network, rollout, generator = world
+    replayed = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        collect(envs, network, rollout, generator)
+        for t in range(rollout.num_steps):
+            now, after, is_reset = rollout.obs[t], rollout.obs[t + 1], rollout.is_reset[t]
+            with torch.inference_mode():
+                logits, _ = network(torch.from_numpy(now))
+            actions = sample_actions(logits, replayed).numpy()
+            np.testing.assert_array_equal(actions, rollout.actions[t])
+            raw = actions + FIRST_ACTION
+            np.testing.assert_array_equal(
+                after,
+                np.stack(
+                    [
+                        np.where(is_reset, 0, now[:, STEPS_SO_FAR] + 1),
+                        np.where(is_reset, -1, raw),
+                        now[:, EPISODE] + is_reset,
+                    ],
+                    axis=1,
+                ),
+            )
+            np.testing.assert_array_equal(rollout.rewards[t], np.where(is_reset, 0, raw))
+
+
+def test_each_episode_is_reported_once_with_its_own_return_and_length(world):
+    envs, network, rollout, generator = world
+    reported, expected = [], []
+    returns, lengths = np.zeros(3), np.zeros(3, int)
+    for _ in range(10):
+        reported += collect(envs, network, rollout, generator)
+        for t in range(rollout.num_steps):
+            for b in np.flatnonzero(rollout.is_reset[t]):
+                expected.append((returns[b], lengths[b]))
+                returns[b] = lengths[b] = 0
+            returns += rollout.rewards[t]
+            lengths += ~rollout.is_reset[t]
+    assert [tuple(episode) for episode in reported] == expected
+    assert {length for _, length in expected} == {5, 7}
+
+
+def test_env_steps_are_steps_times_environments(world):
+    _, _, rollout, _ = world
+    assert rollout.env_steps == 18

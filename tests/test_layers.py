@@ -1,0 +1,110 @@
+"""Who may import what: the architecture, as assertions on the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aa2c
+
+ROOT = Path(aa2c.__file__).parent
+SOURCES = {str(p.relative_to(ROOT)): ast.parse(p.read_text()) for p in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(file):
+    """Every module or name that a file imports, dotted, wherever in the file."""
+    found = set()
+    for node in ast.walk(SOURCES[file]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def imports_any(file, *modules):
+    return any(f"{name}.".startswith(f"{m}.") for name in imports(file) for m in modules)
+
+
+def uses(file, name):
+    return any(
+        getattr(node, "attr", None) == name or getattr(node, "id", None) == name
+        for node in ast.walk(SOURCES[file])
+    )
+
+
+@pytest.mark.parametrize(
+    ("modules", "homes"),
+    [
+        (["multiprocessing.shared_memory"], ["ipc/shm.py"]),
+        (["msgpack"], ["ipc/slot.py", "ipc/channel.py"]),
+        (["aiohttp"], ["web/"]),
+        (["prometheus_client"], ["web/", "metrics.py"]),
+        (["uvloop"], ["cli.py"]),
+        (["gymnasium", "ale_py"], ["rl/envs.py"]),
+        (["structlog"], ["log.py"]),
+        (
+            ["torch"],
+            ["rl/", "modes/", "worker.py", "updater.py", "checkpoint.py", "child.py"],
+        ),
+        (
+            ["aa2c.orchestrator", "aa2c.Orchestrator", "aa2c.train"],
+            ["cli.py", "terminal.py", "__init__.py", "__main__.py"],
+        ),
+    ],
+    ids=lambda names: " ".join(names)[:40],
+)
+def test_these_modules_are_imported_only_in_their_homes(modules, homes):
+    users = {file for file in SOURCES if imports_any(file, *modules)}
+    assert users, "the rule watches nothing"
+    assert {file for file in users if not file.startswith(tuple(homes))} == set()
+
+
+@pytest.mark.parametrize("layer", ["rl", "ipc"])
+def test_rl_and_ipc_import_of_aa2c_only_themselves_configuration_and_errors(layer):
+    allowed = (f"aa2c.{layer}", "aa2c.config", "aa2c.errors")
+    for file in (file for file in SOURCES if file.startswith(f"{layer}/")):
+        for name in imports(file):
+            if name == "aa2c" or name.startswith("aa2c."):
+                assert f"{name}.".startswith(tuple(f"{a}." for a in allowed)), (file, name)
+
+
+@pytest.mark.parametrize("name", ["add_signal_handler", "set_wakeup_fd", "sigwait"])
+def test_signals_are_handled_only_in_the_command_line(name):
+    assert {file for file in SOURCES if uses(file, name)} <= {"cli.py"}
+
+
+def test_signal_signal_is_called_only_in_the_command_line():
+    for file, tree in SOURCES.items():
+        calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        assert file == "cli.py" or "signal.signal" not in calls, file
+        assert file == "cli.py" or "signal.signal" not in imports(file), file
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-c", "import aa2c"], ["-m", "aa2c", "serve", "--help"]], ids=" ".join
+)
+def test_torch_and_gymnasium_are_not_imported_for(arguments):
+    command = [sys.executable, "-X", "importtime", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+    assert "aa2c" in loaded
+    assert loaded.isdisjoint({"torch", "gymnasium", "ale_py", "aiohttp"})
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_a_file_has_at_most_350_lines_or_its_docstring_says_why(file):
+    docstring = ast.get_docstring(SOURCES[file]) or ""
+    assert len((ROOT / file).read_text().splitlines()) <= 350 or " lines" in docstring
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_a_function_has_at_most_50_lines(file):
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    functions = [node for node in ast.walk(SOURCES[file]) if isinstance(node, kinds)]
+    assert [f.name for f in functions if f.end_lineno - f.lineno >= 50] == []

@@ -1,0 +1,72 @@
+"""Write the README's tables of options and metrics from the code; a test checks that they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from aa2c.config import GROUPS, Config, flag
+from aa2c.memory import RunMemory
+from aa2c.metrics import RunCollector
+from aa2c.status import Returns, make_status
+from aa2c.supervisor import ChildSlot
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def options_table() -> str:
+    """Every option with its default, unit and meaning."""
+    lines = []
+    for group in GROUPS:
+        lines += [f"**{group.__doc__}**", "", "| option | default | meaning |", "|---|---|---|"]
+        for option in dataclasses.fields(group):
+            unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
+            text = option.metadata["help"].replace("|", "\\|")
+            lines.append(f"| `{flag(option.name)}` | {_shown(option.default)} | {text}{unit} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _shown(default: Any) -> str:
+    if default == "":
+        return "empty"
+    if isinstance(default, tuple):
+        return f"`{' '.join(map(str, default))}`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def metrics_table() -> str:
+    """Every metric of /metrics with its type and meaning."""
+    config = Config(workers=1)
+    memory = RunMemory(config, "readme")
+    try:
+        run = dict.fromkeys(("id", "name", "mode", "env", "uptime_s", "state"), 0)
+        slots = ChildSlot("updater"), [ChildSlot("worker")]
+        status = make_status(run, config, memory.counters, Returns(), *slots, memory.ring_status)
+        families = list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
+    finally:
+        memory.release()
+    lines = ["| metric | type | meaning |", "|---|---|---|"]
+    for family in families:
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        labels = sorted({label for sample in family.samples for label in sample.labels})
+        shown = f"{{{','.join(labels)}}}" if family.type in ("counter", "gauge") and labels else ""
+        lines.append(f"| `{family.name}{suffix}{shown}` | {family.type} | {family.documentation} |")
+    return "\n".join(lines)
+
+
+def with_tables(readme: str) -> str:
+    """The README with its tables made anew."""
+    for name, table in (("options", options_table()), ("metrics", metrics_table())):
+        begin, end = f"<!-- {name}: made by tools/readme_tables.py -->", f"<!-- end of {name} -->"
+        pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+        readme = re.sub(
+            pattern, lambda _, t=f"{begin}\n{table.strip()}\n{end}": t, readme, flags=re.DOTALL
+        )
+    return readme
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text()))

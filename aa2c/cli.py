@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import dataclasses
 import difflib
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from aa2c.config import GROUPS, Config
-from aa2c.config_file import load_config, preset_names, to_toml
+from aa2c.config_file import load_config, preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
 from aa2c.version import __version__
 
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Aa2cError as error:
         print(f"aa2c: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever read the output, as in `presets | head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _usage() -> str:
@@ -138,6 +142,13 @@ def config(arguments: Sequence[str]) -> int:
     return 0
 
 
+def presets(_: Sequence[str]) -> int:
+    """List the presets, with what the user's document says of each."""
+    for name in preset_names():
+        print(f"{name:16} {preset_says(name)}")
+    return 0
+
+
 def serve(arguments: Sequence[str]) -> int:
     """Train, and serve the page, /status and /metrics meanwhile."""
     resolved = _resolve("serve", arguments, serving=True)
@@ -176,4 +187,8 @@ async def _serve(resolved: _Resolved) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"serve": serve, "config": config}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "serve": serve,
+    "config": config,
+    "presets": presets,
+}

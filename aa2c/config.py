@@ -95,8 +95,10 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: Literal["auto", "mlp", "nature"] = option(
-        "auto", "auto: nature (CNN) for images, mlp (two tanh networks) for vectors"
+    network: Literal["auto", "mlp", "nature", "document"] = option(
+        "auto",
+        "nature: CNN; document: CNN with separate 512-unit layers for policy and value; "
+        "mlp: two tanh networks; auto: nature for images, mlp for vectors",
     )
     hidden_sizes: tuple[int, ...] = option((64, 64), "mlp: units of each hidden layer", minimum=1)
     obs_scale: float = option(

@@ -47,11 +47,24 @@ def preset_names() -> list[str]:
     )
 
 
+def preset_says(name: str) -> str:
+    """The first paragraph of a preset's comment."""
+    lines = []
+    for line in _preset_text(name).splitlines():
+        if not line.startswith("# "):
+            break
+        lines.append(line.removeprefix("# "))
+    return " ".join(lines)
+
+
 def _read_preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise ConfigError(f"--preset {name} does not exist{_nearest(name, preset_names())}")
-    text = (resources.files("aa2c") / "presets" / f"{name}.toml").read_text()
-    return tomllib.loads(text)
+    return tomllib.loads(_preset_text(name))
+
+
+def _preset_text(name: str) -> str:
+    return (resources.files("aa2c") / "presets" / f"{name}.toml").read_text()
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

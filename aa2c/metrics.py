@@ -73,10 +73,21 @@ def _learning_metrics(status: Status) -> Iterable[Metric]:
         yield _gauge(f"loss_{name}", f"Latest {name} part of the loss.", losses[name])
     yield _gauge("grad_norm", "Latest gradient norm before clipping.", losses["grad_norm"])
     yield _gauge("learning_rate", "Step size of the optimizer now.", losses["learning_rate"])
+    yield from _updater_metrics(status["updater"])
+
+
+def _updater_metrics(updater: Status) -> Iterable[Metric]:
+    yield _counter("updater_wait_seconds", "Time waited for records.", updater["wait_s"])
+    yield _counter("updater_update_seconds", "Time spent on updates.", updater["update_s"])
+    yield _counter("updater_restarts", "Restarts of the updater.", updater["restarts"])
     yield _counter(
-        "updater_wait_seconds", "Time the updater waited for records.", status["updater"]["wait_s"]
+        "records_rejected", "Records whose contents the mode refused.", updater["rejected"]
     )
-    yield _counter("updater_restarts", "Restarts of the updater.", status["updater"]["restarts"])
+    yield _gauge(
+        "checkpoint_timestamp_seconds",
+        "Unix time of the newest checkpoint.",
+        updater["checkpoint_at"],
+    )
 
 
 def _worker_metrics(workers: Sequence[Status]) -> Iterable[Metric]:

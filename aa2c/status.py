@@ -97,10 +97,6 @@ class RunCounters:
         return sum(row.count("env_steps") for row in self.workers)
 
     @property
-    def episodes(self) -> int:
-        return sum(row.count("episodes") for row in self.workers)
-
-    @property
     def bottleneck(self) -> str:
         """The stage that the others wait for: workers, updater, or balanced."""
         updater_waits = self.updater_wait.per_second
@@ -182,6 +178,9 @@ def make_status(
             **_child_status(updater),
             "threads": config.update_threads,
             "wait_s": round(counters.updater.value("wait_s"), 3),
+            "update_s": round(counters.updater.value("update_s"), 3),
+            "rejected": counters.updater.count("rejected"),
+            "checkpoint_at": counters.updater.value("checkpoint_time") or None,
         },
         "evaluator": {"pid": None, "state": "off", "restarts": 0, "last_exit": None},
         "workers": [_worker_status(slot, counters) for slot in workers],

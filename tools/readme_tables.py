@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,8 @@ def with_tables(readme: str) -> str:
     """The README with its tables made anew."""
     for name, table in (("options", options_table()), ("metrics", metrics_table())):
         begin, end = f"<!-- {name}: made by tools/readme_tables.py -->", f"<!-- end of {name} -->"
-        pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-        readme = re.sub(
-            pattern, lambda _, t=f"{begin}\n{table.strip()}\n{end}": t, readme, flags=re.DOTALL
-        )
+        before, _, rest = readme.partition(begin)
+        readme = f"{before}{begin}\n{table.strip()}\n{end}{rest.partition(end)[2]}"
     return readme
 
 

@@ -56,7 +56,7 @@ UPDATER = RowLayout(
 )
 WORKER = RowLayout(
     ints=("beats", "env_steps", "episodes", "records"),
-    floats=("wait_s", "env_s", "inference_s", "gradient_s"),
+    floats=("wait_s",),
 )
 RING = RowLayout(ints=("taken", "checksum", "fenced", "invalid"))
 

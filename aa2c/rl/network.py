@@ -58,8 +58,8 @@ def make_network(config: Config, spec: EnvSpec) -> ActorCritic:
     kind = config.network
     if kind == "auto":
         kind = "nature" if spec.is_image and _smallest_side(spec) >= NATURE_SMALLEST_SIDE else "mlp"
-    if kind == "nature":
-        return _nature(spec, obs_scale)
+    if kind in ("nature", "document"):
+        return _convolutional(kind, spec, obs_scale)
     return _mlp(config.hidden_sizes, spec, obs_scale)
 
 
@@ -81,19 +81,23 @@ def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> ActorC
     return ActorCritic(tower(spec.num_actions, 0.01), tower(1, 1.0), nn.Flatten(), obs_scale)
 
 
-def _nature(spec: EnvSpec, obs_scale: float) -> ActorCritic:
-    """The convolutional network of DQN (doi:10.1038/nature14236) with two linear heads."""
+def _convolutional(kind: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
+    """The convolutions of DQN (doi:10.1038/nature14236) and two heads.
+
+    nature: the heads share a layer of 512 units; document: each has one of its own, as in the
+    user's document.
+    """
     if len(spec.obs_shape) != 3 or _smallest_side(spec) < NATURE_SMALLEST_SIDE:
         raise StartError(
-            f"--network nature needs images of at least {NATURE_SMALLEST_SIDE} pixels a side, "
+            f"--network {kind} needs images of at least {NATURE_SMALLEST_SIDE} pixels a side, "
             f"and --env gives {spec.obs_shape}: use --network mlp."
         )
     channels_last = spec.obs_shape[-1] < spec.obs_shape[0]
-    shape = spec.obs_shape[-1:] + spec.obs_shape[:-1] if channels_last else spec.obs_shape
+    channels = spec.obs_shape[-1 if channels_last else 0]
     gain = math.sqrt(2)
-    convolutions = nn.Sequential(
+    trunk = nn.Sequential(
         _ChannelsFirst() if channels_last else nn.Identity(),
-        orthogonal(nn.Conv2d(shape[0], 32, 8, stride=4), gain),
+        orthogonal(nn.Conv2d(channels, 32, 8, stride=4), gain),
         nn.ReLU(),
         orthogonal(nn.Conv2d(32, 64, 4, stride=2), gain),
         nn.ReLU(),
@@ -102,10 +106,16 @@ def _nature(spec: EnvSpec, obs_scale: float) -> ActorCritic:
         nn.Flatten(),
     )
     with torch.no_grad():
-        features = convolutions(torch.zeros(1, *spec.obs_shape)).shape[1]
-    trunk = nn.Sequential(convolutions, orthogonal(nn.Linear(features, 512), gain), nn.ReLU())
+        features = trunk(torch.zeros(1, *spec.obs_shape)).shape[1]
+
+    def hidden() -> nn.Sequential:
+        return nn.Sequential(orthogonal(nn.Linear(features, 512), gain), nn.ReLU())
+
     policy = orthogonal(nn.Linear(512, spec.num_actions), 0.01)
-    return ActorCritic(policy, orthogonal(nn.Linear(512, 1), 1.0), trunk, obs_scale)
+    value = orthogonal(nn.Linear(512, 1), 1.0)
+    if kind == "nature":
+        return ActorCritic(policy, value, trunk.extend(hidden()), obs_scale)
+    return ActorCritic(hidden().append(policy), hidden().append(value), trunk, obs_scale)
 
 
 def orthogonal(layer: Layer, gain: float) -> Layer:

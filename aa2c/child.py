@@ -210,7 +210,7 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
     config = spec.config
 
     def connect(num_params: int, arrays: list[ArraySpec]) -> ShmUpdaterPort:
-        record_bytes = slot_bytes(arrays)
+        record_bytes = slot_bytes(tuple(arrays))
 
         def attach_ring(command: dict[str, Any]) -> None:
             port.attach_ring(

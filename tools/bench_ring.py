@@ -74,7 +74,7 @@ def produce_into_ring(
     name: str, slots: int, nbytes: int, checksum: bool, space: Wakeup, records: Wakeup
 ) -> None:
     """Fill slots until killed."""
-    specs = [ArraySpec("data", "|u1", (nbytes,))]
+    specs = (ArraySpec("data", "|u1", (nbytes,)),)
     ring = RingProducer(
         Segment.attach(name),
         slots,
@@ -91,13 +91,13 @@ def produce_into_ring(
             space.wait()
             continue
         np.copyto(arrays["data"], source)
-        ring.commit(0, {})
-        records.post()
+        if ring.commit(0, {}):
+            records.post()
 
 
 def bench_ring(nbytes: int, options: argparse.Namespace, *, copy_out: bool) -> float:
     """A producer process and this one, over one ring."""
-    slot = slot_bytes([ArraySpec("data", "|u1", (nbytes,))])
+    slot = slot_bytes((ArraySpec("data", "|u1", (nbytes,)),))
     name = f"{name_prefix('bench')}ring"
     segment = Segment.create(name, ring_bytes(options.slots, slot))
     space, records = Wakeup(), Wakeup()
@@ -116,8 +116,8 @@ def bench_ring(nbytes: int, options: argparse.Namespace, *, copy_out: bool) -> f
             return False
         if copy_out:
             np.copyto(target, record.arrays["data"])
-        record.release()
-        space.post()
+        if record.release():
+            space.post()
         return True
 
     try:

@@ -105,8 +105,8 @@ class ShmWorkerPort:
         return arrays
 
     def commit(self, policy_version: int, values: Mapping[str, float]) -> None:
-        self._ring.commit(policy_version, values)
-        self._records.post()
+        if self._ring.commit(policy_version, values):
+            self._records.post()
         self.counters.add("records", 1)
 
     def pull(self, out: Vector) -> int:
@@ -197,9 +197,8 @@ class ShmUpdaterPort:
 
     def release(self, records: Sequence[Record]) -> None:
         for record in records:
-            record.release()
-        for worker in {record.header.worker for record in records}:
-            self._spaces[worker].post()
+            if record.release():
+                self._spaces[record.header.worker].post()
 
     def publish(self, vector: Vector) -> int:
         version = self._board.publish(vector)

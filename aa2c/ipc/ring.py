@@ -1,7 +1,9 @@
 """The ring: fixed slots in shared memory between one producer and one consumer.
 
-`head` counts records committed and is written by the producer only, `tail` counts records
-released and is written by the consumer only; both only grow, each is one aligned 8-byte store.
+`head` counts records committed and is written by the producer only; `tail` counts records
+released and `taken` those taken, both written by the consumer only. They only grow, and each is
+written by one aligned 8-byte store. `taken` is for hints alone: a producer wakes a consumer only
+if it had taken everything. Where that look comes too early, the bounded re-check of a wait helps.
 A slot is filled before `head` moves, so a producer killed at any instruction leaves nothing half
 visible: at worst the record it was writing is lost. A ring belongs to one incarnation of one
 worker; a restart gets a new ring, and records that name another generation are fenced.
@@ -28,7 +30,8 @@ from aa2c.ipc.slot import (
 
 _WORD_BYTES = 8
 _HEAD = 0
-_TAIL = 16  # 128 bytes on: the two words never share a cache line, adjacent-line prefetch included
+_TAIL = 16  # 128 bytes on: the two sides never share a cache line, adjacent-line prefetch included
+_TAKEN = 17
 _CONTROL_BYTES = 4096
 
 DROP_REASONS = ("checksum", "fenced", "invalid")
@@ -91,7 +94,7 @@ class RingProducer(_RingMemory):
         self._worker = worker
         self._generation = generation
         self._payload_checksum = payload_checksum
-        self._arrays = [map_arrays(slot, specs, writeable=True) for slot in self.slots]
+        self._arrays = [map_arrays(slot, self._specs, writeable=True) for slot in self.slots]
 
     def reserve(self) -> Arrays | None:
         """The arrays of the next slot, to be filled in place; None while the ring is full."""
@@ -100,13 +103,17 @@ class RingProducer(_RingMemory):
             return None
         return self._arrays[head % self.capacity]
 
-    def commit(self, policy_version: int, values: Mapping[str, float]) -> None:
-        """Make the reserved slot visible. Until the last store here the record does not exist."""
+    def commit(self, policy_version: int, values: Mapping[str, float]) -> bool:
+        """Make the reserved slot visible. Until the last store here the record does not exist.
+
+        Returns whether the consumer had taken everything before, and so may be waiting.
+        """
         head = self.words[_HEAD]
         header = Header(self._worker, self._generation, head, policy_version, values)
         slot = self.slots[head % self.capacity]
         write_header(slot, header, self._specs, payload_checksum=self._payload_checksum)
         self.words[_HEAD] = head + 1
+        return self.words[_TAKEN] == head
 
 
 class Record:
@@ -120,9 +127,12 @@ class Record:
         self.header = header
         self.arrays: dict[str, Any] = arrays
 
-    def release(self) -> None:
-        """Give the slot back to the producer; the arrays must not be used any more."""
-        self._ring.release(self._index)
+    def release(self) -> bool:
+        """Give the slot back to the producer; the arrays must not be used any more.
+
+        Returns whether the ring was full before, so that the producer may be waiting.
+        """
+        return self._ring.release(self._index)
 
 
 class RingConsumer(_RingMemory):
@@ -136,6 +146,7 @@ class RingConsumer(_RingMemory):
         self.generation = generation
         self.dropped = dict.fromkeys(DROP_REASONS, 0)
         self._taken = self.words[_TAIL]
+        self.words[_TAKEN] = self._taken
         self._released: set[int] = set()
 
     def take(self) -> Record | None:
@@ -149,6 +160,7 @@ class RingConsumer(_RingMemory):
                 self._resynchronize()
                 return None
             self._taken += 1
+            self.words[_TAKEN] = self._taken
             try:
                 header, arrays = read_slot(self.slots[index % self.capacity], index)
                 if header.generation != self.generation or header.worker != self.worker:
@@ -164,20 +176,26 @@ class RingConsumer(_RingMemory):
         """Whether nothing is left to take or to release."""
         return self.words[_HEAD] == self._taken == self.words[_TAIL]
 
-    def release(self, index: int) -> None:
-        """Free a taken slot. `tail` moves over slots that are released without a gap."""
+    def release(self, index: int) -> bool:
+        """Free a taken slot. `tail` moves over slots that are released without a gap.
+
+        Returns whether the ring was full before.
+        """
         tail = self.words[_TAIL]
         if not tail <= index < self._taken:
-            return  # taken before a resynchronisation: the slot is somebody else's by now
+            return False  # from before a resynchronisation: the slot is somebody else's by now
+        before = tail
         self._released.add(index)
         while tail in self._released:
             self._released.remove(tail)
             tail += 1
         self.words[_TAIL] = tail
+        return self.words[_HEAD] - before >= self.capacity
 
     def _resynchronize(self) -> None:
         """`head` cannot be true: count one drop and go on from where the producer says it is."""
         self.dropped["invalid"] += 1
         self._taken = self.words[_HEAD]
+        self.words[_TAKEN] = self._taken
         self._released.clear()
         self.words[_TAIL] = self._taken

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ class ArraySpec(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * int(self.dtype[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +77,19 @@ def align(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def slot_bytes(specs: Sequence[ArraySpec]) -> int:
+@lru_cache(maxsize=64)
+def slot_bytes(specs: tuple[ArraySpec, ...]) -> int:
     """Bytes of a slot that holds these arrays."""
     return PAYLOAD_OFFSET + sum(align(spec.nbytes) for spec in specs)
 
 
-def map_arrays(slot: memoryview, specs: Sequence[ArraySpec], *, writeable: bool) -> Arrays:
+def map_arrays(slot: memoryview, specs: tuple[ArraySpec, ...], *, writeable: bool) -> Arrays:
     """Views of the arrays in a slot, in place. The specs must fit (see `check_specs`)."""
+    memory = slot if writeable else slot.toreadonly()
     arrays: Arrays = {}
     offset = PAYLOAD_OFFSET
     for spec in specs:
-        count = math.prod(spec.shape)
-        array = np.frombuffer(slot, spec.dtype, count, offset).reshape(spec.shape)
-        array.flags.writeable = writeable
-        arrays[spec.name] = array
+        arrays[spec.name] = np.ndarray(spec.shape, spec.dtype, memory, offset)
         offset += align(spec.nbytes)
     return arrays
 
@@ -107,13 +106,13 @@ def _pack_specs(specs: tuple[ArraySpec, ...]) -> tuple[bytes, int]:
 
 
 def write_header(
-    slot: memoryview, header: Header, specs: Sequence[ArraySpec], *, payload_checksum: bool
+    slot: memoryview, header: Header, specs: tuple[ArraySpec, ...], *, payload_checksum: bool
 ) -> None:
     """Fill prefix and header; the arrays are in place already.
 
     Raises `ValueError` for what no reader would accept.
     """
-    packed_specs, payload_bytes = _pack_specs(tuple(specs))
+    packed_specs, payload_bytes = _pack_specs(specs)
     if len(header.values) > MAX_VALUES:
         raise ValueError(f"a record has {len(header.values)} values, the limit is {MAX_VALUES}")
     fields = (

@@ -22,7 +22,7 @@ from aa2c.ipc.slot import (
     write_header,
 )
 
-SPECS = [ArraySpec("reward", "<f4", (3, 2)), ArraySpec("frame", "|u1", (5,))]
+SPECS = (ArraySpec("reward", "<f4", (3, 2)), ArraySpec("frame", "|u1", (5,)))
 SLOT = slot_bytes(SPECS)
 CONTROL = ring_bytes(1, SLOT) - SLOT
 CAPACITY = 4

@@ -20,7 +20,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def specs_of(length):
-    return [ArraySpec("steps", "<i8", (length,)), ArraySpec("mark", "|u1", (7,))]
+    return (ArraySpec("steps", "<i8", (length,)), ArraySpec("mark", "|u1", (7,)))
 
 
 def produce_until_killed(name, length, generation, payload_checksum):

@@ -28,7 +28,7 @@ from aa2c.ipc.slot import (
 )
 
 SLOT = 2048
-SPECS = [ArraySpec("reward", "<f4", (3, 2)), ArraySpec("frame", "|u1", (5,))]
+SPECS = (ArraySpec("reward", "<f4", (3, 2)), ArraySpec("frame", "|u1", (5,)))
 fuzzed = settings(max_examples=300, deadline=None)
 
 
@@ -222,7 +222,7 @@ specs = st.lists(
     ),
     max_size=8,
     unique_by=lambda spec: spec.name,
-)
+).map(tuple)
 
 
 @fuzzed
@@ -242,7 +242,7 @@ def test_what_is_written_is_read_back(specs, values, sequence, payload_checksum)
     if len(values) <= 32:
         found, arrays = read_safely(slot, sequence)
         assert found == header
-        assert [(n, a.dtype.str, a.shape) for n, a in arrays.items()] == specs
+        assert [(n, a.dtype.str, a.shape) for n, a in arrays.items()] == list(specs)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_writer_refuses_what_no_reader_would_accept(specs, values):
     """Otherwise each record of such a mode is dropped, with nothing but a counter to say so."""
     slot = memoryview(bytearray(8192))
     with pytest.raises(ValueError):  # noqa: PT011
-        write_header(slot, Header(1, 1, 0, 0, values), specs, payload_checksum=False)
+        write_header(slot, Header(1, 1, 0, 0, values), tuple(specs), payload_checksum=False)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ traceback in the log. Its exit code is a message too: 0 told to stop, 3 never ca
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -27,7 +28,7 @@ from aa2c.errors import Aa2cError, StartError
 from aa2c.ipc.channel import Receiver, Sender
 from aa2c.ipc.shm import STORES_ARE_ORDERED, Segment
 from aa2c.ipc.wakeup import Wakeup
-from aa2c.log import make_logger, open_log
+from aa2c.log import LogFile, make_logger
 
 COMMAND_WAIT_S = 0.02
 _PR_SET_PDEATHSIG = 1
@@ -103,7 +104,7 @@ def main(spec: ChildSpec) -> None:
     _join_parent(spec)
     _redirect_output(spec.run_dir / "output.log")
     setproctitle.setproctitle(spec.title)
-    log = make_logger(open_log(spec.run_dir / "log.jsonl"), spec.title).bind(
+    log = make_logger(LogFile(spec.run_dir / "log.jsonl"), spec.title).bind(
         generation=spec.generation
     )
     report = Sender(spec.reports)
@@ -112,17 +113,17 @@ def main(spec: ChildSpec) -> None:
         run(spec, Commands(spec.commands), report)
     except Stopped:
         sys.exit(0)
-    except (BrokenPipeError, KeyboardInterrupt):
-        sys.exit(0)  # the orchestrator is gone, or the terminal's Ctrl-C reached us too
     except Exception as error:
         _report_failure(error, log, report)
         sys.exit(error.exit_code if isinstance(error, Aa2cError) else 1)
 
 
 def _report_failure(error: Exception, log: Any, report: Sender) -> None:
-    log.error("failed", error=str(error), exc_info=not isinstance(error, StartError))
+    is_plain = isinstance(error, StartError) and error.__cause__ is None
+    log.error("failed", error=str(error), exc_info=not is_plain)
     sentence = str(error) if isinstance(error, Aa2cError) else f"{type(error).__name__}: {error}"
-    report.send("error", message=sentence[:4000])
+    with contextlib.suppress(OSError):  # nobody is there to hear it
+        report.send("error", message=sentence[:4000])
 
 
 def _join_parent(spec: ChildSpec) -> None:

@@ -102,7 +102,11 @@ def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resol
 
 def _preset_for(env: str) -> str:
     """Atari games get the Atari recipe, everything else the defaults."""
-    return ATARI_PRESET if env.startswith("ALE/") or "NoFrameskip" in env else "none"
+    if env == Config().env:  # the usual case, which must not wait for an import
+        return "none"
+    from aa2c.rl.envs import is_atari
+
+    return ATARI_PRESET if is_atari(env) else "none"
 
 
 def _flags(base: Config, *, serving: bool) -> type[Any]:

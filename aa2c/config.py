@@ -37,7 +37,11 @@ class RunOptions:
 
     mode: Literal["grad"] = option("grad", "grad: workers send gradients (A3C)")
     total_env_steps: int = option(
-        500_000, "budget of the run; frames = env steps x frame skip", unit="env steps", minimum=1
+        500_000,
+        "budget of the run; frames = env steps x frame skip",
+        unit="env steps",
+        minimum=1,
+        maximum=2**53,
     )
     seed: int = option(0, "seed of networks, environments and actions", minimum=0, maximum=2**31)
     name: str = option("", "name of the run's directory; empty: environment, mode and time")
@@ -49,7 +53,7 @@ class EnvOptions:
     """The environment."""
 
     env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
-    num_envs: int = option(16, "environments inside one worker", minimum=1)
+    num_envs: int = option(16, "environments inside one worker", minimum=1, maximum=65536)
     reward_clip: float = option(
         0.0, "learn from rewards clipped to [-x, x]; 0: unclipped. Reports stay raw", minimum=0
     )
@@ -71,7 +75,11 @@ class WorkerOptions:
 
     workers: int = option(3, "worker processes", minimum=1, maximum=256)
     num_steps: int = option(
-        8, "rollout length T; t_max in the A3C paper", unit="vector steps", minimum=1
+        8,
+        "rollout length T; t_max in the A3C paper",
+        unit="vector steps",
+        minimum=1,
+        maximum=2**20,
     )
     grad_sync_steps: int = option(
         0,
@@ -100,7 +108,9 @@ class LearningOptions:
         "nature: CNN; document: CNN with separate 512-unit layers for policy and value; "
         "mlp: two tanh networks; auto: nature for images, mlp for vectors",
     )
-    hidden_sizes: tuple[int, ...] = option((64, 64), "mlp: units of each hidden layer", minimum=1)
+    hidden_sizes: tuple[int, ...] = option(
+        (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
+    )
     obs_scale: float = option(
         0.0, "observations are divided by this; 0: 255 for bytes, 1 otherwise", minimum=0
     )
@@ -247,7 +257,7 @@ def _check_bounds(item: dataclasses.Field[Any], value: Any) -> None:
     minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
     unit = f" {item.metadata['unit']}" if item.metadata["unit"] else ""
     name = flag(item.name)
-    if isinstance(value, str) and not value.isascii() and not _is_encodable(value):
+    if isinstance(value, str) and not _is_writable(value):
         raise ConfigError(f"{name} has characters that cannot be written to a file.")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
@@ -258,7 +268,9 @@ def _check_bounds(item: dataclasses.Field[Any], value: Any) -> None:
             raise ConfigError(f"{name} {_shown(number)} must be at most {maximum}{unit}.")
 
 
-def _is_encodable(text: str) -> bool:
+def _is_writable(text: str) -> bool:
+    if "\0" in text:
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -7,10 +7,12 @@ different processes do not mix.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import structlog
 
@@ -19,13 +21,20 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 EventDict = MutableMapping[str, Any]
 
 
-def open_log(path: Path) -> BinaryIO:
-    """The log file, for appending whole lines."""
-    return path.open("ab", buffering=0)
+class LogFile(io.FileIO):
+    """A file for appending whole lines; while the disk is full it loses lines, never the run."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "a")
+
+    def write(self, line: Any) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(line)
+        return len(line)
 
 
 def make_logger(
-    file: BinaryIO, process: str, *, on_event: Callable[[EventDict], None] | None = None
+    file: LogFile, process: str, *, on_event: Callable[[EventDict], None] | None = None
 ) -> structlog.typing.FilteringBoundLogger:
     """A logger that appends to `file` and tags each line with its process.
 

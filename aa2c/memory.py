@@ -40,10 +40,13 @@ class RunMemory:
         return self._spec is not None
 
     def create_board(self, spec: Message) -> str:
-        """The updater knows the sizes: make the board, if all the rings will fit too."""
+        """The updater knows the sizes: make the board, if all the rings will fit too.
+
+        A restarted worker gets its new ring before its old one is emptied: room for one more.
+        """
         board = board_bytes(spec["num_params"])
         ring = ring_bytes(self._config.ring_slots, spec["slot_bytes"])
-        shm.require_space(board + ring * self._config.workers)
+        shm.require_space(board + ring * (self._config.workers + 1))
         self._spec = spec
         self._board = shm.Segment.create(self._prefix + "board", board)
         return self._board.name

@@ -4,12 +4,13 @@ It is the only parent of worker and updater processes, and imports no torch. It 
 child: exits arrive through pidfds, words through pipes, and numbers are read from shared memory.
 Everything that ends a run goes through `_end`; everything a run holds is given back in
 `_release`, which needs no event loop, so that a cancelled run leaves nothing behind either.
-A little over 350 lines, because a run's start, end and cancellation are best read in one place.
+Longer than 350 lines, because start, supervision and end of a run are best read in one place.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -24,7 +25,7 @@ from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.ipc.channel import Message
 from aa2c.ipc.counters import Counters
 from aa2c.ipc.shm import remove_leftovers
-from aa2c.log import EventDict, make_logger, open_log
+from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
 from aa2c.recording import Recording, make_run_dir
@@ -65,6 +66,8 @@ class Orchestrator:
         self._returns = Returns()
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
+        self._running = asyncio.Event()
         self._final_status: Status | None = None
         self._final_lag_histogram: LagHistogram | None = None
 
@@ -101,12 +104,10 @@ class Orchestrator:
     def _open(self, leftovers: list[str]) -> None:
         """Directory, log, counters and wake-ups of the run."""
         self.dir = make_run_dir(self.config)
-        self._log_file = open_log(self.dir / "log.jsonl")
+        self._log_file = LogFile(self.dir / "log.jsonl")
         self._log = make_logger(self._log_file, "orchestrator", on_event=self._on_event)
         self._recording = Recording(self.dir, self.config)
         self._memory = RunMemory(self.config, self.id)
-        self._ending = asyncio.Event()
-        self._running = asyncio.Event()
         self._started_at = time.time()
         self._clock_start = time.monotonic()
         if leftovers:
@@ -137,6 +138,7 @@ class Orchestrator:
 
     async def stop(self) -> Status:
         """End the run, with a last checkpoint, and wait for its end as `wait` does."""
+        self._main_task()
         self._end()
         return await self.wait()
 
@@ -183,6 +185,7 @@ class Orchestrator:
                 await self._ending.wait()
                 self.state = "stopping"
                 await self._stop_children()
+                self._check_result()
         except* Exception as group:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
@@ -209,8 +212,14 @@ class Orchestrator:
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
                 self._memory.counters.sample()
-                self._recording.write_metrics(self.status())
+                self._write_metrics()
             await asyncio.sleep(BUDGET_CHECK_S)
+
+    def _write_metrics(self) -> None:
+        try:
+            self._recording.write_metrics(self.status())
+        except OSError as error:
+            self._end(RunFailed(f"{self.dir} cannot be written: {error.strerror}."))
 
     async def _keep(self, slot: ChildSlot, row: Counters) -> None:
         """Keep a child running until the run ends: start, watch, and start again."""
@@ -226,7 +235,8 @@ class Orchestrator:
             if self._ending.is_set():
                 break
             slot.last_exit = exit_in_words(exit_code)
-            refused = policy.refuse_reason(exit_code=exit_code, was_ready=child.is_ready)
+            produced = row.count("records") > records_before
+            refused = policy.refuse_reason(child, exit_code, produced=produced)
             if slot.role == "updater":
                 refused = refused or "the run cannot go on without it"
             self._log_end(slot, child, is_last=refused is not None)
@@ -234,8 +244,7 @@ class Orchestrator:
                 self._end(self._failure(child, exit_code, refused))
                 break
             slot.generation += 1
-            produced = row.count("records") > records_before
-            await self._sleep(policy.backoff_s(produced=produced))
+            await self._sleep(policy.backoff_s)
 
     def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
         event = "child ended" if is_last else "child ended and is started again"
@@ -279,7 +288,14 @@ class Orchestrator:
         )
 
     def _hear(self, slot: ChildSlot, message: Message) -> None:
-        """Act on what a child says."""
+        """Act on what a child says. An error here has no caller: it ends the run."""
+        try:
+            self._act_on(slot, message)
+        except Exception as error:
+            self._log.error("orchestrator failed", exc_info=error)
+            self._end(RunFailed(f"what {slot.role} {slot.index} said led to {error!r}"))
+
+    def _act_on(self, slot: ChildSlot, message: Message) -> None:
         match message["kind"]:
             case "spec":
                 self._size_memory(message)
@@ -294,6 +310,11 @@ class Orchestrator:
                 )
             case "retired":
                 self._memory.retire_ring(message["worker"], message["generation"])
+            case "rejected":
+                self._log.warning(
+                    "a record was rejected: are rewards and observations finite? (told once)",
+                    worker=message["worker"],
+                )
 
     def _come_up(self) -> None:
         if not self._running.is_set():
@@ -313,14 +334,15 @@ class Orchestrator:
 
     def _attach(self, slot: ChildSlot) -> None:
         """Give a worker's incarnation its ring, as soon as its size is known."""
-        if slot.role != "worker" or slot.child is None or not self._memory.is_sized:
+        child = slot.child
+        if slot.role != "worker" or not child or not child.is_alive or not self._memory.is_sized:
             return
         try:
             attach = self._memory.create_ring(slot.index, slot.generation)
         except SharedMemoryTooSmall as error:
-            self._end(error)
+            self._end(RunFailed(str(error)) if self._running.is_set() else error)
             return
-        slot.child.send("attach", **attach)
+        child.send("attach", **attach)
         self._updater_send(
             "attach_ring", ring=attach["ring"], worker=slot.index, generation=slot.generation
         )
@@ -338,6 +360,21 @@ class Orchestrator:
         if self._updater.child:
             await self._updater.child.stop(start + self.config.stop_timeout_s)
 
+    def _check_result(self) -> None:
+        """A run that ended without its last checkpoint, or learned nothing, has failed."""
+        updater, counters = self._updater.child, self._memory.counters
+        if self.error is not None or updater is None or not updater.is_ready:
+            return
+        exit_code = updater.exited.result()
+        if exit_code != 0:
+            reason = updater.error or exit_in_words(exit_code)
+            self.error = RunFailed(f"the last checkpoint was not written: {reason}.")
+        elif counters.env_steps >= self.config.total_env_steps and not counters.updates_made:
+            rejected = counters.updater.count("rejected")
+            self.error = RunFailed(
+                f"nothing was learned: there was no update, and {rejected} records were rejected."
+            )
+
     def _kill_children(self) -> None:
         """End all children at once; blocks until they are gone, which is a moment."""
         for slot in (self._updater, *self._workers):
@@ -349,13 +386,15 @@ class Orchestrator:
         if self._final_status is not None:
             return
         self._kill_children()
-        self._final_lag_histogram = self._memory.counters.lag_histogram()
-        status = self.status()
-        self._recording.write_metrics(status)
-        self._recording.close()
-        self._log_file.close()
-        self._memory.release()
-        self._final_status = status
+        try:
+            self._final_lag_histogram = self._memory.counters.lag_histogram()
+            self._final_status = self.status()
+            with contextlib.suppress(OSError):  # a full disk was told when it was first met
+                self._recording.write_metrics(self._final_status)
+        finally:
+            self._memory.release()
+            self._recording.close()
+            self._log_file.close()
 
     @property
     def _uptime_s(self) -> float:
@@ -368,6 +407,7 @@ class Orchestrator:
         """What /status serves: one document, schema 1 (see `make_status`)."""
         if self._final_status is not None:
             return self._final_status
+        self._main_task()
         run = {
             "id": self.id,
             "name": self.dir.name,

@@ -5,7 +5,9 @@ Runs in the orchestrator, the only writer of these files but the log.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import json
 import re
 import time
@@ -22,7 +24,7 @@ EPISODE_COLUMNS = ("time_s", "env_steps", "worker", "return", "length")
 
 def make_run_dir(config: Config) -> Path:
     """A new directory for the run. Raises `ConfigError`, which names --name or --runs-dir."""
-    slug = re.sub(r"[^\w.-]+", "-", config.env)
+    slug = re.sub(r"[^\w.-]+", "-", config.env)[:64]
     stamp = time.strftime("%Y%m%d-%H%M%S")
     names = [config.name] if config.name else [f"{slug}-{config.mode}-{stamp}"]
     names += [] if config.name else [f"{names[0]}-{i}" for i in range(2, 100)]
@@ -33,6 +35,8 @@ def make_run_dir(config: Config) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise ConfigError(f"--name {name[:40]}… is too long for a directory.") from None
             raise ConfigError(
                 f"--runs-dir {config.runs_dir} cannot be written: {error.strerror}."
             ) from None
@@ -67,5 +71,7 @@ class Recording:
             )
 
     def close(self) -> None:
-        self._metrics.close()
-        self._episodes.close()
+        """Close the files, even on a full disk."""
+        for file in (self._metrics, self._episodes):
+            with contextlib.suppress(OSError):
+                file.close()

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from aa2c.config import Config
 from aa2c.ipc.counters import LAG_BUCKETS, ring_row, updater_row, worker_row
 from aa2c.ipc.shm import Segment
@@ -42,11 +44,13 @@ class Returns:
     def summary(self) -> Status:
         """Mean and deviation of the last 100, how many there were at all, and the last one."""
         recent = self._recent
+        with np.errstate(invalid="ignore"):  # infinite returns are shown as null
+            mean, std = (float(f(recent)) if recent else None for f in (np.mean, np.std))
         return {
-            "mean": statistics.fmean(recent) if recent else None,
-            "std": statistics.pstdev(recent) if recent else None,
+            "mean": _finite(mean),
+            "std": _finite(std),
             "count": self.count,
-            "last": recent[-1] if recent else None,
+            "last": _finite(recent[-1] if recent else None),
         }
 
 
@@ -97,6 +101,10 @@ class RunCounters:
         return sum(row.count("env_steps") for row in self.workers)
 
     @property
+    def updates_made(self) -> int:
+        return self.updater.count("updates")
+
+    @property
     def bottleneck(self) -> str:
         """The stage that the others wait for: workers, updater, or balanced."""
         updater_waits = self.updater_wait.per_second
@@ -140,8 +148,8 @@ class RunCounters:
             row.close()
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 NO_TESTS = {"mean": None, "std": None, "count": 0}
@@ -163,7 +171,7 @@ def make_status(
         "progress": {
             "env_steps": counters.env_steps,
             "total_env_steps": config.total_env_steps,
-            "updates": counters.updater.count("updates"),
+            "updates": counters.updates_made,
             "policy_version": counters.updater.count("policy_version"),
             "episodes": returns.count,
         },

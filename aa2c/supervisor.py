@@ -22,12 +22,15 @@ from typing import Any
 
 from aa2c import child
 from aa2c.config import Config
+from aa2c.errors import StartError
 from aa2c.ipc.channel import Message, Receiver, Sender
 from aa2c.ipc.slot import Malformed
 
 MAX_BACKOFF_S = 5.0
 WATCH_S = 0.5
-MAX_FRUITLESS_STARTS = 3
+MAX_DOUBLINGS = 10
+CRASH_WEIGHT = 4  # of a crash; somebody's SIGKILL counts 1, and less against the child
+MAX_FUTILITY = 20
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -44,7 +47,7 @@ class Child:
         self._on_message = on_message
         self.error: str | None = None
         self.is_ready = False
-        self.started_at = time.monotonic()
+        self.is_late = False
         context = multiprocessing.get_context("spawn")
         commands_out, commands_in = context.Pipe(duplex=False)
         reports_out, reports_in = context.Pipe(duplex=False)
@@ -55,7 +58,7 @@ class Child:
         self._process = context.Process(
             target=child.main, args=(self.spec,), name=self.spec.title, daemon=True
         )
-        with _one_thread_of_maths():
+        with _inherited(blocked=signals_not_for(self.spec.role)):
             self._process.start()
         commands_out.close()
         reports_in.close()
@@ -71,9 +74,14 @@ class Child:
         return not self.exited.done()
 
     def send(self, kind: str, **fields: Any) -> None:
-        """Send a command. One that a stopped or dead child cannot take is lost with it."""
-        with contextlib.suppress(OSError):
+        """Send a command. A child that has not read for so long that it cannot take it is ended."""
+        try:
             self._commands.send(kind, **fields)
+        except BlockingIOError:
+            self.error = "it does not hear its commands"
+            self.kill()
+        except OSError:  # it is dead already, and its end will be seen
+            pass
 
     def kill(self) -> None:
         """End it at once."""
@@ -98,9 +106,16 @@ class Child:
     def _hear(self) -> None:
         try:
             messages = self._reports.drain()
-        except (EOFError, Malformed):
+        except EOFError:
             self._loop.remove_reader(self._reports.fileno())
-            return
+        except Malformed:
+            self._loop.remove_reader(self._reports.fileno())
+            self.error = "it sent what is not a message"
+            self.kill()
+        else:
+            self._deliver(messages)
+
+    def _deliver(self, messages: list[Message]) -> None:
         for message in messages:
             if message["kind"] == "error":
                 self.error = str(message.get("message"))
@@ -113,9 +128,7 @@ class Child:
         self._loop.remove_reader(self._pidfd)
         with contextlib.suppress(EOFError, Malformed):
             while messages := self._reports.drain():
-                for message in messages:
-                    if message["kind"] == "error":
-                        self.error = str(message.get("message"))
+                self._deliver(messages)
         self._loop.remove_reader(self._reports.fileno())
         self._process.join()
         exit_code = self._process.exitcode
@@ -150,14 +163,24 @@ class ChildSlot:
         return self.child.pid if self.child and self.child.is_alive else None
 
 
+def signals_not_for(role: child.Role) -> set[signal.Signals]:
+    """Signals that go to a whole process group or service, and are the orchestrator's to answer.
+
+    A terminal's Ctrl-C is for nobody else; the updater must live on to write the last checkpoint.
+    """
+    return {signal.SIGINT} if role == "worker" else {signal.SIGINT, signal.SIGTERM}
+
+
 @contextlib.contextmanager
-def _one_thread_of_maths() -> Iterator[None]:
-    """The environment that a child inherits, and nobody else: maths libraries read it at load."""
+def _inherited(blocked: set[signal.Signals]) -> Iterator[None]:
+    """What a child inherits, and nobody else: one thread of maths, and blocked signals."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
@@ -181,6 +204,7 @@ async def watch(child: Child, read_beats: Callable[[], int], config: Config) -> 
         if child.is_alive and now - seen_at > limit:
             option = "--stall-timeout-s" if child.is_ready else "--start-timeout-s"
             child.error = f"no sign of life for {limit:g} s ({option})"
+            child.is_late = not child.is_ready
             child.kill()
     return child.exited.result()
 
@@ -199,41 +223,40 @@ def exit_in_words(exit_code: int) -> str:
     return f"signal {-exit_code}"
 
 
-@dataclass
 class RestartPolicy:
     """When a child that ended is started again: intensity, window, and backoff with jitter."""
 
-    config: Config
-
-    def __post_init__(self) -> None:
+    def __init__(self, config: Config) -> None:
+        self._config = config
         self._restarts: deque[float] = deque()
         self._fruitless = 0
-        self._crashes_before_ready = 0
+        self._futility = 0
 
-    def refuse_reason(self, *, exit_code: int, was_ready: bool) -> str | None:
+    def refuse_reason(self, ended: Child, exit_code: int, *, produced: bool) -> str | None:
         """Count one end; why there shall be no restart, or None."""
-        if exit_code == 3:
+        if exit_code == StartError.exit_code or ended.is_late:
             return "it cannot come up"
-        if not was_ready and exit_code >= 0:
-            self._crashes_before_ready += 1
-            if self._crashes_before_ready >= MAX_FRUITLESS_STARTS:
-                return f"it failed {MAX_FRUITLESS_STARTS} times in a row before it came up"
-        now = time.monotonic()
-        while self._restarts and now - self._restarts[0] > self.config.restart_window_s:
+        if produced:
+            self._fruitless = self._futility = 0
+        else:
+            self._fruitless += 1
+            self._futility += 1 if exit_code == -signal.SIGKILL else CRASH_WEIGHT
+        if self._futility > MAX_FUTILITY:
+            return f"it ended {self._fruitless} times in a row without having produced anything"
+        window, now = self._config.restart_window_s, time.monotonic()
+        while self._restarts and now - self._restarts[0] > window:
             self._restarts.popleft()
-        if len(self._restarts) >= self.config.max_restarts:
+        if len(self._restarts) >= self._config.max_restarts:
             return (
-                f"it was restarted {len(self._restarts)} times within "
-                f"{self.config.restart_window_s:g} s (--max-restarts, --restart-window-s)"
+                f"it was restarted {len(self._restarts)} times within {window:g} s "
+                "(--max-restarts, --restart-window-s)"
             )
         self._restarts.append(now)
         return None
 
-    def backoff_s(self, *, produced: bool) -> float:
+    @property
+    def backoff_s(self) -> float:
         """How long to wait before the restart."""
-        if produced:
-            self._fruitless = 0
-            self._crashes_before_ready = 0
-        wait: float = min(MAX_BACKOFF_S, self.config.restart_backoff_s * 2.0**self._fruitless)
-        self._fruitless += 1
+        doublings = min(self._fruitless, MAX_DOUBLINGS)
+        wait: float = min(MAX_BACKOFF_S, self._config.restart_backoff_s * 2.0**doublings)
         return wait * random.uniform(0.75, 1.25)

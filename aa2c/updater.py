@@ -64,7 +64,8 @@ class Learner:
     def learn(self, records: Sequence[Record]) -> None:
         """Update with these records, count them, and publish."""
         accepted = [record for record in records if self._consumer.accepts(record)]
-        self._counters.add("rejected", len(records) - len(accepted))
+        if len(accepted) < len(records):
+            self._reject([record for record in records if record not in accepted])
         if not accepted:
             return
         started = time.monotonic()
@@ -75,6 +76,11 @@ class Learner:
         self._counters.add("updates", updates)
         self._port.publish(self._params.numpy)
         self._counters.add("update_s", time.monotonic() - started)
+
+    def _reject(self, records: Sequence[Record]) -> None:
+        if not self._counters.count("rejected"):
+            self._port.report("rejected", worker=records[0].header.worker)
+        self._counters.add("rejected", len(records))
 
     def _count(self, records: Sequence[Record]) -> None:
         counters = self._counters

@@ -1,4 +1,6 @@
-"""An environment that crashes after some steps."""
+"""Environments that misbehave."""
+
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -22,4 +24,29 @@ class CrashingEnv(gym.Env):
         return np.zeros(2, np.float32), 1.0, False, False, {}
 
 
+class BrokenEnv(CrashingEnv):
+    def __init__(self):
+        self._left = 1
+
+
+class SlowEnv(CrashingEnv):
+    def __init__(self):
+        time.sleep(300)
+
+
+class InfiniteRewardEnv(CrashingEnv):
+    def step(self, action):
+        ended = bool(self.np_random.random() < 0.1)
+        return np.zeros(2, np.float32), float("inf"), ended, False, {}
+
+
+class NaNObservationEnv(CrashingEnv):
+    def step(self, action):
+        return np.full(2, np.nan, np.float32), 1.0, False, False, {}
+
+
 gym.register("Crashing-v0", CrashingEnv)
+gym.register("Broken-v0", BrokenEnv)
+gym.register("Slow-v0", SlowEnv)
+gym.register("InfiniteReward-v0", InfiniteRewardEnv)
+gym.register("NaNObservation-v0", NaNObservationEnv)

@@ -13,6 +13,7 @@ import time
 import tomllib
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,13 +32,14 @@ def aa2c(*arguments: str, cwd: Path, timeout: float = 90) -> subprocess.Complete
     )
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "aa2c", "serve", *FAST, *arguments],
         cwd=cwd,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        **options,
     )
 
 
@@ -76,10 +78,10 @@ def test_a_signal_stops_the_run_cleanly_within_10_s_and_exits_0(tmp_path, number
     assert list(tmp_path.glob("runs/*/checkpoints/step-*/MANIFEST.json"))
 
 
-def test_a_signal_while_it_comes_up_exits_0_too(tmp_path):
-    with start("--total-env-steps", "1000000000", cwd=tmp_path) as process:
+def test_ctrl_c_while_it_comes_up_exits_0_too(tmp_path):
+    with start("--total-env-steps", "1000000000", cwd=tmp_path, start_new_session=True) as process:
         page_of(process)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to children, too
         output, _ = process.communicate(timeout=15)
     assert process.returncode == 0, output
     assert "Traceback" not in output

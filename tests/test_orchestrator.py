@@ -257,3 +257,71 @@ def test_killing_the_orchestrator_leaves_no_child_and_the_next_run_cleans_up(tmp
     assert segments() > before
     shm.remove_leftovers()
     assert segments() == before
+
+
+async def test_a_worker_killed_before_memory_is_made_does_not_end_the_run(small):
+    config = small(total_env_steps=10**9, restart_backoff_s=3.0)
+    async with Orchestrator(config) as run:
+        await until(lambda: run.status()["workers"][0]["pid"])
+        os.kill(run.status()["workers"][0]["pid"], signal.SIGKILL)
+        await run.ready()
+        assert run.status()["workers"][0]["generation"] == 1
+
+
+async def test_a_worker_that_takes_too_long_to_come_up_ends_the_run(small):
+    config = small(env="tests.crashing_env:Slow-v0", start_timeout_s=15.0)
+    async with Orchestrator(config) as run:
+        with pytest.raises(StartError, match=r"no sign of life for 15 s \(--start-timeout-s\)"):
+            await run.wait()
+
+
+async def test_a_worker_that_crashes_before_it_produces_is_given_up(small):
+    config = small(env="tests.crashing_env:Broken-v0", total_env_steps=10**9)
+    async with Orchestrator(config) as run:
+        with pytest.raises(RunFailed, match=r"ended 6 times in a row without having produced"):
+            await run.wait()
+
+
+@pytest.mark.parametrize("env", ["InfiniteReward-v0", "NaNObservation-v0"])
+async def test_a_run_that_learns_nothing_says_so(small, env):
+    config = small(env=f"tests.crashing_env:{env}", total_env_steps=2000)
+    async with Orchestrator(config) as run:
+        with pytest.raises(RunFailed, match=r"nothing was learned: .* \d+ records were rejected"):
+            await run.wait()
+        json.dumps(run.status(), allow_nan=False)
+
+
+async def test_a_last_checkpoint_that_cannot_be_written_fails_the_run(small):
+    async with Orchestrator(small(total_env_steps=10**9)) as run:
+        await run.ready()
+        (run.dir / "checkpoints").write_text("in the way")
+        with pytest.raises(RunFailed, match="the last checkpoint was not written"):
+            await run.stop()
+
+
+async def test_the_updater_outlives_a_sigterm_to_all_and_writes_the_last_checkpoint(small):
+    async with Orchestrator(small(total_env_steps=10**9)) as run:
+        await run.ready()
+        await until(lambda: run.status()["progress"]["updates"] > 0)
+        for process in psutil.Process().children():
+            if process.name().startswith("aa2c-"):
+                process.terminate()
+        await run.stop()
+        assert load_checkpoint(run.dir).counts["updates"] > 0
+
+
+async def test_a_full_disk_fails_the_run_with_a_sentence(small):
+    async with Orchestrator(small(total_env_steps=10**9)) as run:
+        await run.ready()
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, run._recording._metrics.fileno())
+        os.dup2(full, run._log_file.fileno())
+        os.close(full)
+        with pytest.raises(RunFailed, match="cannot be written: No space left on device"):
+            await run.wait()
+
+
+def test_a_run_that_was_not_started_says_so(small):
+    run = Orchestrator(small())
+    with pytest.raises(RuntimeError, match="has not been started"):
+        run.status()

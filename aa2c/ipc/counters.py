@@ -58,7 +58,7 @@ WORKER = RowLayout(
     ints=("beats", "env_steps", "episodes", "records"),
     floats=("wait_s",),
 )
-RING = RowLayout(ints=("taken", "checksum", "fenced", "invalid"))
+RING = RowLayout(ints=("checksum", "fenced", "invalid"))
 
 
 def table_bytes(workers: int) -> int:

@@ -188,8 +188,6 @@ class ShmUpdaterPort:
         before = ring.dropped.copy()
         record = ring.take()
         counters = self._ring_counters[worker]
-        if record:
-            counters.add("taken", 1)
         for reason in DROP_REASONS:
             if ring.dropped[reason] != before[reason]:
                 counters.add(reason, ring.dropped[reason] - before[reason])

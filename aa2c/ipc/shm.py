@@ -155,7 +155,7 @@ def remove_leftovers() -> list[str]:
         pid, _, rest = path.name.removeprefix(_user_prefix()).partition("-")
         start_time = rest.partition("-")[0]
         if pid.isdigit() and start_time.isdigit() and _start_time(int(pid)) != int(start_time):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # another run was faster, or it is not a segment
                 path.unlink()
                 removed.append(path.name)
     return removed

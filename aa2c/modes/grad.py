@@ -38,6 +38,8 @@ from aa2c.rl.rollout import Rollout, collect
 
 Vector = NDArray[np.float32]
 
+EPISODES_PER_MESSAGE = 1000
+
 
 def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
     """One gradient."""
@@ -100,8 +102,8 @@ class Producer:
     def _count(self, port: WorkerPort, episodes: Sequence[Episode]) -> None:
         port.counters.add("env_steps", self._rollout.env_steps)
         port.counters.add("episodes", len(episodes))
-        if episodes:
-            port.report("episodes", episodes=episodes)
+        for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
+            port.report("episodes", episodes=episodes[start : start + EPISODES_PER_MESSAGE])
 
     def _differentiate(self) -> tuple[Losses, float]:
         """Leave the clipped gradient of the rollout's loss in the flat gradient."""

@@ -1,6 +1,6 @@
 """Environments: one vector of them per worker, all with the same behaviour at an episode's end.
 
-Runs in worker, updater (to learn the spaces) and evaluator. The only place that names gymnasium
+Runs in worker and updater (to learn the spaces). The only place that names gymnasium
 and ale_py. Everything is brought to Gymnasium's NEXT_STEP autoreset: the observation after a
 `terminated` or `truncated` step is the true last one, the step after it ignores its action,
 returns the first observation of the next episode with reward 0, and is marked as a reset row.
@@ -24,6 +24,7 @@ from aa2c.config import Config
 from aa2c.errors import StartError
 
 MAX_FRAMES_PER_GAME = 108_000
+ATARI_ENTRY_POINT = "ale_py.env:AtariEnv"
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,24 @@ def _check_actions(actions: NDArray[np.int64], num_actions: int) -> None:
 def _spec(envs: VectorEnv[Any, Any, Any]) -> tuple[EnvSpec, int]:
     """The spec and the number of the first action. Raises `StartError` for other spaces."""
     obs, actions = envs.single_observation_space, envs.single_action_space
-    if not isinstance(obs, gym.spaces.Box):
-        raise StartError(f"--env has observations {obs}, and aa2c needs a Box: wrap it.")
+    if not isinstance(obs, gym.spaces.Box) or not obs.shape:
+        raise StartError(
+            f"--env has observations {obs}, and aa2c needs a Box with a dimension: wrap it."
+        )
     if not isinstance(actions, gym.spaces.Discrete):
         raise StartError(f"--env has actions {actions}, and aa2c needs Discrete ones: wrap it.")
     return EnvSpec(obs.shape, str(obs.dtype), int(actions.n)), int(actions.start)
+
+
+def is_atari(env_id: str) -> bool:
+    """Whether the id names an Atari game."""
+    gym.register_envs(ale_py)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return gym.spec(env_id.rpartition(":")[2]).entry_point == ATARI_ENTRY_POINT
+        except gym.error.Error:
+            return False
 
 
 def make_envs(config: Config, num_envs: int, seed: int) -> Envs:
@@ -208,7 +222,7 @@ def make_envs(config: Config, num_envs: int, seed: int) -> Envs:
             if module:
                 importlib.import_module(module)
             registered = gym.spec(env_id)
-            if registered.entry_point == "ale_py.env:AtariEnv":
+            if registered.entry_point == ATARI_ENTRY_POINT:
                 return AtariEnvs(config, registered.kwargs["game"], num_envs, seed)
             return GymnasiumEnvs(_make_vec(env_id, num_envs), seed)
     except StartError:

@@ -152,7 +152,7 @@ def _load(path: Path) -> Checkpoint:
         model=_tensors(files["model.safetensors"]),
         optimizer=_tensors(files["optimizer.safetensors"]),
         config=Config(**structure(state["config"], str(path))),
-        spec=EnvSpec(tuple(spec["obs_shape"]), spec["obs_dtype"], spec["num_actions"]),
+        spec=EnvSpec(**{**spec, "obs_shape": tuple(spec["obs_shape"])}),
         counts=state["counts"],
     )
 

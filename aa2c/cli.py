@@ -25,8 +25,6 @@ from aa2c.config_file import load_config, preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
 from aa2c.version import __version__
 
-ATARI_PRESET = "grad/atari"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
@@ -78,11 +76,12 @@ def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resol
     before.add_argument("--preset", default="auto")
     before.add_argument("--config", type=Path)
     before.add_argument("--env")
+    before.add_argument("--mode")
     sources, _ = before.parse_known_args(arguments)
     preset = sources.preset
     base = load_config(preset="none" if preset == "auto" else preset, file=sources.config)
     if preset == "auto":
-        preset = _preset_for(sources.env or base.env)
+        preset = _preset_for(sources.mode or base.mode, sources.env or base.env)
         base = load_config(preset=preset, file=sources.config)
     parsed = tyro.cli(
         _flags(base, serving=serving),
@@ -100,13 +99,15 @@ def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resol
     )
 
 
-def _preset_for(env: str) -> str:
-    """Atari games get the Atari recipe, everything else the defaults."""
-    if env == Config().env:  # the usual case, which must not wait for an import
-        return "none"
-    from aa2c.rl.envs import is_atari
+def _preset_for(mode: str, env: str) -> str:
+    """The mode's recipe for Atari games or for everything else; none where there is none."""
+    kind = "vector"
+    if env != Config().env:  # the usual case must not wait for an import
+        from aa2c.rl.envs import is_atari
 
-    return ATARI_PRESET if is_atari(env) else "none"
+        kind = "atari" if is_atari(env) else "vector"
+    preset = f"{mode}/{kind}"
+    return preset if preset in preset_names() else "none"
 
 
 def _flags(base: Config, *, serving: bool) -> type[Any]:

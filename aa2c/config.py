@@ -35,7 +35,9 @@ def option(
 class RunOptions:
     """The run."""
 
-    mode: Literal["grad"] = option("grad", "grad: workers send gradients (A3C)")
+    mode: Literal["grad", "traj"] = option(
+        "grad", "grad: workers send gradients (A3C); traj: they send trajectories (APPO)"
+    )
     total_env_steps: int = option(
         500_000,
         "budget of the run; frames = env steps x frame skip",
@@ -134,6 +136,32 @@ class LearningOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrajOptions:
+    """Mode traj."""
+
+    batch_steps: int = option(
+        0, "vector steps popped for an update of the policy; 0: num_steps x workers",
+        unit="vector steps", minimum=0,
+    )  # fmt: skip
+    update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000)
+    minibatches: int = option(4, "parts of a shuffled batch, one optimizer step each", minimum=1)
+    clip_coef: float = option(0.2, "PPO's clipping of the probability ratio", minimum=0)
+    clip_vloss: bool = option(False, "clip the value's change by clip_coef, too")
+    target_kl: float = option(
+        0.0, "no further pass over a batch once approx_kl exceeds this; 0: never", unit="nats",
+        minimum=0,
+    )  # fmt: skip
+    advantage: Literal["gae", "recompute", "vtrace"] = option(
+        "gae",
+        "gae: on the values that acted; recompute: GAE on new values before each pass; "
+        "vtrace: corrected for policy lag, before each pass",
+    )
+    max_policy_lag: int = option(
+        0, "trajectories that lag more are dropped and counted; 0: none", unit="versions", minimum=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class UpdaterOptions:
     """The updater."""
 
@@ -190,6 +218,7 @@ GROUPS = (
     EnvOptions,
     WorkerOptions,
     LearningOptions,
+    TrajOptions,
     UpdaterOptions,
     SupervisionOptions,
     HttpOptions,
@@ -201,6 +230,7 @@ class Config(
     HttpOptions,
     SupervisionOptions,
     UpdaterOptions,
+    TrajOptions,
     LearningOptions,
     WorkerOptions,
     EnvOptions,
@@ -220,18 +250,28 @@ class Config(
                 f"--ent-coef has {len(self.ent_coef)} values for {self.workers} workers: "
                 "give one, or as many as --workers."
             )
-        for name in ("grad_sync_steps", "target_update_steps"):
+        for name in ("grad_sync_steps", "target_update_steps", "batch_steps"):
             if getattr(self, name) % self.num_steps:
                 raise ConfigError(
                     f"{flag(name)} {getattr(self, name)} must be a multiple of "
                     f"--num-steps {self.num_steps}."
                 )
+        if self.mode == "traj" and self.rollouts_per_batch > self.workers * self.ring_slots:
+            raise ConfigError(
+                f"--batch-steps {self.batch_steps} needs {self.rollouts_per_batch} trajectories, "
+                f"and the rings hold {self.workers * self.ring_slots}: raise --ring-slots."
+            )
         if not self.env:
             raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
         if not self.hidden_sizes:
             raise ConfigError("--hidden-sizes is empty: give at least one size.")
         if Path(self.name).name != self.name or self.name == "..":
             raise ConfigError(f"--name {self.name!r} must be a name, not a path: see --runs-dir.")
+
+    @property
+    def rollouts_per_batch(self) -> int:
+        """Trajectories, of any workers, that make one batch of mode traj."""
+        return self.batch_steps // self.num_steps or self.workers
 
     @property
     def rollouts_per_push(self) -> int:

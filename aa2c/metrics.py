@@ -83,6 +83,7 @@ def _updater_metrics(updater: Status) -> Iterable[Metric]:
     yield _counter(
         "records_rejected", "Records whose contents the mode refused.", updater["rejected"]
     )
+    yield _counter("records_stale", "Records older than max_policy_lag.", updater["stale"])
     yield _gauge(
         "checkpoint_timestamp_seconds",
         "Unix time of the newest checkpoint.",

@@ -255,7 +255,7 @@ class Orchestrator:
             pid=child.pid,
             how=slot.last_exit,
             generation=slot.generation,
-            reason=child.error,
+            **({"reason": child.error} if child.error else {}),
         )
 
     def _failure(self, child: Child, exit_code: int, refused: str) -> Aa2cError:

@@ -187,6 +187,7 @@ def make_status(
             "threads": config.update_threads,
             "wait_s": round(counters.updater.value("wait_s"), 3),
             "update_s": round(counters.updater.value("update_s"), 3),
+            "stale": counters.updater.count("stale"),
             "rejected": counters.updater.count("rejected"),
             "checkpoint_at": counters.updater.value("checkpoint_time") or None,
         },

@@ -45,10 +45,11 @@ class Learner:
         self._spec = spec
         self._network = network
         self._params = params
-        self._consumer: Consumer = MODES[config.mode].Consumer(config, params)
+        self._consumer: Consumer = MODES[config.mode].Consumer(config, params, network)
         self._directory = run_dir / "checkpoints"
         self._port = port
         self._counters = port.counters
+        self._pending: list[Record] = []
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
         self._saved_at = time.monotonic()
 
@@ -61,26 +62,51 @@ class Learner:
         left = 1 - self._counters.count("env_steps") / config.total_env_steps
         return config.learning_rate * max(0.0, left)
 
-    def learn(self, records: Sequence[Record]) -> None:
+    def take_and_learn(self) -> bool:
+        """Take what waits, and update as often as it suffices for; False if nothing waited."""
+        taken = self._port.take(self._config.workers * self._config.ring_slots)
+        self._pending += self._admit(taken)
+        wanted = self._consumer.records_per_update
+        while len(self._pending) >= wanted:
+            count = wanted if wanted > 1 else len(self._pending)
+            records, self._pending = self._pending[:count], self._pending[count:]
+            self._learn(records)
+            self._port.release(records)
+        return bool(taken)
+
+    def _admit(self, records: Sequence[Record]) -> list[Record]:
+        """Those that can be learned from; the others are counted and given back."""
+        admitted = []
+        oldest = self._counters.count("policy_version") - self._config.max_policy_lag
+        for record in records:
+            if not self._consumer.accepts(record):
+                self._reject(record)
+            elif self._config.max_policy_lag and record.header.policy_version < oldest:
+                self._counters.add("stale", 1)
+                self._port.release([record])
+            else:
+                admitted.append(record)
+        return admitted
+
+    def _learn(self, records: Sequence[Record]) -> None:
         """Update with these records, count them, and publish."""
-        accepted = [record for record in records if self._consumer.accepts(record)]
-        if len(accepted) < len(records):
-            self._reject([record for record in records if record not in accepted])
-        if not accepted:
-            return
         started = time.monotonic()
         learning_rate = self.learning_rate
-        updates = self._consumer.consume(accepted, learning_rate)
-        self._count(accepted)
+        outcome = self._consumer.consume(records, learning_rate)
+        self._count(records)
+        for name, loss in outcome.losses.items():
+            if name in LOSS_NAMES:
+                self._counters.set(name, loss)
         self._counters.set("learning_rate", learning_rate)
-        self._counters.add("updates", updates)
+        self._counters.add("updates", outcome.updates)
         self._port.publish(self._params.numpy)
         self._counters.add("update_s", time.monotonic() - started)
 
-    def _reject(self, records: Sequence[Record]) -> None:
+    def _reject(self, record: Record) -> None:
         if not self._counters.count("rejected"):
-            self._port.report("rejected", worker=records[0].header.worker)
-        self._counters.add("rejected", len(records))
+            self._port.report("rejected", worker=record.header.worker)
+        self._counters.add("rejected", 1)
+        self._port.release([record])
 
     def _count(self, records: Sequence[Record]) -> None:
         counters = self._counters
@@ -89,9 +115,6 @@ class Learner:
             self._lags.append(max(0, version - record.header.policy_version))
             count_lag(counters, self._lags[-1])
             counters.add("env_steps", record.header.values["env_steps"])
-            for name in LOSS_NAMES:
-                if name in record.header.values:
-                    counters.set(name, record.header.values[name])
         counters.add("records", len(records))
         counters.set("lag_min", min(self._lags))
         counters.set("lag_max", max(self._lags))
@@ -150,19 +173,10 @@ def run_updater(
     port.publish(params.numpy)
     learner = Learner(config, spec, network, params, run_dir, port)
     port.report("ready")
-    most = config.workers * config.ring_slots
     while port.beat():
-        _take_and_learn(learner, port, most)
+        learner.take_and_learn()
         learner.save_if_due()
-    while _take_and_learn(learner, port, most):
+    while learner.take_and_learn():
         port.beat()
     learner.save()
     learner.close()
-
-
-def _take_and_learn(learner: Learner, port: UpdaterPort, most: int) -> bool:
-    records = port.take(most)
-    if records:
-        learner.learn(records)
-        port.release(records)
-    return bool(records)

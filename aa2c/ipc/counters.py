@@ -36,6 +36,7 @@ UPDATER = RowLayout(
         "records",
         "env_steps",
         "rejected",
+        "stale",
         "lag_min",
         "lag_max",
         *(f"lag_bucket_{i}" for i in range(len(LAG_BUCKETS) + 1)),

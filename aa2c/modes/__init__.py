@@ -15,7 +15,8 @@ from aa2c.config import Config
 from aa2c.ipc.port import WorkerPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import ArraySpec
-from aa2c.modes import grad
+from aa2c.modes import grad, traj
+from aa2c.modes.common import Outcome
 from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.network import ActorCritic, FlatParameters
 
@@ -34,13 +35,16 @@ class Producer(Protocol):
 class Consumer(Protocol):
     """The updater's half."""
 
-    def __init__(self, config: Config, params: FlatParameters) -> None: ...
+    records_per_update: int
+
+    def __init__(self, config: Config, params: FlatParameters, network: ActorCritic) -> None:
+        """`params` are the parameters of `network`, which learns."""
 
     def accepts(self, record: Record) -> bool:
         """Whether the record's arrays and values are what this mode learns from."""
 
-    def consume(self, records: Sequence[Record], learning_rate: float) -> int:
-        """Learn from records; returns the number of updates (optimizer steps)."""
+    def consume(self, records: Sequence[Record], learning_rate: float) -> Outcome:
+        """Learn from `records_per_update` records (1: from one or more)."""
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
         """The optimizer's tensors, for a checkpoint."""
@@ -58,4 +62,4 @@ class Mode(Protocol):
         """The arrays of a record."""
 
 
-MODES: dict[str, Mode] = {"grad": grad}
+MODES: dict[str, Mode] = {"grad": grad, "traj": traj}

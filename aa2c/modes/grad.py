@@ -29,16 +29,17 @@ from aa2c.config import Config
 from aa2c.ipc.port import WorkerPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import ArraySpec
-from aa2c.rl.envs import Envs, EnvSpec, Episode
+from aa2c.modes.common import Outcome, clip_rewards, count_rollout
+from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.losses import Losses, a2c_loss
 from aa2c.rl.network import SHARD_ALIGNMENT, ActorCritic, FlatParameters
 from aa2c.rl.optimizer import make_optimizer, optimizer_tensors
 from aa2c.rl.returns import gae, normalize
 from aa2c.rl.rollout import Rollout, collect
 
-Vector = NDArray[np.float32]
+LOSSES = ("policy", "value", "entropy", "grad_norm")
 
-EPISODES_PER_MESSAGE = 1000
+Vector = NDArray[np.float32]
 
 
 def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
@@ -79,7 +80,7 @@ class Producer:
             if oldest_version is None:
                 oldest_version = self._policy_version
             episodes = collect(self._envs, self._network, self._rollout, self._generator)
-            self._count(port, episodes)
+            count_rollout(port, self._rollout, episodes)
             losses, grad_norm = self._differentiate()
             summed += self._params.grad
             values["env_steps"] += self._rollout.env_steps
@@ -98,12 +99,6 @@ class Producer:
             self._rollouts_since_pull = 0
         self._rollouts_since_pull += 1
         return self._policy_version > 0
-
-    def _count(self, port: WorkerPort, episodes: Sequence[Episode]) -> None:
-        port.counters.add("env_steps", self._rollout.env_steps)
-        port.counters.add("episodes", len(episodes))
-        for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
-            port.report("episodes", episodes=episodes[start : start + EPISODES_PER_MESSAGE])
 
     def _differentiate(self) -> tuple[Losses, float]:
         """Leave the clipped gradient of the rollout's loss in the flat gradient."""
@@ -142,11 +137,6 @@ class Producer:
         return losses, self._params.clip_grad_norm(config.max_grad_norm)
 
 
-def clip_rewards(rewards: Vector, reward_clip: float) -> Vector:
-    """Rewards clamped to [-reward_clip, reward_clip]; 0 leaves them."""
-    return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
-
-
 def _add_losses(values: dict[str, float], losses: Losses, grad_norm: float, weight: float) -> None:
     parts = {
         "policy": losses.policy.item(),
@@ -161,7 +151,9 @@ def _add_losses(values: dict[str, float], losses: Losses, grad_norm: float, weig
 class Consumer:
     """The updater's half: the optimizer, on shards of the flat vector, in update threads."""
 
-    def __init__(self, config: Config, params: FlatParameters) -> None:
+    records_per_update = 1
+
+    def __init__(self, config: Config, params: FlatParameters, network: ActorCritic) -> None:
         self._num_params = params.num_params
         self._order = config.update_order
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
@@ -191,8 +183,8 @@ class Consumer:
             and has_losses(record.header.values)
         )
 
-    def consume(self, records: Sequence[Record], learning_rate: float) -> int:
-        """Step the network with the records' gradients; returns the number of steps."""
+    def consume(self, records: Sequence[Record], learning_rate: float) -> Outcome:
+        """Step the network with the records' gradients. The losses are the last record's."""
         # from_dlpack, unlike from_numpy, takes read-only arrays; the optimizer only reads them.
         gradients = [dlpack.from_dlpack(record.arrays["grad"]) for record in records]
         if self._order == "sum":
@@ -209,7 +201,8 @@ class Consumer:
         else:
             for future in [self._threads.submit(job) for job in jobs]:
                 future.result()
-        return len(gradients)
+        values = records[-1].header.values
+        return Outcome(len(gradients), {name: values[name] for name in LOSSES})
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
         """The moments as flat vectors [num_params], and the step count."""
@@ -246,5 +239,5 @@ def shards(num_params: int, count: int) -> list[slice]:
 
 def has_losses(values: Mapping[str, Any]) -> bool:
     """Whether a header carries the counts and losses every record has."""
-    wanted = ("env_steps", "policy", "value", "entropy", "grad_norm")
+    wanted = ("env_steps", *LOSSES)
     return all(math.isfinite(values.get(name, math.nan)) for name in wanted)

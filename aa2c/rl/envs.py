@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import ale_py
@@ -34,6 +34,9 @@ class EnvSpec:
     obs_shape: tuple[int, ...]
     obs_dtype: str
     num_actions: int
+    is_stacked: bool = (
+        False  # frames along the first axis, oldest first, zeros before a game's first
+    )
 
     @property
     def is_image(self) -> bool:
@@ -148,7 +151,7 @@ class AtariEnvs:
         )
         self._seed = seed
         self.num_envs = num_envs
-        self.spec, _ = _spec(self._envs)
+        self.spec = replace(_spec(self._envs)[0], is_stacked=True)
         self._statistics = EpisodeStatistics(num_envs)
         self._game_start = np.zeros(num_envs, np.int64)
 

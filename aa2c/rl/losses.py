@@ -42,11 +42,69 @@ def a2c_loss(
     # Masked before the product: a gradient through 0 * NaN would be NaN.
     policy = -masked_mean(chosen * torch.where(valid > 0, advantages, 0.0), valid)
     entropy = masked_mean(-(log_probs.exp() * log_probs).sum(-1), valid)
-    if value_loss == "huber":
-        value = masked_mean(functional.huber_loss(values, returns, reduction="none"), valid)
-    else:
-        value = masked_mean((returns - values).square(), valid)
+    value = masked_mean(_value_errors(values, returns, value_loss), valid)
     return Losses(policy + vf_coef * value - ent_coef * entropy, policy, value, entropy)
+
+
+class PpoLosses(NamedTuple):
+    """As `Losses`, and `approx_kl`, an estimate of KL(acted || learning) in nats."""
+
+    total: Tensor
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    approx_kl: Tensor
+
+
+def ppo_loss(
+    logits: Tensor,
+    values: Tensor,
+    actions: Tensor,
+    old_log_probs: Tensor,
+    old_values: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    weights: Tensor,
+    *,
+    clip_coef: float,
+    clip_vloss: bool,
+    vf_coef: float,
+    ent_coef: float,
+    value_loss: Literal["mse", "huber"],
+) -> PpoLosses:
+    """Clipped surrogate loss of PPO (arXiv:1707.06347, eq. 7 and 9).
+
+    `logits` are [N, A], all others [N]; all but `logits` and `values` are constants. Every part is
+    a sum weighted by `weights`: 1 / (number of valid rows of the batch) on valid rows and 0 on
+    reset rows makes means, and lets the parts of a batch be computed apart and added.
+    `approx_kl` is mean((ratio - 1) - log ratio) (Schulman, joschu.net/blog/kl-approx.html).
+    """
+
+    def total_of(x: Tensor) -> Tensor:
+        return torch.where(weights > 0, x * weights, 0.0).sum()
+
+    log_probs = functional.log_softmax(logits.float(), dim=-1)
+    chosen = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    log_ratios = chosen - old_log_probs
+    ratios = log_ratios.exp()
+    clipped = ratios.clamp(1 - clip_coef, 1 + clip_coef)
+    policy = -total_of(torch.minimum(ratios * advantages, clipped * advantages))
+    entropy = total_of(-(log_probs.exp() * log_probs).sum(-1))
+    errors = _value_errors(values, returns, value_loss)
+    if clip_vloss:
+        near = old_values + (values - old_values).clamp(-clip_coef, clip_coef)
+        errors = torch.maximum(errors, _value_errors(near, returns, value_loss))
+    value = total_of(errors)
+    with torch.no_grad():
+        approx_kl = total_of(ratios - 1 - log_ratios)
+    total = policy + vf_coef * value - ent_coef * entropy
+    return PpoLosses(total, policy, value, entropy, approx_kl)
+
+
+def _value_errors(values: Tensor, returns: Tensor, kind: Literal["mse", "huber"]) -> Tensor:
+    if kind == "huber":
+        return functional.huber_loss(values, returns, reduction="none")
+    return (returns - values).square()
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:

@@ -130,21 +130,25 @@ class FlatParameters:
     """A network's parameters and gradients as two flat float32 vectors [num_params].
 
     The vectors end in zeros up to a multiple of `SHARD_ALIGNMENT`. `numpy` is the parameter
-    vector without a copy.
+    vector without a copy. With `share` the parameters are those of another network of the same
+    shape, which thereby learns with it; the gradient is always its own.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, share: FlatParameters | None = None) -> None:
         parameters = list(network.parameters())
         used = sum(p.numel() for p in parameters)
         self.num_params = -(-used // SHARD_ALIGNMENT) * SHARD_ALIGNMENT
-        self.vector = torch.zeros(self.num_params)
+        self.vector: Tensor = (
+            torch.zeros(self.num_params) if share is None else share.vector.detach()
+        )
         self.grad = torch.zeros(self.num_params)
         self.vector.grad = self.grad
         start = 0
         for parameter in parameters:
             end = start + parameter.numel()
             view = self.vector[start:end].view_as(parameter)
-            view.copy_(parameter.detach())
+            if share is None:
+                view.copy_(parameter.detach())
             parameter.data = view
             parameter.grad = self.grad[start:end].view_as(parameter)
             start = end

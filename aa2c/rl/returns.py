@@ -48,3 +48,38 @@ def normalize(advantages: Floats, valid: Flags) -> Floats:
         return np.zeros_like(advantages)
     normalized: Floats = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
     return normalized
+
+
+def vtrace(
+    rewards: Floats,
+    values: Floats,
+    next_values: Floats,
+    log_ratios: Floats,
+    terminated: Flags,
+    truncated: Flags,
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[Floats, Floats]:
+    """V-trace targets and policy-gradient advantages, [T, B] each (arXiv:1802.01561, eq. 1 and 4).
+
+    `values` and `next_values` are those of the learning policy, and `log_ratios` is its log
+    probability of each action less that of the policy that acted. Both clipping thresholds are 1;
+    `gae_lambda` scales the trace coefficients c (remark 2 of the paper). An advantage is
+    rho * (r + gamma * v' - V), where v' is the target of the next step, or its value where the
+    episode was cut. Terminations and truncations as in `gae`.
+    """
+    rhos = np.minimum(1.0, np.exp(log_ratios)).astype(np.float32)
+    cut = terminated | truncated
+    deltas = rhos * (rewards + gamma * next_values * ~terminated - values)
+    carry = (gamma * gae_lambda * rhos * ~cut).astype(np.float32)
+    corrections = np.empty_like(deltas)
+    following = np.zeros_like(deltas[0])
+    for t in reversed(range(len(deltas))):
+        following = deltas[t] + carry[t] * following
+        corrections[t] = following
+    targets: Floats = values + corrections
+    next_targets = next_values.copy()
+    next_targets[:-1] = np.where(cut[:-1], next_values[:-1], targets[1:])
+    advantages: Floats = rhos * (rewards + gamma * next_targets * ~terminated - values)
+    return targets, advantages

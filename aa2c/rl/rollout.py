@@ -17,9 +17,11 @@ class Rollout:
 
     obs [T+1, B, …] (the last row is where the next rollout goes on), actions, rewards, terminated,
     truncated, is_reset: [T, B]. A reset row's action had no effect: it must not be learned from.
+    With `keep_behaviour` also what the acting network thought: log_probs [T, B] of the actions and
+    values [T+1, B].
     """
 
-    def __init__(self, envs: Envs, num_steps: int) -> None:
+    def __init__(self, envs: Envs, num_steps: int, *, keep_behaviour: bool = False) -> None:
         shape = (num_steps, envs.num_envs)
         obs_shape = (num_steps + 1, envs.num_envs, *envs.spec.obs_shape)
         self.num_steps = num_steps
@@ -30,6 +32,9 @@ class Rollout:
         self.terminated = np.zeros(shape, np.bool_)
         self.truncated = np.zeros(shape, np.bool_)
         self.is_reset = np.zeros(shape, np.bool_)
+        self.keep_behaviour = keep_behaviour
+        self.log_probs = np.zeros(shape, np.float32)
+        self.values = np.zeros((num_steps + 1, envs.num_envs), np.float32)
         self.obs[num_steps] = envs.reset()
 
     @property
@@ -45,8 +50,12 @@ def collect(
     rollout.obs[0] = rollout.obs[-1]
     with torch.inference_mode():
         for t in range(rollout.num_steps):
-            logits, _ = network(torch.from_numpy(rollout.obs[t]))
+            logits, values = network(torch.from_numpy(rollout.obs[t]))
             actions = sample_actions(logits, generator).numpy()
+            if rollout.keep_behaviour:
+                log_probs = logits.log_softmax(-1).numpy()
+                rollout.log_probs[t] = log_probs[np.arange(rollout.num_envs), actions]
+                rollout.values[t] = values.numpy()
             step = envs.step(actions)
             rollout.actions[t] = actions
             rollout.obs[t + 1] = step.obs
@@ -55,4 +64,6 @@ def collect(
             rollout.truncated[t] = step.truncated
             rollout.is_reset[t] = step.is_reset
             episodes += step.episodes
+        if rollout.keep_behaviour:
+            rollout.values[-1] = network(torch.from_numpy(rollout.obs[-1]))[1].numpy()
     return episodes

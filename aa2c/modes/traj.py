@@ -1,0 +1,324 @@
+"""Mode traj, APPO: workers send trajectories, the updater learns from them with PPO's loss.
+
+A record is one rollout: what was seen, done and got, and what the acting network thought of it.
+Of stacked frames each is sent once (see `rl/frames.py`). The updater pops a batch of records, in
+order of arrival and of any workers, and makes `update_epochs` passes over its shuffled transitions
+in `minibatches` parts. Update threads split each minibatch: every thread has its own gradient on
+the shared parameters, the weighted parts add up to the gradient of one thread up to rounding, and
+one optimizer step follows.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aa2c.config import Config
+from aa2c.ipc.port import WorkerPort
+from aa2c.ipc.ring import Record
+from aa2c.ipc.slot import DTYPES, ArraySpec
+from aa2c.modes.common import Outcome, clip_rewards, count_rollout
+from aa2c.rl.envs import Envs, EnvSpec
+from aa2c.rl.frames import join_stacks, split_stacks
+from aa2c.rl.losses import PpoLosses, ppo_loss
+from aa2c.rl.network import ActorCritic, FlatParameters
+from aa2c.rl.optimizer import make_optimizer, optimizer_tensors
+from aa2c.rl.returns import gae, vtrace
+from aa2c.rl.rollout import Rollout, collect
+
+FORWARD_ROWS = 1024  # observations evaluated at once where no gradient is needed
+
+Floats = NDArray[np.float32]
+
+
+def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
+    """One rollout of T steps in B environments."""
+    steps = (config.num_steps, config.num_envs)
+    more = (config.num_steps + 1, config.num_envs)
+    if spec.is_stacked:
+        stack, height, width = spec.obs_shape
+        seen = [
+            ArraySpec("first_stack", "|u1", (config.num_envs, stack, height, width)),
+            ArraySpec("planes", "|u1", (*steps, height, width)),
+        ]
+    else:
+        seen = [ArraySpec("obs", _sent_dtype(spec), (*more, *spec.obs_shape))]
+    return [
+        *seen,
+        ArraySpec("actions", "<i8", steps),
+        ArraySpec("rewards", "<f4", steps),
+        ArraySpec("terminated", "|b1", steps),
+        ArraySpec("truncated", "|b1", steps),
+        ArraySpec("is_reset", "|b1", steps),
+        ArraySpec("log_probs", "<f4", steps),
+        ArraySpec("values", "<f4", more),
+    ]
+
+
+def _sent_dtype(spec: EnvSpec) -> str:
+    dtype = np.dtype(spec.obs_dtype).str
+    return dtype if dtype in DTYPES else "<f4"
+
+
+class Producer:
+    """The worker's half: newest parameters, a rollout, a record."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: int,
+        envs: Envs,
+        network: ActorCritic,
+        generator: torch.Generator,
+    ) -> None:
+        self._envs = envs
+        self._network = network
+        self._params = FlatParameters(network)
+        self._generator = generator
+        self._rollout = Rollout(envs, config.num_steps, keep_behaviour=True)
+
+    def produce(self, port: WorkerPort) -> None:
+        """Act for one rollout and send it. The slot comes first, so that what acts is new."""
+        arrays = port.reserve()
+        if arrays is None:
+            return
+        version = port.pull(self._params.numpy)
+        if version == 0:
+            return
+        rollout = self._rollout
+        episodes = collect(self._envs, self._network, rollout, self._generator)
+        count_rollout(port, rollout, episodes)
+        if "planes" in arrays:
+            split_stacks(rollout.obs, arrays["first_stack"], arrays["planes"])
+        else:
+            arrays["obs"][:] = rollout.obs
+        for name in _TRANSITION_ARRAYS:
+            arrays[name][:] = getattr(rollout, name)
+        port.commit(version, {"env_steps": rollout.env_steps})
+
+
+_TRANSITION_ARRAYS = (
+    "actions",
+    "rewards",
+    "terminated",
+    "truncated",
+    "is_reset",
+    "log_probs",
+    "values",
+)
+
+
+class Batch(NamedTuple):
+    """Some records side by side: [T, B, …] with all their environments, obs and values [T+1, B, …]."""
+
+    obs: NDArray[Any]
+    actions: NDArray[np.int64]
+    rewards: Floats
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    is_reset: NDArray[np.bool_]
+    log_probs: Floats
+    values: Floats
+
+
+class _Discount(TypedDict):
+    gamma: float
+    gae_lambda: float
+
+
+class Consumer:
+    """The updater's half: advantages, shuffled minibatches, PPO's loss in update threads."""
+
+    def __init__(self, config: Config, params: FlatParameters, network: ActorCritic) -> None:
+        self._config = config
+        self._params = params
+        self._optimizer = make_optimizer(config, params.vector)
+        self._generator = torch.Generator().manual_seed(config.seed)
+        self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
+        self._replicas = [(network, params)]
+        for _ in range(config.update_threads - 1):
+            replica = copy.deepcopy(network)
+            self._replicas.append((replica, FlatParameters(replica, share=params)))
+        self.records_per_update = config.rollouts_per_batch
+
+    def accepts(self, record: Record) -> bool:
+        """A rollout whose numbers are finite."""
+        numbers = [a for a in record.arrays.values() if a.dtype.kind == "f"]
+        steps = record.header.values.get("env_steps", 0)
+        return (
+            set(_TRANSITION_ARRAYS) < set(record.arrays)
+            and steps == record.arrays["rewards"].size
+            and all(bool(np.isfinite(array).all()) for array in numbers)
+        )
+
+    def consume(self, records: Sequence[Record], learning_rate: float) -> Outcome:
+        """Several passes over the records' shuffled transitions."""
+        config = self._config
+        batch = self._gather(records)
+        obs = torch.from_numpy(batch.obs[:-1].reshape(-1, *batch.obs.shape[2:]))
+        flat = {
+            name: torch.from_numpy(getattr(batch, name).reshape(-1))
+            for name in ("actions", "log_probs")
+        }
+        flat["old_values"] = torch.from_numpy(batch.values[:-1].reshape(-1).copy())
+        flat["valid"] = torch.from_numpy(~batch.is_reset.reshape(-1)).float()
+        (group,) = self._optimizer.param_groups
+        group["lr"] = learning_rate
+        updates, sums = 0, torch.zeros(len(PpoLosses._fields) + 1)
+        for epoch in range(config.update_epochs):
+            if epoch == 0 or config.advantage != "gae":
+                targets, advantages = self._advantages(batch)
+                flat["returns"] = torch.from_numpy(targets.reshape(-1))
+                flat["advantages"] = torch.from_numpy(advantages.reshape(-1))
+            kls = []
+            shuffled = torch.randperm(len(obs), generator=self._generator)
+            for rows in shuffled.tensor_split(config.minibatches):
+                parts = self._step(obs, flat, rows)
+                kls.append(float(parts[_KL]))
+                sums += parts
+                updates += 1
+            if config.target_kl and np.mean(kls) > config.target_kl:
+                break
+        means = (sums / updates).tolist()
+        return Outcome(updates, dict(zip((*PpoLosses._fields, "grad_norm"), means, strict=True)))
+
+    def _gather(self, records: Sequence[Record]) -> Batch:
+        arrays = {
+            name: np.concatenate([r.arrays[name] for r in records], axis=1)
+            for name in _TRANSITION_ARRAYS
+        }
+        return Batch(obs=self._gather_obs(records), **arrays)
+
+    def _gather_obs(self, records: Sequence[Record]) -> NDArray[Any]:
+        if "planes" not in records[0].arrays:
+            return np.concatenate([r.arrays["obs"] for r in records], axis=1)
+        first = records[0].arrays["first_stack"]
+        rows, envs = len(records[0].arrays["planes"]) + 1, len(first)
+        obs = np.empty((rows, envs * len(records), *first.shape[1:]), np.uint8)
+        for i, record in enumerate(records):
+            part = obs[:, i * envs : (i + 1) * envs]
+            arrays = record.arrays
+            join_stacks(arrays["first_stack"], arrays["planes"], arrays["is_reset"], part)
+        return obs
+
+    def _advantages(self, batch: Batch) -> tuple[Floats, Floats]:
+        """Targets of the values and advantages, [T, B] each."""
+        config = self._config
+        rewards = clip_rewards(batch.rewards, config.reward_clip)
+        discount = _Discount(gamma=config.gamma, gae_lambda=config.gae_lambda)
+        values = batch.values
+        if config.advantage != "gae":
+            values, log_probs = self._evaluate(batch)
+        if config.advantage == "vtrace":
+            log_ratios = log_probs - batch.log_probs
+            return vtrace(
+                rewards,
+                values[:-1],
+                values[1:],
+                log_ratios,
+                batch.terminated,
+                batch.truncated,
+                **discount,
+            )
+        advantages = gae(
+            rewards, values[:-1], values[1:], batch.terminated, batch.truncated, **discount
+        )
+        return advantages + values[:-1], advantages
+
+    def _evaluate(self, batch: Batch) -> tuple[Floats, Floats]:
+        """Values [T+1, B] and log probabilities of the actions [T, B], of the network as it is."""
+        network = self._replicas[0][0]
+        obs = torch.from_numpy(batch.obs.reshape(-1, *batch.obs.shape[2:]))
+        with torch.inference_mode():
+            parts = [network(part) for part in torch.split(obs, FORWARD_ROWS)]
+            logits = torch.cat([logits for logits, _ in parts])[: batch.actions.size]
+            values = torch.cat([values for _, values in parts]).numpy().reshape(batch.values.shape)
+            actions = torch.from_numpy(batch.actions.reshape(-1, 1))
+            log_probs = logits.log_softmax(-1).gather(-1, actions).numpy()
+        return values, log_probs.reshape(batch.actions.shape)
+
+    def _step(self, obs: Tensor, flat: dict[str, Tensor], rows: Tensor) -> Tensor:
+        """One optimizer step on these rows; the parts of its loss and the gradient's norm."""
+        part = {name: column[rows] for name, column in flat.items()}
+        count = part["valid"].sum().clamp(min=1)
+        if self._config.norm_adv:
+            part["advantages"] = normalized(part["advantages"], part["valid"])
+        part["weights"] = part.pop("valid") / count
+        shares = [
+            (replica, share, {name: column[at] for name, column in part.items()})
+            for replica, share, at in zip(
+                self._replicas,
+                rows.tensor_split(len(self._replicas)),
+                torch.arange(len(rows)).tensor_split(len(self._replicas)),
+                strict=True,
+            )
+        ]
+        if len(shares) == 1:
+            losses = self._differentiate(obs, *shares[0])
+        else:
+            futures = [self._threads.submit(self._differentiate, obs, *share) for share in shares]
+            losses = torch.stack([future.result() for future in futures]).sum(0)
+        for _, params in self._replicas[1:]:
+            self._params.grad += params.grad
+        grad_norm = self._params.clip_grad_norm(self._config.max_grad_norm)
+        (parameter,) = self._optimizer.param_groups[0]["params"]
+        parameter.grad = self._params.grad
+        if math.isfinite(grad_norm):
+            self._optimizer.step()
+        return torch.cat([losses, torch.tensor([grad_norm])])
+
+    def _differentiate(
+        self,
+        obs: Tensor,
+        replica: tuple[ActorCritic, FlatParameters],
+        rows: Tensor,
+        part: dict[str, Tensor],
+    ) -> Tensor:
+        """Leave the gradient of these rows' share of the loss in the replica's flat gradient."""
+        network, params = replica
+        config = self._config
+        logits, values = network(obs[rows])
+        losses = ppo_loss(
+            logits,
+            values,
+            part["actions"],
+            part["log_probs"],
+            part["old_values"],
+            part["advantages"],
+            part["returns"],
+            part["weights"],
+            clip_coef=config.clip_coef,
+            clip_vloss=config.clip_vloss,
+            vf_coef=config.vf_coef,
+            ent_coef=config.ent_coef[0],
+            value_loss=config.value_loss,
+        )
+        params.grad.zero_()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        return torch.stack([loss.detach() for loss in losses])
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The moments as flat vectors [num_params], and the step count."""
+        return optimizer_tensors([self._optimizer])
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+
+_KL = PpoLosses._fields.index("approx_kl")
+
+
+def normalized(advantages: Tensor, valid: Tensor) -> Tensor:
+    """Advantages [N] shifted and scaled to mean 0 and deviation 1 over the valid rows."""
+    chosen = advantages[valid > 0]
+    if len(chosen) < 2:
+        return advantages
+    return (advantages - chosen.mean()) / (chosen.std(correction=0) + 1e-8)

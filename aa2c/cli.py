@@ -185,6 +185,7 @@ async def _serve(resolved: _Resolved) -> int:
                 await ending
         finally:
             stopping.cancel()
+            await asyncio.gather(stopping, ending, return_exceptions=True)
             terminal.end(run)
         if resolved.keep_serving and not stop.is_set():
             terminal.say(f"finished; still serving {run.url} (Ctrl-C ends it)")

@@ -92,7 +92,7 @@ class Learner:
         """Update with these records, count them, and publish."""
         started = time.monotonic()
         learning_rate = self.learning_rate
-        outcome = self._consumer.consume(records, learning_rate)
+        outcome = self._consumer.consume(records, learning_rate, self._port.beat)
         self._count(records)
         for name, loss in outcome.losses.items():
             if name in LOSS_NAMES:

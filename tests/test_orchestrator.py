@@ -21,11 +21,13 @@ from aa2c import Orchestrator, RunFailed, StartError
 from aa2c.checkpoint import load_checkpoint
 from aa2c.errors import SharedMemoryTooSmall
 from aa2c.ipc import shm
+from aa2c.modes import MODES
 from tests.conftest import children, segments, until
 
 
-async def test_a_run_comes_up_trains_to_its_budget_and_ends_finished(small):
-    async with Orchestrator(small(total_env_steps=5000)) as run:
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_run_comes_up_trains_to_its_budget_and_ends_finished(small, mode):
+    async with Orchestrator(small(mode=mode, total_env_steps=5000)) as run:
         await run.ready()
         assert run.status()["run"]["state"] == "running"
         status = await run.wait()
@@ -51,8 +53,9 @@ async def test_the_run_directory_holds_config_log_metrics_and_episodes(small):
     assert len(episodes) == status["progress"]["episodes"]
 
 
-async def test_a_killed_worker_is_started_again_and_the_run_goes_on(small):
-    async with Orchestrator(small(total_env_steps=10**9)) as run:
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_killed_worker_is_started_again_and_the_run_goes_on(small, mode):
+    async with Orchestrator(small(mode=mode, total_env_steps=10**9)) as run:
         await run.ready()
         before = run.status()
         os.kill(before["workers"][1]["pid"], signal.SIGKILL)
@@ -202,6 +205,18 @@ async def test_stop_ends_a_run_early_with_a_checkpoint(small):
         assert time.monotonic() - start < 10
     assert status["run"]["state"] == "finished"
     assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"]
+
+
+async def test_stop_interrupts_a_long_update(small):
+    config = small(mode="traj", total_env_steps=10**9, update_epochs=1000, minibatches=64)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: run.status()["updater"]["pid"] and sum(
+            ring["used"] for ring in run.status()["rings"]) >= 4)  # fmt: skip
+        start = time.monotonic()
+        await run.stop()
+        assert time.monotonic() - start < 10
+        assert load_checkpoint(run.dir)
 
 
 async def test_stop_ends_a_run_whose_workers_are_stopped_processes(small):

@@ -6,7 +6,7 @@ because both must agree on the arrays and values of a record.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -43,8 +43,13 @@ class Consumer(Protocol):
     def accepts(self, record: Record) -> bool:
         """Whether the record's arrays and values are what this mode learns from."""
 
-    def consume(self, records: Sequence[Record], learning_rate: float) -> Outcome:
-        """Learn from `records_per_update` records (1: from one or more)."""
+    def consume(
+        self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
+    ) -> Outcome:
+        """Learn from `records_per_update` records (1: from one or more).
+
+        Where that takes long, `keep_going` is asked between steps, and False ends it early.
+        """
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
         """The optimizer's tensors, for a checkpoint."""

@@ -183,7 +183,9 @@ class Consumer:
             and has_losses(record.header.values)
         )
 
-    def consume(self, records: Sequence[Record], learning_rate: float) -> Outcome:
+    def consume(
+        self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
+    ) -> Outcome:
         """Step the network with the records' gradients. The losses are the last record's."""
         # from_dlpack, unlike from_numpy, takes read-only arrays; the optimizer only reads them.
         gradients = [dlpack.from_dlpack(record.arrays["grad"]) for record in records]

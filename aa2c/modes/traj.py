@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypedDict
 
@@ -159,10 +159,23 @@ class Consumer:
             and all(bool(np.isfinite(array).all()) for array in numbers)
         )
 
-    def consume(self, records: Sequence[Record], learning_rate: float) -> Outcome:
+    def consume(
+        self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
+    ) -> Outcome:
         """Several passes over the records' shuffled transitions."""
+        (group,) = self._optimizer.param_groups
+        group["lr"] = learning_rate
+        steps: list[Tensor] = []
+        for parts in self._passes(self._gather(records)):
+            steps.append(parts)
+            if not keep_going():
+                break
+        means = torch.stack(steps).mean(0).tolist()
+        return Outcome(len(steps), dict(zip(_PARTS, means, strict=True)))
+
+    def _passes(self, batch: Batch) -> Iterator[Tensor]:
+        """Step on one minibatch after the other; gives the parts of each one's loss."""
         config = self._config
-        batch = self._gather(records)
         obs = torch.from_numpy(batch.obs[:-1].reshape(-1, *batch.obs.shape[2:]))
         flat = {
             name: torch.from_numpy(getattr(batch, name).reshape(-1))
@@ -170,9 +183,6 @@ class Consumer:
         }
         flat["old_values"] = torch.from_numpy(batch.values[:-1].reshape(-1).copy())
         flat["valid"] = torch.from_numpy(~batch.is_reset.reshape(-1)).float()
-        (group,) = self._optimizer.param_groups
-        group["lr"] = learning_rate
-        updates, sums = 0, torch.zeros(len(PpoLosses._fields) + 1)
         for epoch in range(config.update_epochs):
             if epoch == 0 or config.advantage != "gae":
                 targets, advantages = self._advantages(batch)
@@ -183,12 +193,9 @@ class Consumer:
             for rows in shuffled.tensor_split(config.minibatches):
                 parts = self._step(obs, flat, rows)
                 kls.append(float(parts[_KL]))
-                sums += parts
-                updates += 1
+                yield parts
             if config.target_kl and np.mean(kls) > config.target_kl:
                 break
-        means = (sums / updates).tolist()
-        return Outcome(updates, dict(zip((*PpoLosses._fields, "grad_norm"), means, strict=True)))
 
     def _gather(self, records: Sequence[Record]) -> Batch:
         arrays = {
@@ -313,7 +320,8 @@ class Consumer:
         self._threads.shutdown()
 
 
-_KL = PpoLosses._fields.index("approx_kl")
+_PARTS = (*PpoLosses._fields, "grad_norm")
+_KL = _PARTS.index("approx_kl")
 
 
 def normalized(advantages: Tensor, valid: Tensor) -> Tensor:

@@ -69,9 +69,11 @@ def vtrace(
     rho * (r + gamma * v' - V), where v' is the target of the next step, or its value where the
     episode was cut. Terminations and truncations as in `gae`.
     """
-    rhos = np.minimum(1.0, np.exp(log_ratios)).astype(np.float32)
+    rhos: Floats = np.minimum(1.0, np.exp(log_ratios)).astype(np.float32)
     cut = terminated | truncated
-    deltas = rhos * (rewards + gamma * next_values * ~terminated - values)
+    deltas: Floats = (rhos * (rewards + gamma * next_values * ~terminated - values)).astype(
+        np.float32
+    )
     carry = (gamma * gae_lambda * rhos * ~cut).astype(np.float32)
     corrections = np.empty_like(deltas)
     following = np.zeros_like(deltas[0])
@@ -81,5 +83,5 @@ def vtrace(
     targets: Floats = values + corrections
     next_targets = next_values.copy()
     next_targets[:-1] = np.where(cut[:-1], next_values[:-1], targets[1:])
-    advantages: Floats = rhos * (rewards + gamma * next_targets * ~terminated - values)
-    return targets, advantages
+    advantages = rhos * (rewards + gamma * next_targets * ~terminated - values)
+    return targets, advantages.astype(np.float32)

@@ -25,6 +25,11 @@ def make_record(
     return SimpleNamespace(header=header, arrays=arrays)
 
 
+def forever() -> bool:
+    """For a consumer that shall not stop early."""
+    return True
+
+
 class FakePort:
     """Keeps what is committed and reported; `parameters` are what each pull in turn gives."""
 

@@ -8,7 +8,7 @@ from aa2c.config import Config
 from aa2c.modes import MODES
 from aa2c.rl.envs import make_envs
 from aa2c.rl.network import FlatParameters, make_network
-from tests.modes.fake_port import FakePort
+from tests.modes.fake_port import FakePort, forever
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -17,17 +17,19 @@ from tests.modes.fake_port import FakePort
 def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
     config = Config(mode=mode, env=env, num_envs=2, num_steps=4, update_threads=threads)
     envs = make_envs(config, config.num_envs, 0)
-    params = FlatParameters(make_network(config, envs.spec))
+    network = make_network(config, envs.spec)
+    params = FlatParameters(network)
     before = params.vector.clone()
     specs = MODES[mode].record_arrays(config, envs.spec, params.num_params)
     port = FakePort(specs, [params.numpy])
     replica, generator = make_network(config, envs.spec), torch.Generator().manual_seed(0)
     producer = MODES[mode].Producer(config, 0, envs, replica, generator)
-    consumer = MODES[mode].Consumer(config, params)
-    for _ in range(3):
+    consumer = MODES[mode].Consumer(config, params, network)
+    count = max(3, consumer.records_per_update)
+    for _ in range(count):
         producer.produce(port)
 
-    assert len(port.records) == 3
+    assert len(port.records) == count
     for record in port.records:
         assert record.arrays.keys() == {spec.name for spec in specs}
         for spec in specs:
@@ -36,8 +38,10 @@ def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
         assert record.header.values["env_steps"] == 8
         assert record.header.policy_version >= 1
         assert consumer.accepts(record)
-    updates = consumer.consume(port.records, 1e-3)
+    updates, losses = consumer.consume(port.records, 1e-3, forever)
     assert updates >= 1
+    assert set(losses) >= {"policy", "value", "entropy", "grad_norm"}
+    assert np.isfinite(list(losses.values())).all()
     assert torch.isfinite(params.vector).all()
     assert not torch.equal(params.vector, before)
 

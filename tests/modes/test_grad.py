@@ -14,7 +14,7 @@ from aa2c.rl.losses import a2c_loss
 from aa2c.rl.network import SHARD_ALIGNMENT, FlatParameters, make_network
 from aa2c.rl.returns import gae
 from aa2c.rl.rollout import Rollout, collect
-from tests.modes.fake_port import FakePort, make_record
+from tests.modes.fake_port import FakePort, forever, make_record
 
 SEED = 5
 
@@ -199,7 +199,8 @@ def test_the_smallest_rollout_gives_records_that_are_accepted_also_after_an_epis
     config = small(num_envs=1, num_steps=1)
     port = produce(config, 60)
     assert port.counts["episodes"] > 0
-    consumer = grad.Consumer(config, params_of(len(port.records[0].arrays["grad"])))
+    params = params_of(len(port.records[0].arrays["grad"]))
+    consumer = grad.Consumer(config, params, None)
     assert all(consumer.accepts(record) for record in port.records)
     consumer.close()
 
@@ -219,12 +220,12 @@ def random_records(num_params, count, seed=1):
 def consume(config, records, num_params, batches=None):
     """The parameters and the optimizer's state after learning, and the number of updates."""
     params = params_of(num_params)
-    consumer = grad.Consumer(config, params)
+    consumer = grad.Consumer(config, params, None)
     batches = batches or [len(records)]
     updates, start = 0, 0
     for size in batches:
         assert all(consumer.accepts(record) for record in records[start : start + size])
-        updates += consumer.consume(records[start : start + size], 1e-3)
+        updates += consumer.consume(records[start : start + size], 1e-3, forever).updates
         start += size
     assert start == len(records)
     state = consumer.optimizer_state()
@@ -309,8 +310,8 @@ def test_the_learning_rate_of_the_call_counts_and_gradients_are_left_as_they_are
     config = Config(update_order=order, update_threads=2, learning_rate=1.0)
     params, records = params_of(640), random_records(640, 6)
     kept = [record.arrays["grad"].copy() for record in records]
-    consumer = grad.Consumer(config, params)
-    consumer.consume(records, 0.0)
+    consumer = grad.Consumer(config, params, None)
+    consumer.consume(records, 0.0, forever)
     consumer.close()
     assert torch.equal(params.vector, params_of(640).vector)
     for record, gradient in zip(records, kept, strict=True):
@@ -347,7 +348,7 @@ GOOD = dict.fromkeys(("env_steps", "policy", "value", "entropy", "grad_norm"), 1
 def test_only_a_finite_gradient_of_the_right_shape_with_its_losses_is_accepted(
     arrays, values, good
 ):
-    consumer = grad.Consumer(Config(), params_of(128))
+    consumer = grad.Consumer(Config(), params_of(128), None)
     assert consumer.accepts(make_record(arrays, values)) is good
     consumer.close()
 

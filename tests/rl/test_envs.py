@@ -189,7 +189,7 @@ def test_an_atari_game_that_never_ends_is_truncated_after_so_many_frames(monkeyp
 def test_other_atari_games_and_older_ids_work(env, actions):
     envs = made(env, 2)
     assert isinstance(envs, AtariEnvs)
-    assert envs.spec == EnvSpec((4, 84, 84), "uint8", actions)
+    assert envs.spec == EnvSpec((4, 84, 84), "uint8", actions, is_stacked=True)
     play(envs, 5)
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from aa2c.rl.losses import a2c_loss, masked_mean
+from aa2c.rl.losses import a2c_loss, masked_mean, ppo_loss
 
 N, A = 12, 5
 COEFFICIENTS = {"vf_coef": 0.7, "ent_coef": 0.03}
@@ -101,3 +101,80 @@ def test_masked_mean_of_no_valid_rows_is_zero():
 def test_masked_mean_is_the_mean_of_the_valid_rows():
     x, valid = torch.tensor([1.0, 100.0, 4.0]), torch.tensor([1.0, 0.0, 1.0])
     assert masked_mean(x, valid).item() == 2.5
+
+
+def literal_ppo(b, clip, clip_vloss):
+    """Equations 7 and 9, row by row."""
+    sums, count = {"policy": 0.0, "value": 0.0, "entropy": 0.0, "approx_kl": 0.0}, 0
+    for i, valid in enumerate(b["valid"].tolist()):
+        if not valid:
+            continue
+        count += 1
+        logits = b["logits"][i].tolist()
+        norm = math.log(sum(math.exp(x) for x in logits))
+        log_probs = [x - norm for x in logits]
+        log_ratio = log_probs[int(b["actions"][i])] - float(b["old_log_probs"][i])
+        ratio, adv = math.exp(log_ratio), float(b["advantages"][i])
+        sums["policy"] -= min(ratio * adv, min(max(ratio, 1 - clip), 1 + clip) * adv)
+        value, old, target = (float(b[k][i]) for k in ("values", "old_values", "returns"))
+        near = old + min(max(value - old, -clip), clip)
+        error = (target - value) ** 2
+        sums["value"] += max(error, (target - near) ** 2) if clip_vloss else error
+        sums["entropy"] -= sum(math.exp(x) * x for x in log_probs)
+        sums["approx_kl"] += ratio - 1 - log_ratio
+    return {name: total / count for name, total in sums.items()}
+
+
+def ppo_batch(seed, rows=40, actions=3):
+    g = torch.Generator().manual_seed(seed)
+    names = ("values", "old_values", "advantages", "returns", "old_log_probs")
+    batch = {name: torch.randn(rows, generator=g) for name in names}
+    batch["logits"] = torch.randn(rows, actions, generator=g)
+    batch["old_log_probs"] = -batch["old_log_probs"].abs()
+    batch["actions"] = torch.randint(actions, (rows,), generator=g)
+    batch["valid"] = (torch.rand(rows, generator=g) < 0.8).float()
+    return batch
+
+
+def ppo(b, weights, **options):
+    order = ("logits", "values", "actions", "old_log_probs", "old_values", "advantages", "returns")
+    how = {"clip_coef": 0.2, "clip_vloss": False, "vf_coef": 0.5, "ent_coef": 0.01}
+    return ppo_loss(*(b[name] for name in order), weights, **(how | options), value_loss="mse")
+
+
+@pytest.mark.parametrize("clip_vloss", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_ppo_is_the_papers_loss_row_by_row(seed, clip_vloss):
+    b = ppo_batch(seed)
+    losses = ppo(b, b["valid"] / b["valid"].sum(), clip_vloss=clip_vloss)
+    expected = literal_ppo(b, 0.2, clip_vloss)
+    for name, value in expected.items():
+        assert getattr(losses, name).item() == pytest.approx(value, rel=1e-4, abs=1e-5), name
+    total = expected["policy"] + 0.5 * expected["value"] - 0.01 * expected["entropy"]
+    assert losses.total.item() == pytest.approx(total, rel=1e-4, abs=1e-5)
+
+
+def test_parts_of_a_ppo_batch_add_up_to_the_whole():
+    b = ppo_batch(1)
+    weights = b["valid"] / b["valid"].sum()
+    whole = ppo(b, weights)
+    parts = [
+        ppo({name: column[rows] for name, column in b.items()}, weights[rows])
+        for rows in torch.arange(40).tensor_split(3)
+    ]
+    for name in whole._fields:
+        total = sum(getattr(part, name) for part in parts)
+        assert total.item() == pytest.approx(getattr(whole, name).item(), rel=1e-4, abs=1e-6)
+
+
+def test_at_the_policy_that_acted_the_ppo_gradient_is_the_policy_gradient():
+    b = ppo_batch(2)
+    logits = b["logits"].clone().requires_grad_()
+    chosen = logits.log_softmax(-1).gather(-1, b["actions"][:, None]).squeeze(-1)
+    weights = b["valid"] / b["valid"].sum()
+    b |= {"logits": logits, "old_log_probs": chosen.detach()}
+    losses = ppo(b, weights, vf_coef=0.0, ent_coef=0.0)
+    assert losses.approx_kl.item() == pytest.approx(0, abs=1e-6)
+    (gradient,) = torch.autograd.grad(losses.total, logits, retain_graph=True)
+    (expected,) = torch.autograd.grad(-(weights * chosen * b["advantages"]).sum(), logits)
+    torch.testing.assert_close(gradient, expected)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aa2c.rl.returns import gae, normalize
+from aa2c.rl.returns import gae, normalize, vtrace
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -116,3 +116,56 @@ def test_normalize_of_only_reset_rows_is_finite_and_warns_nothing():
     # --num-steps 1 --num-envs 1: each row after an episode's end is such a rollout
     advantages = normalize(np.ones((1, 1), np.float32), np.zeros((1, 1), bool))
     assert np.isfinite(advantages).all()
+
+
+def literal_vtrace(rewards, values, next_values, log_ratios, terminated, truncated, gamma, lam):
+    """Equation 1, as a sum of discounted and clipped temporal differences for each start."""
+    steps, envs = rewards.shape
+    rho = np.minimum(1, np.exp(log_ratios.astype(np.float64)))
+    targets, advantages = np.zeros((steps, envs)), np.zeros((steps, envs))
+    for b in range(envs):
+        for s in range(steps):
+            traces = 1.0
+            targets[s, b] = values[s, b]
+            for t in range(s, steps):
+                bootstrap = 0.0 if terminated[t, b] else gamma * float(next_values[t, b])
+                delta = rho[t, b] * (float(rewards[t, b]) + bootstrap - float(values[t, b]))
+                targets[s, b] += gamma ** (t - s) * traces * delta
+                traces *= lam * rho[t, b]
+                if terminated[t, b] or truncated[t, b]:
+                    break
+        for s in range(steps):
+            following = float(next_values[s, b])
+            if s + 1 < steps and not (terminated[s, b] or truncated[s, b]):
+                following = targets[s + 1, b]
+            bootstrap = 0.0 if terminated[s, b] else gamma * following
+            advantages[s, b] = rho[s, b] * (rewards[s, b] + bootstrap - values[s, b])
+    return targets, advantages
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    steps=st.integers(1, 16),
+    envs=st.integers(1, 3),
+    gamma=st.floats(0, 1),
+    lam=st.floats(0, 1),
+)
+def test_vtrace_is_the_papers_sum_through_terminations_truncations_and_resets(
+    seed, steps, envs, gamma, lam
+):
+    rewards, states, terminated, truncated, _ = random_rows(seed, steps, envs)
+    log_ratios = np.random.default_rng(seed).normal(size=rewards.shape).astype(np.float32)
+    inputs = rewards, states[:-1], states[1:], log_ratios, terminated, truncated
+    targets, advantages = vtrace(*inputs, gamma=gamma, gae_lambda=lam)
+    expected_targets, expected_advantages = literal_vtrace(*inputs, gamma, lam)
+    np.testing.assert_allclose(targets, expected_targets, **CLOSE)
+    np.testing.assert_allclose(advantages, expected_advantages, **CLOSE)
+    assert targets.dtype == advantages.dtype == np.float32
+
+
+def test_on_policy_vtrace_targets_are_gae_returns():
+    rewards, states, terminated, truncated, _ = random_rows(3, 30, 4)
+    inputs = rewards, states[:-1], states[1:]
+    cuts, how = (terminated, truncated), {"gamma": 0.98, "gae_lambda": 0.9}
+    targets, _ = vtrace(*inputs, np.zeros_like(rewards), *cuts, **how)
+    np.testing.assert_allclose(targets, gae(*inputs, *cuts, **how) + states[:-1], **CLOSE)

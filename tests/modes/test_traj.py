@@ -1,0 +1,170 @@
+"""Mode traj: records, batches, passes, and update threads that change nothing but time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aa2c.config import Config
+from aa2c.errors import ConfigError
+from aa2c.modes import traj
+from aa2c.rl.envs import make_envs
+from aa2c.rl.network import FlatParameters, make_network
+from tests.modes.fake_port import FakePort, forever, make_record
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config_of(**options):
+    small = {"mode": "traj", "num_envs": 3, "num_steps": 20, "workers": 2, "hidden_sizes": (16,)}
+    return Config(**{**small, **options})
+
+
+def produce(config, count=2, seed=0):
+    """Records of a fresh worker, the network that acted, and the port."""
+    torch.manual_seed(seed)
+    envs = make_envs(config, config.num_envs, seed)
+    network = make_network(config, envs.spec)
+    params = FlatParameters(network)
+    port = FakePort(traj.record_arrays(config, envs.spec, params.num_params), [params.numpy])
+    replica = make_network(config, envs.spec)
+    generator = torch.Generator().manual_seed(seed)
+    producer = traj.Producer(config, 0, envs, replica, generator)
+    for _ in range(count):
+        producer.produce(port)
+    envs.close()
+    return port, network, params, envs.spec
+
+
+def learn(config, records, *, seed=0, learning_rate=1e-3, keep_going=forever):
+    """Parameters and outcome of a fresh consumer that learns from the records once."""
+    torch.manual_seed(seed)
+    envs = make_envs(config, 1, 0)
+    network = make_network(config, envs.spec)
+    envs.close()
+    params = FlatParameters(network)
+    consumer = traj.Consumer(config, params, network)
+    outcome = consumer.consume(records, learning_rate, keep_going)
+    consumer.close()
+    return params.vector.clone(), outcome
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Breakout-v5"])
+def test_a_record_says_what_the_acting_network_saw_and_thought(env):
+    config = config_of(env=env, num_envs=2, num_steps=6)
+    port, network, _, spec = produce(config)
+    batch = traj.Consumer(config, FlatParameters(network), network)._gather(port.records)
+    assert batch.obs.shape == (7, 4, *spec.obs_shape)
+    with torch.inference_mode():
+        rows = torch.from_numpy(batch.obs.reshape(-1, *spec.obs_shape))
+        logits, values = network(rows)
+    np.testing.assert_allclose(batch.values.reshape(-1), values, rtol=1e-4, atol=1e-5)
+    expected = logits.log_softmax(-1).reshape(7, 4, -1)[:-1].numpy()
+    chosen = np.take_along_axis(expected, batch.actions[..., None], -1)[..., 0]
+    np.testing.assert_allclose(batch.log_probs, chosen, rtol=1e-4, atol=1e-5)
+
+
+def test_records_follow_each_other_without_a_gap():
+    port, *_ = produce(config_of(), count=3)
+    for before, after in zip(port.records, port.records[1:], strict=False):
+        assert np.array_equal(before.arrays["obs"][-1], after.arrays["obs"][0])
+
+
+@pytest.mark.parametrize("advantage", ["gae", "recompute", "vtrace"])
+@pytest.mark.parametrize("norm_adv", [True, False])
+def test_update_threads_give_the_gradient_of_one_thread_up_to_rounding(advantage, norm_adv):
+    options = {"advantage": advantage, "norm_adv": norm_adv, "minibatches": 3, "update_epochs": 2}
+    records = produce(config_of(**options))[0].records
+    expected, outcome = learn(config_of(**options), records)
+    for threads in (2, 3):
+        vector, threaded = learn(config_of(**options, update_threads=threads), records)
+        torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
+        assert threaded.losses == pytest.approx(outcome.losses, rel=1e-3, abs=1e-5)
+
+
+def test_every_pass_makes_a_step_for_each_minibatch():
+    records = produce(config_of())[0].records
+    _, outcome = learn(config_of(update_epochs=3, minibatches=5), records)
+    assert outcome.updates == 15
+
+
+def test_a_stop_is_heard_between_two_minibatches():
+    records = produce(config_of())[0].records
+    answers = iter([True, True, False])
+    _, outcome = learn(
+        config_of(update_epochs=9, minibatches=2), records, keep_going=lambda: next(answers)
+    )
+    assert outcome.updates == 3
+
+
+def test_target_kl_ends_the_passes_early():
+    records = produce(config_of())[0].records
+    options = {"update_epochs": 10, "minibatches": 2}
+    assert learn(config_of(**options), records, learning_rate=0.1)[1].updates == 20
+    stopped = learn(config_of(**options, target_kl=1e-6), records, learning_rate=0.1)[1]
+    assert stopped.updates < 20
+    free = learn(config_of(**options, target_kl=1e-6), records, learning_rate=0.0)[1]
+    assert free.updates == 20
+
+
+def test_the_first_pass_of_the_policy_that_acted_has_no_kl_and_all_advantages_agree():
+    options = {"minibatches": 1, "update_epochs": 1}
+    port, *_ = produce(config_of(**options))
+    outcomes = {
+        advantage: learn(config_of(**options, advantage=advantage), port.records)[1].losses
+        for advantage in ("gae", "recompute")
+    }
+    assert outcomes["gae"]["approx_kl"] == pytest.approx(0, abs=1e-6)
+    assert outcomes["gae"] == pytest.approx(outcomes["recompute"], rel=1e-3, abs=1e-5)
+
+
+def test_reset_rows_are_not_learned_from():
+    config = config_of(num_steps=60)
+    records = produce(config)[0].records
+    assert any(record.arrays["is_reset"].any() for record in records)
+    expected, _ = learn(config, records)
+    changed = []
+    for record in records:
+        arrays = {name: array.copy() for name, array in record.arrays.items()}
+        rows = arrays["is_reset"]
+        arrays["actions"][rows] = 1 - arrays["actions"][rows]
+        arrays["log_probs"][rows] = -20
+        changed.append(make_record(arrays, {"env_steps": rows.size}))
+    torch.testing.assert_close(learn(config, changed)[0], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("rewards", np.inf), ("log_probs", np.nan), ("values", np.nan)]
+)
+def test_a_record_that_is_not_finite_is_refused(name, number):
+    config = config_of()
+    port, network, params, _ = produce(config)
+    consumer = traj.Consumer(config, params, network)
+    assert consumer.accepts(port.records[0])
+    arrays = {key: array.copy() for key, array in port.records[0].arrays.items()}
+    arrays[name][0, 0] = number
+    assert not consumer.accepts(make_record(arrays, {"env_steps": 60}))
+    del arrays[name]
+    assert not consumer.accepts(make_record(arrays, {"env_steps": 60}))
+
+
+def test_stacked_frames_are_sent_once():
+    config = config_of(env="ALE/Pong-v5", num_envs=2, num_steps=8)
+    envs = make_envs(config, 1, 0)
+    arrays = {spec.name: spec for spec in traj.record_arrays(config, envs.spec, 0)}
+    envs.close()
+    assert "obs" not in arrays
+    sent = arrays["planes"].nbytes + arrays["first_stack"].nbytes
+    assert sent == (8 + 4) * 2 * 84 * 84
+
+
+def test_a_batch_that_the_rings_cannot_hold_is_refused():
+    with pytest.raises(ConfigError, match="--batch-steps 200 needs 10 trajectories"):
+        config_of(batch_steps=200, ring_slots=2)

@@ -128,7 +128,7 @@ class LearningOptions:
     vf_coef: float = option(0.5, "weight of the value loss", minimum=0)
     value_loss: Literal["mse", "huber"] = option("mse", "loss of the value, mean over the batch")
     ent_coef: tuple[float, ...] = option(
-        (0.01,), "weight of the entropy bonus; one number, or one for each worker", minimum=0
+        (0.0,), "weight of the entropy bonus; one number, or one for each worker", minimum=0
     )
     max_grad_norm: float = option(
         0.5, "each rollout's gradient is clipped to this L2 norm; 0: not clipped", minimum=0

@@ -75,7 +75,7 @@ def read_safely(slot, sequence=0):
         if array.nbytes:
             offset = array.ctypes.data - base
             assert PAYLOAD_OFFSET <= offset <= offset + array.nbytes <= len(slot)
-        bytes(array)  # every byte of it can be read
+        array.tobytes()  # every byte of it can be read
     assert header.sequence == sequence
     return header, arrays
 

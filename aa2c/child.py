@@ -104,18 +104,25 @@ def main(spec: ChildSpec) -> None:
     _join_parent(spec)
     _redirect_output(spec.run_dir / "output.log")
     setproctitle.setproctitle(spec.title)
-    log = make_logger(LogFile(spec.run_dir / "log.jsonl"), spec.title).bind(
-        generation=spec.generation
-    )
+    log = make_logger(LogFile(spec.run_dir / "log.jsonl"), spec.title)
+    log = log.bind(generation=spec.generation)
+    exit_code = _run(spec, log)
+    sys.stdout.flush()
+    os._exit(exit_code)  # at once: the interpreter's own way out takes torch half a second
+
+
+def _run(spec: ChildSpec, log: Any) -> int:
+    """Run the role to its end; returns the exit code."""
     report = Sender(spec.reports)
+    run = run_worker_role if spec.role == "worker" else run_updater_role
     try:
-        run = run_worker_role if spec.role == "worker" else run_updater_role
         run(spec, Commands(spec.commands), report)
-    except Stopped:
-        sys.exit(0)
+    except (Stopped, KeyboardInterrupt):
+        return 0
     except Exception as error:
         _report_failure(error, log, report)
-        sys.exit(error.exit_code if isinstance(error, Aa2cError) else 1)
+        return error.exit_code if isinstance(error, Aa2cError) else 1
+    return 0
 
 
 def _report_failure(error: Exception, log: Any, report: Sender) -> None:

@@ -64,6 +64,7 @@ class Orchestrator:
         self._updater = ChildSlot("updater")
         self._workers = [ChildSlot("worker", i) for i in range(config.workers)]
         self._returns = Returns()
+        self._is_saved = False
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
@@ -308,6 +309,8 @@ class Orchestrator:
                 self._recording.write_episodes(
                     self._uptime_s, self._memory.counters.env_steps, slot.index, message["episodes"]
                 )
+            case "saved":
+                self._is_saved = True
             case "retired":
                 self._memory.retire_ring(message["worker"], message["generation"])
             case "rejected":
@@ -365,9 +368,8 @@ class Orchestrator:
         updater, counters = self._updater.child, self._memory.counters
         if self.error is not None or updater is None or not updater.is_ready:
             return
-        exit_code = updater.exited.result()
-        if exit_code != 0:
-            reason = updater.error or exit_in_words(exit_code)
+        if not self._is_saved:
+            reason = updater.error or exit_in_words(updater.exited.result())
             self.error = RunFailed(f"the last checkpoint was not written: {reason}.")
         elif counters.env_steps >= self.config.total_env_steps and not counters.updates_made:
             rejected = counters.updater.count("rejected")

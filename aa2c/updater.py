@@ -179,4 +179,5 @@ def run_updater(
     while learner.take_and_learn():
         port.beat()
     learner.save()
+    port.report("saved")
     learner.close()

@@ -220,7 +220,7 @@ async def test_stop_interrupts_a_long_update(small):
 
 
 async def test_stop_ends_a_run_whose_workers_are_stopped_processes(small):
-    async with Orchestrator(small(total_env_steps=10**9, stop_timeout_s=3.0)) as run:
+    async with Orchestrator(small(total_env_steps=10**9, stop_timeout_s=5.0)) as run:
         await run.ready()
         os.kill(run.status()["workers"][0]["pid"], signal.SIGSTOP)
         start = time.monotonic()

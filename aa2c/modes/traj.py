@@ -31,7 +31,7 @@ from aa2c.rl.frames import join_stacks, split_stacks
 from aa2c.rl.losses import PpoLosses, ppo_loss
 from aa2c.rl.network import ActorCritic, FlatParameters
 from aa2c.rl.optimizer import make_optimizer, optimizer_tensors
-from aa2c.rl.returns import gae, vtrace
+from aa2c.rl.returns import gae, normalize, vtrace
 from aa2c.rl.rollout import Rollout, collect
 
 FORWARD_ROWS = 1024  # observations evaluated at once where no gradient is needed
@@ -257,7 +257,8 @@ class Consumer:
         part = {name: column[rows] for name, column in flat.items()}
         count = part["valid"].sum().clamp(min=1)
         if self._config.norm_adv:
-            part["advantages"] = normalized(part["advantages"], part["valid"])
+            numbers, valid = part["advantages"].numpy(), part["valid"].numpy() > 0
+            part["advantages"] = torch.from_numpy(normalize(numbers, valid))
         part["weights"] = part.pop("valid") / count
         shares = [
             (replica, share, {name: column[at] for name, column in part.items()})
@@ -322,11 +323,3 @@ class Consumer:
 
 _PARTS = (*PpoLosses._fields, "grad_norm")
 _KL = _PARTS.index("approx_kl")
-
-
-def normalized(advantages: Tensor, valid: Tensor) -> Tensor:
-    """Advantages [N] shifted and scaled to mean 0 and deviation 1 over the valid rows."""
-    chosen = advantages[valid > 0]
-    if len(chosen) < 2:
-        return advantages
-    return (advantages - chosen.mean()) / (chosen.std(correction=0) + 1e-8)

@@ -250,6 +250,10 @@ class Config(
                 f"--ent-coef has {len(self.ent_coef)} values for {self.workers} workers: "
                 "give one, or as many as --workers."
             )
+        if self.mode == "traj" and len(self.ent_coef) > 1:
+            raise ConfigError(
+                "--ent-coef takes one value in --mode traj, where the updater has the loss."
+            )
         for name in ("grad_sync_steps", "target_update_steps", "batch_steps"):
             if getattr(self, name) % self.num_steps:
                 raise ConfigError(

@@ -301,7 +301,8 @@ class Orchestrator:
             case "spec":
                 self._size_memory(message)
             case "ready":
-                if all(s.state == "running" for s in (self._updater, *self._workers)):
+                slot.has_come_up = True
+                if all(s.has_come_up for s in (self._updater, *self._workers)):
                     self._come_up()
             case "episodes":
                 for episode_return, _ in message["episodes"]:

@@ -148,6 +148,7 @@ class ChildSlot:
     index: int = 0
     child: Child | None = None
     generation: int = 0
+    has_come_up: bool = False
     last_exit: str | None = None
 
     @property

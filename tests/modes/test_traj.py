@@ -165,6 +165,11 @@ def test_stacked_frames_are_sent_once():
     assert sent == (8 + 4) * 2 * 84 * 84
 
 
+def test_an_entropy_weight_per_worker_is_refused():
+    with pytest.raises(ConfigError, match="--ent-coef takes one value in --mode traj"):
+        config_of(ent_coef=(0.01, 0.02))
+
+
 def test_a_batch_that_the_rings_cannot_hold_is_refused():
     with pytest.raises(ConfigError, match="--batch-steps 200 needs 10 trajectories"):
         config_of(batch_steps=200, ring_slots=2)

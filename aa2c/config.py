@@ -245,6 +245,15 @@ class Config(
                 value = tuple(value) if isinstance(value, list) else (value,)
                 object.__setattr__(self, item.name, value)
             _check_bounds(item, value)
+        if not self.env:
+            raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
+        if not self.hidden_sizes:
+            raise ConfigError("--hidden-sizes is empty: give at least one size.")
+        if Path(self.name).name != self.name or self.name == "..":
+            raise ConfigError(f"--name {self.name!r} must be a name, not a path: see --runs-dir.")
+        self._check_contradictions()
+
+    def _check_contradictions(self) -> None:
         if len(self.ent_coef) not in (1, self.workers):
             raise ConfigError(
                 f"--ent-coef has {len(self.ent_coef)} values for {self.workers} workers: "
@@ -265,12 +274,6 @@ class Config(
                 f"--batch-steps {self.batch_steps} needs {self.rollouts_per_batch} trajectories, "
                 f"and the rings hold {self.workers * self.ring_slots}: raise --ring-slots."
             )
-        if not self.env:
-            raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
-        if not self.hidden_sizes:
-            raise ConfigError("--hidden-sizes is empty: give at least one size.")
-        if Path(self.name).name != self.name or self.name == "..":
-            raise ConfigError(f"--name {self.name!r} must be a name, not a path: see --runs-dir.")
 
     @property
     def rollouts_per_batch(self) -> int:

@@ -52,8 +52,13 @@ def slot_with_header(packed, *, payload_bytes, size=SLOT):
 def claimed_bytes(arrays):
     """Payload bytes that make the claimed arrays consistent, so that they are mapped if need be."""
     try:
-        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for _, dtype, shape in arrays]
-        return max(0, min(int(sum(align(size) for size in sizes)), 2**64 - 1))
+        total = 0
+        for _, dtype, shape in arrays:
+            # Only integers: a product with a text would repeat the text, gigabytes of it.
+            if not all(type(size) is int for size in shape):
+                return 0
+            total += align(math.prod(shape) * np.dtype(dtype).itemsize)
+        return max(0, min(total, 2**64 - 1))
     except Exception:
         return 0
 

@@ -1,20 +1,11 @@
-"""Checkpoints: atomic, verified, and without pickle.
+"""Checkpoints as tensors: what the updater saves and goes on from, and policies read from them.
 
-A checkpoint is a directory, written under another name, synced, and renamed when it is whole:
-
-    step-000000123456/ model.safetensors  optimizer.safetensors  state.json  MANIFEST.json
-
-It counts only if every file has the size and SHA-256 that the manifest says; otherwise the one
-before it is taken.
+Without pickle: safetensors and JSON, in files that `checkpoint_files` writes and verifies.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,24 +18,25 @@ from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from aa2c.checkpoint_files import (
+    CheckpointError,
+    CheckpointFiles,
+    read_checkpoint,
+    write_checkpoint,
+)
 from aa2c.config import Config
-from aa2c.config_file import structure
-from aa2c.errors import Aa2cError
 from aa2c.rl.envs import EnvSpec
 from aa2c.rl.network import ActorCritic, make_network
 
-FORMAT = 1
-_MANIFEST = "MANIFEST.json"
-_FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
-
-
-class CheckpointError(Aa2cError):
-    """There is no checkpoint that verifies."""
+_MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read back; `counts` are env_steps, updates, policy_version and records."""
+    """What was read back; `counts` are env_steps, updates, policy_version, records and episodes.
+
+    `score` is the mean return of the last 100 training episodes, None before there were so many.
+    """
 
     path: Path
     model: dict[str, Tensor]
@@ -52,6 +44,7 @@ class Checkpoint:
     config: Config
     spec: EnvSpec
     counts: dict[str, int]
+    score: float | None
 
 
 def save(
@@ -63,97 +56,36 @@ def save(
     spec: EnvSpec,
     counts: Mapping[str, int],
     rng: Tensor,
+    score: float | None,
     keep: int,
 ) -> Path:
-    """Write a checkpoint under `directory` and remove all but the `keep` newest."""
+    """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
     state = {
-        "format": FORMAT,
         "config": dataclasses.asdict(config),
         "spec": dataclasses.asdict(spec),
         "counts": dict(counts),
+        "score": score,
     }
     model = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
-    files = {
-        "model.safetensors": to_bytes(model),
-        "optimizer.safetensors": to_bytes({**optimizer, "rng": rng}),
-        "state.json": json.dumps(state, indent=1).encode(),
-    }
-    final = directory / f"step-{counts['env_steps']:012d}"
-    partial = directory / f".partial-{final.name}"
-    for leftover in directory.glob(".partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, data in files.items():
-        _write(partial / name, data)
-    manifest = {name: {"bytes": len(d), "sha256": _sha256(d)} for name, d in files.items()}
-    _write(partial / _MANIFEST, json.dumps(manifest, indent=1).encode())
-    _sync_directory(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    _sync_directory(directory)
-    for old in _newest_first(directory)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
-    return final
+    files = {_MODEL: to_bytes(model), _OPTIMIZER: to_bytes({**optimizer, "rng": rng})}
+    return write_checkpoint(directory, state, files, keep)
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def load_checkpoint(path: Path, *, best: bool = False) -> Checkpoint:
+    """Read a checkpoint, or the newest or best good one of a run. Raises `CheckpointError`."""
+    return read_checkpoint(path, _parse, best=best)
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _newest_first(directory: Path) -> list[Path]:
-    return sorted(directory.glob("step-*"), reverse=True)
-
-
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, or the newest good one of a run. Raises `CheckpointError`."""
-    candidates = [path]
-    for directory in (path / "checkpoints", path):
-        candidates += _newest_first(directory)
-    reasons = []
-    for candidate in candidates:
-        if (candidate / _MANIFEST).is_file():
-            try:
-                return _load(candidate)
-            except Exception as error:  # whatever a damaged file leads to, the next may be good
-                reasons.append(f"{candidate.name}: {error}")
-    detail = f" ({'; '.join(reasons)})" if reasons else ""
-    raise CheckpointError(f"{path} holds no checkpoint that verifies{detail}.")
-
-
-def _load(path: Path) -> Checkpoint:
-    manifest = json.loads((path / _MANIFEST).read_bytes())
-    files = {}
-    for name in _FILES:
-        data = (path / name).read_bytes()
-        if manifest[name] != {"bytes": len(data), "sha256": _sha256(data)}:
-            raise ValueError(f"{name} does not match the manifest")
-        files[name] = data
-    state = json.loads(files["state.json"])
-    if state["format"] != FORMAT:
-        raise ValueError(f"format {state['format']} is not {FORMAT}")
-    spec = state["spec"]
+def _parse(files: CheckpointFiles) -> Checkpoint:
+    spec = files.state["spec"]
     return Checkpoint(
-        path=path,
-        model=_tensors(files["model.safetensors"]),
-        optimizer=_tensors(files["optimizer.safetensors"]),
-        config=Config(**structure(state["config"], str(path))),
+        path=files.path,
+        model=_tensors(files.data[_MODEL]),
+        optimizer=_tensors(files.data[_OPTIMIZER]),
+        config=files.config,
         spec=EnvSpec(**{**spec, "obs_shape": tuple(spec["obs_shape"])}),
-        counts=state["counts"],
+        counts=files.counts,
+        score=files.state["score"],
     )
 
 
@@ -164,25 +96,34 @@ def _tensors(data: bytes) -> dict[str, Tensor]:
         raise ValueError(f"not safetensors: {error}") from None
 
 
+def load_network(checkpoint: Checkpoint, network: ActorCritic) -> None:
+    """Put a checkpoint's parameters into a network. Raises `CheckpointError`."""
+    try:
+        network.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{checkpoint.path} does not fit its network: {reason}") from None
+
+
 class Policy:
     """A trained policy: call it with observations [N, …], get actions [N]."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._network = make_network(checkpoint.config, checkpoint.spec)
-        try:
-            self._network.load_state_dict(checkpoint.model)
-        except RuntimeError as error:
-            raise CheckpointError(f"{checkpoint.path} does not fit its network: {error}") from None
+        self.network = make_network(checkpoint.config, checkpoint.spec)
+        load_network(checkpoint, self.network)
 
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.int64]:
         """The most probable action of each observation."""
         with torch.inference_mode():
-            logits, _ = self._network(torch.from_numpy(np.array(obs)))
+            logits, _ = self.network(torch.from_numpy(np.array(obs)))
             actions: NDArray[np.int64] = logits.argmax(-1).numpy()
             return actions
 
 
-def load_policy(path: str | Path) -> Policy:
-    """The policy of a run or of one of its checkpoints. Raises `CheckpointError`."""
-    return Policy(load_checkpoint(Path(path)))
+def load_policy(path: str | Path, *, best: bool = False) -> Policy:
+    """The policy of a run's newest or best checkpoint, or of one checkpoint.
+
+    Raises `CheckpointError`.
+    """
+    return Policy(load_checkpoint(Path(path), best=best))

@@ -26,14 +26,21 @@ import setproctitle
 from aa2c.config import Config
 from aa2c.errors import Aa2cError, StartError
 from aa2c.ipc.channel import Receiver, Sender
+from aa2c.ipc.counters import worker_row
+from aa2c.ipc.params import ParameterBoard
+from aa2c.ipc.port import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
+from aa2c.ipc.ring import RingConsumer, RingProducer
+from aa2c.ipc.shared_model import SharedModel
 from aa2c.ipc.shm import STORES_ARE_ORDERED, Segment
+from aa2c.ipc.slot import ArraySpec, slot_bytes
 from aa2c.ipc.wakeup import Wakeup
 from aa2c.log import LogFile, make_logger
 
 COMMAND_WAIT_S = 0.02
+EVALUATOR_NICENESS = 10
 _PR_SET_PDEATHSIG = 1
 
-Role = Literal["worker", "updater"]
+Role = Literal["worker", "updater", "evaluator"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,7 @@ class ChildSpec:
     reports: Connection
     records: Wakeup
     spaces: tuple[Wakeup, ...]
+    resume: Path | None
     parent_pid: int
     dies_with_parent_thread: bool
 
@@ -114,9 +122,8 @@ def main(spec: ChildSpec) -> None:
 def _run(spec: ChildSpec, log: Any) -> int:
     """Run the role to its end; returns the exit code."""
     report = Sender(spec.reports)
-    run = run_worker_role if spec.role == "worker" else run_updater_role
     try:
-        run(spec, Commands(spec.commands), report)
+        _ROLES[spec.role](spec, Commands(spec.commands), report)
     except (Stopped, KeyboardInterrupt):
         return 0
     except Exception as error:
@@ -163,11 +170,6 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
     """Run a worker whose port is shared memory."""
     import torch
 
-    from aa2c.ipc.counters import worker_row
-    from aa2c.ipc.params import ParameterBoard
-    from aa2c.ipc.port import ShmWorkerPort
-    from aa2c.ipc.ring import RingProducer
-    from aa2c.ipc.slot import ArraySpec
     from aa2c.worker import run_worker
 
     torch.set_num_threads(1)
@@ -186,7 +188,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
         )
         return ShmWorkerPort(
             ring,
-            ParameterBoard(Segment.attach(attach["board"]), attach["num_params"]),
+            attach_board(config, attach),
             worker_row(Segment.attach(spec.counters_segment), spec.index),
             space=spec.spaces[spec.index],
             records=spec.records,
@@ -195,6 +197,15 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
         )
 
     run_worker(config, spec.index, spec.generation, connect)
+
+
+def attach_board(config: Config, attach: dict[str, Any]) -> Board:
+    """The parameter board, or in mode model the shared model, that a command names."""
+    segment = Segment.attach(attach["board"])
+    if attach["shared"]:
+        is_locked = config.update_order != "hogwild"
+        return SharedModel(segment, attach["shared"], is_locked=is_locked)
+    return ParameterBoard(segment, attach["num_params"])
 
 
 def has_payload_checksum(config: Config) -> bool:
@@ -208,16 +219,12 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
     """Run the updater with shared memory for its port."""
     import torch
 
-    from aa2c.ipc.params import ParameterBoard
-    from aa2c.ipc.port import ShmUpdaterPort
-    from aa2c.ipc.ring import RingConsumer
-    from aa2c.ipc.slot import ArraySpec, slot_bytes
     from aa2c.updater import run_updater
 
     torch.set_num_threads(1)
     config = spec.config
 
-    def connect(num_params: int, arrays: list[ArraySpec]) -> ShmUpdaterPort:
+    def connect(num_params: int, arrays: list[ArraySpec], shared: dict[str, int]) -> ShmUpdaterPort:
         record_bytes = slot_bytes(tuple(arrays))
 
         def attach_ring(command: dict[str, Any]) -> None:
@@ -231,12 +238,17 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
                 )
             )
 
-        report.send("spec", num_params=num_params, slot_bytes=record_bytes, arrays=arrays)
+        report.send(
+            "spec",
+            num_params=num_params,
+            slot_bytes=record_bytes,
+            arrays=arrays,
+            shared=list(shared.items()),
+        )
         attached: list[dict[str, Any]] = []
         commands.on("attach_ring", attached.append)
-        board = commands.wait_for("attach")["board"]
         port = ShmUpdaterPort(
-            ParameterBoard(Segment.attach(board), num_params),
+            attach_board(config, commands.wait_for("attach")),
             Segment.attach(spec.counters_segment),
             spaces=spec.spaces,
             records=spec.records,
@@ -248,4 +260,31 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
             attach_ring(command)
         return port
 
-    run_updater(config, spec.run_dir, connect)
+    run_updater(config, spec.run_dir, connect, spec.resume)
+
+
+def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
+    """Run the evaluator with shared memory for its port, behind everyone else on the CPU."""
+    os.nice(EVALUATOR_NICENESS)
+    import torch
+
+    from aa2c.evaluator import run_evaluator
+
+    torch.set_num_threads(1)
+
+    def connect() -> ShmEvaluatorPort:
+        return ShmEvaluatorPort(
+            attach_board(spec.config, commands.wait_for("attach")),
+            Segment.attach(spec.counters_segment),
+            hear=commands.hear,
+            report=report.send,
+        )
+
+    run_evaluator(spec.config, connect)
+
+
+_ROLES: dict[Role, Callable[[ChildSpec, Commands, Sender], None]] = {
+    "worker": run_worker_role,
+    "updater": run_updater_role,
+    "evaluator": run_evaluator_role,
+}

@@ -66,6 +66,7 @@ class _Resolved:
 
     config: Config
     preset: str
+    resume: Path | None
     keep_serving: bool
     quiet: bool
 
@@ -77,12 +78,9 @@ def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resol
     before.add_argument("--config", type=Path)
     before.add_argument("--env")
     before.add_argument("--mode")
+    before.add_argument("--resume", type=Path)
     sources, _ = before.parse_known_args(arguments)
-    preset = sources.preset
-    base = load_config(preset="none" if preset == "auto" else preset, file=sources.config)
-    if preset == "auto":
-        preset = _preset_for(sources.mode or base.mode, sources.env or base.env)
-        base = load_config(preset=preset, file=sources.config)
+    base, preset = _base(sources)
     parsed = tyro.cli(
         _flags(base, serving=serving),
         prog=f"python -m aa2c {command}",
@@ -94,9 +92,26 @@ def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resol
     return _Resolved(
         config=Config(**options),
         preset=preset,
+        resume=values.get("resume"),
         keep_serving=values.get("keep_serving", False),
         quiet=values.get("quiet", False),
     )
+
+
+def _base(sources: argparse.Namespace) -> tuple[Config, str]:
+    """What the flags go on top of, and where it comes from."""
+    if sources.resume is not None:
+        if sources.preset != "auto" or sources.config is not None:
+            raise ConfigError("--resume brings the run's own options: leave --preset and --config.")
+        from aa2c.checkpoint_files import read_checkpoint
+
+        return read_checkpoint(sources.resume, lambda files: files.config), "of the run"
+    preset = sources.preset
+    base = load_config(preset="none" if preset == "auto" else preset, file=sources.config)
+    if preset == "auto":
+        preset = _preset_for(sources.mode or base.mode, sources.env or base.env)
+        base = load_config(preset=preset, file=sources.config)
+    return base, preset
 
 
 def _preset_for(mode: str, env: str) -> str:
@@ -119,6 +134,7 @@ def _flags(base: Config, *, serving: bool) -> type[Any]:
     ]
     if serving:
         fields += [
+            _flag("resume", Path | None, None, "go on with this run, from its newest checkpoint"),
             _flag("keep_serving", bool, False, "leave the HTTP endpoint up after the run"),
             _flag("quiet", bool, False, "print only the page's URL and errors"),
         ]
@@ -172,7 +188,10 @@ async def _serve(resolved: _Resolved) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     terminal = Terminal(quiet=resolved.quiet)
-    async with Orchestrator(resolved.config, http=True, on_event=terminal.on_event) as run:
+    orchestrator = Orchestrator(
+        resolved.config, http=True, resume=resolved.resume, on_event=terminal.on_event
+    )
+    async with orchestrator as run:
         terminal.begin(run, resolved.preset)
         stopping = asyncio.create_task(stop.wait())
         ending = asyncio.create_task(run.wait())

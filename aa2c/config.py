@@ -35,8 +35,10 @@ def option(
 class RunOptions:
     """The run."""
 
-    mode: Literal["grad", "traj"] = option(
-        "grad", "grad: workers send gradients (A3C); traj: they send trajectories (APPO)"
+    mode: Literal["grad", "model", "traj"] = option(
+        "grad",
+        "grad: workers send gradients (A3C); model: they step one shared network (A3C); "
+        "traj: they send trajectories (APPO)",
     )
     total_env_steps: int = option(
         500_000,
@@ -96,6 +98,11 @@ class WorkerOptions:
     ring_slots: int = option(
         2, "records a worker may be ahead of the updater", unit="records", minimum=1, maximum=1024
     )
+    act_on: Literal["live", "snapshot"] = option(
+        "live",
+        "mode model: act on the shared network as others change it, or on a copy of it that is "
+        "made for each rollout",
+    )
     payload_checksum: Literal["auto", "on", "off"] = option(
         "auto", "checksum the arrays of a record; auto: where the CPU does not order stores"
     )
@@ -105,10 +112,10 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: Literal["auto", "mlp", "nature", "document"] = option(
+    network: Literal["auto", "mlp", "nature", "document", "impala"] = option(
         "auto",
         "nature: CNN; document: CNN with separate 512-unit layers for policy and value; "
-        "mlp: two tanh networks; auto: nature for images, mlp for vectors",
+        "impala: residual CNN; mlp: two tanh networks; auto: nature for images, mlp for vectors",
     )
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
@@ -151,6 +158,15 @@ class TrajOptions:
         0.0, "no further pass over a batch once approx_kl exceeds this; 0: never", unit="nats",
         minimum=0,
     )  # fmt: skip
+    adaptive_kl: float = option(
+        0.0,
+        "the step size is divided by 1.5 after a pass with an approx_kl above twice this, and "
+        "multiplied by it below half; 0: not adapted", unit="nats", minimum=0,
+    )  # fmt: skip
+    norm_obs: bool = option(False, "scale observations by their running mean and deviation")
+    norm_returns: bool = option(
+        False, "let the value learn returns that are scaled by their running mean and deviation"
+    )
     advantage: Literal["gae", "recompute", "vtrace"] = option(
         "gae",
         "gae: on the values that acted; recompute: GAE on new values before each pass; "
@@ -167,14 +183,29 @@ class UpdaterOptions:
 
     update_order: Literal["fifo", "sum", "hogwild"] = option(
         "fifo",
-        "fifo: one update for each gradient, in order; sum: one for all that wait; "
-        "hogwild: threads update without synchronisation",
+        "fifo: one update for each gradient, in order; sum: one for all that wait; hogwild: "
+        "threads (mode model: workers) update without synchronisation",
     )
     update_threads: int = option(1, "threads that step the network", minimum=1, maximum=64)
     checkpoint_interval_s: float = option(
         60.0, "time between checkpoints; there is always one at the end", unit="s", minimum=1
     )
     checkpoints_kept: int = option(3, "newest checkpoints that are kept", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """The evaluator: test episodes while it trains."""
+
+    eval_interval_s: float = option(
+        60.0, "time from one evaluation's start to the next; 0: no evaluator", unit="s", minimum=0
+    )
+    eval_episodes: int = option(
+        10, "whole games of an evaluation, greedy and again sampled", minimum=1, maximum=10_000
+    )
+    eval_max_steps: int = option(
+        27_000, "an episode that is longer is cut and counted as it is", unit="env steps", minimum=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +251,7 @@ GROUPS = (
     LearningOptions,
     TrajOptions,
     UpdaterOptions,
+    EvaluationOptions,
     SupervisionOptions,
     HttpOptions,
 )
@@ -229,6 +261,7 @@ GROUPS = (
 class Config(
     HttpOptions,
     SupervisionOptions,
+    EvaluationOptions,
     UpdaterOptions,
     TrajOptions,
     LearningOptions,
@@ -263,6 +296,14 @@ class Config(
             raise ConfigError(
                 "--ent-coef takes one value in --mode traj, where the updater has the loss."
             )
+        if self.mode == "model" and self.update_order == "sum":
+            raise ConfigError(
+                "--update-order sum is for --mode grad: in --mode model workers step one at a time "
+                "(fifo) or without a lock (hogwild)."
+            )
+        for name in ("norm_obs", "norm_returns", "adaptive_kl"):
+            if self.mode != "traj" and getattr(self, name):
+                raise ConfigError(f"{flag(name)} needs --mode traj, where the updater learns.")
         for name in ("grad_sync_steps", "target_update_steps", "batch_steps"):
             if getattr(self, name) % self.num_steps:
                 raise ConfigError(
@@ -293,6 +334,28 @@ class Config(
     def worker_ent_coef(self, worker: int) -> float:
         """The entropy weight of one worker."""
         return self.ent_coef[worker % len(self.ent_coef)]
+
+
+LEARNER_OPTIONS = (
+    "mode",
+    "env",
+    "network",
+    "hidden_sizes",
+    "optimizer",
+    "norm_obs",
+    "norm_returns",
+)
+
+
+def check_same_learner(saved: Config, wanted: Config) -> None:
+    """Refuse to resume with options that a checkpoint does not fit. Raises `ConfigError`."""
+    for name in LEARNER_OPTIONS:
+        before, now = getattr(saved, name), getattr(wanted, name)
+        if before != now:
+            raise ConfigError(
+                f"{flag(name)} {now} differs from the {before} of the run that --resume names: "
+                "start a new run for it."
+            )
 
 
 def flag(name: str) -> str:

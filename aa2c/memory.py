@@ -13,6 +13,7 @@ from aa2c.ipc.channel import Message
 from aa2c.ipc.counters import table_bytes
 from aa2c.ipc.params import board_bytes
 from aa2c.ipc.ring import RingView, ring_bytes
+from aa2c.ipc.shared_model import shared_model_bytes
 from aa2c.ipc.wakeup import Wakeup
 from aa2c.status import RunCounters
 
@@ -20,7 +21,7 @@ from aa2c.status import RunCounters
 class RunMemory:
     """All segments of one run. Raises `SharedMemoryTooSmall` before it makes what cannot fit."""
 
-    def __init__(self, config: Config, run_id: str) -> None:
+    def __init__(self, config: Config, run_id: str, env_steps_before: int = 0) -> None:
         self._config = config
         self._prefix = shm.name_prefix(run_id)
         self._spec: Message | None = None
@@ -30,7 +31,7 @@ class RunMemory:
         nbytes = table_bytes(config.workers)
         shm.require_space(nbytes)
         self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
-        self.counters = RunCounters(self.counters_segment, config.workers)
+        self.counters = RunCounters(self.counters_segment, config.workers, env_steps_before)
         self.records = Wakeup()
         self.spaces = tuple(Wakeup() for _ in range(config.workers))
 
@@ -39,28 +40,35 @@ class RunMemory:
         """Whether the network's size is known, and with it that of board and rings."""
         return self._spec is not None
 
-    def create_board(self, spec: Message) -> str:
+    def create_board(self, spec: Message) -> None:
         """The updater knows the sizes: make the board, if all the rings will fit too.
 
-        A restarted worker gets its new ring before its old one is emptied: room for one more.
+        In mode model the shared model is the board. A restarted worker gets its new ring before
+        its old one is emptied: room for one more.
         """
-        board = board_bytes(spec["num_params"])
+        shared = spec["shared"]
+        board = shared_model_bytes(shared) if shared else board_bytes(spec["num_params"])
         ring = ring_bytes(self._config.ring_slots, spec["slot_bytes"])
         shm.require_space(board + ring * (self._config.workers + 1))
         self._spec = spec
         self._board = shm.Segment.create(self._prefix + "board", board)
-        return self._board.name
 
     def create_ring(self, worker: int, generation: int) -> dict[str, Any]:
         """A ring for one incarnation of a worker; returns what that worker must know."""
         assert self._spec is not None
-        assert self._board is not None
         slots, slot_bytes = self._config.ring_slots, self._spec["slot_bytes"]
         name = f"{self._prefix}ring-{worker}-{generation}"
         segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
         self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
-        known = {key: self._spec[key] for key in ("num_params", "slot_bytes", "arrays")}
-        return {"ring": name, "board": self._board.name, **known}
+        return {"ring": name, **self.board_attachment}
+
+    @property
+    def board_attachment(self) -> dict[str, Any]:
+        """What a child must know to read the board."""
+        assert self._spec is not None
+        assert self._board is not None
+        known = {key: self._spec[key] for key in ("num_params", "slot_bytes", "arrays", "shared")}
+        return {"board": self._board.name, **known}
 
     def retire_ring(self, worker: int, generation: int) -> None:
         """The updater has emptied the ring of a dead incarnation: remove it."""

@@ -44,6 +44,7 @@ class RunCollector(Collector):
             buckets=buckets,
             sum_value=total,
         )
+        yield from _evaluator_metrics(status["evaluator"])
         yield from _worker_metrics(status["workers"])
         yield from _ring_metrics(status["rings"])
 
@@ -68,12 +69,28 @@ def _learning_metrics(status: Status) -> Iterable[Metric]:
     train = status["returns"]["train"]
     yield _gauge("episode_return_mean", "Mean raw return, last 100 episodes.", train["mean"])
     yield _gauge("episode_return_std", "Deviation of it, last 100 episodes.", train["std"])
+    yield from _test_metrics(status["returns"]["test"])
     losses = status["losses"]
     for name in ("policy", "value", "entropy"):
         yield _gauge(f"loss_{name}", f"Latest {name} part of the loss.", losses[name])
     yield _gauge("grad_norm", "Latest gradient norm before clipping.", losses["grad_norm"])
     yield _gauge("learning_rate", "Step size of the optimizer now.", losses["learning_rate"])
     yield from _updater_metrics(status["updater"])
+
+
+def _test_metrics(tests: Status) -> Iterable[Metric]:
+    mean = GaugeMetricFamily(
+        "aa2c_test_return_mean", "Mean raw return, last evaluation.", labels=["policy"]
+    )
+    std = GaugeMetricFamily(
+        "aa2c_test_return_std", "Deviation of it, last evaluation.", labels=["policy"]
+    )
+    count = CounterMetricFamily("aa2c_test_episodes", "Test episodes.", labels=["policy"])
+    for policy, test in tests.items():
+        mean.add_metric([policy], math.nan if test["mean"] is None else test["mean"])
+        std.add_metric([policy], math.nan if test["std"] is None else test["std"])
+        count.add_metric([policy], test["count"])
+    yield from (mean, std, count)
 
 
 def _updater_metrics(updater: Status) -> Iterable[Metric]:
@@ -84,11 +101,19 @@ def _updater_metrics(updater: Status) -> Iterable[Metric]:
         "records_rejected", "Records whose contents the mode refused.", updater["rejected"]
     )
     yield _counter("records_stale", "Records older than max_policy_lag.", updater["stale"])
+    yield _counter(
+        "model_torn_steps", "Steps of the shared model cut off by a kill.", updater["torn_steps"]
+    )
     yield _gauge(
         "checkpoint_timestamp_seconds",
         "Unix time of the newest checkpoint.",
         updater["checkpoint_at"],
     )
+
+
+def _evaluator_metrics(evaluator: Status) -> Iterable[Metric]:
+    yield _counter("evaluations", "Evaluations finished.", evaluator["evaluations"])
+    yield _counter("evaluator_restarts", "Restarts of the evaluator.", evaluator["restarts"])
 
 
 def _worker_metrics(workers: Sequence[Status]) -> Iterable[Metric]:

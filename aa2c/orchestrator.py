@@ -16,12 +16,14 @@ import secrets
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from aa2c.checkpoint_files import read_checkpoint
 from aa2c.child import ChildSpec
-from aa2c.config import Config
-from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
+from aa2c.config import Config, check_same_learner
+from aa2c.errors import Aa2cError, ConfigError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.ipc.channel import Message
 from aa2c.ipc.counters import Counters
 from aa2c.ipc.shm import remove_leftovers
@@ -29,7 +31,7 @@ from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
 from aa2c.recording import Recording, make_run_dir
-from aa2c.status import LagHistogram, Returns, Status, make_status
+from aa2c.status import RECENT_EPISODES, LagHistogram, Returns, Status, TestReturns, make_status
 from aa2c.supervisor import Child, ChildSlot, RestartPolicy, exit_in_words, is_main_thread, watch
 from aa2c.web.server import Server
 
@@ -43,7 +45,8 @@ RunState = Literal["starting", "running", "paused", "stopping", "finished", "fai
 class Orchestrator:
     """A run. `async with Orchestrator(config) as run: await run.wait()`.
 
-    With `http` it also serves the page, /status and /metrics at `run.url`. It installs no signal
+    With `http` it also serves the page, /status and /metrics at `run.url`. With `resume`, a run or
+    one of its checkpoints, it goes on from there, in that run's directory. It installs no signal
     handler and no loop policy, and several may run in one event loop. `on_event` sees every
     event that the orchestrator logs.
     """
@@ -53,6 +56,7 @@ class Orchestrator:
         config: Config,
         *,
         http: bool = False,
+        resume: Path | None = None,
         on_event: Callable[[EventDict], None] | None = None,
     ) -> None:
         self.config = config
@@ -60,10 +64,13 @@ class Orchestrator:
         self.state: RunState = "starting"
         self.error: Aa2cError | None = None
         self._http = http
+        self._resume = resume
         self._on_event = on_event
         self._updater = ChildSlot("updater")
+        self._evaluator = ChildSlot("evaluator")
         self._workers = [ChildSlot("worker", i) for i in range(config.workers)]
         self._returns = Returns()
+        self._tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
         self._is_saved = False
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
@@ -87,7 +94,8 @@ class Orchestrator:
     async def start(self) -> None:
         """Start everything; returns while the children are coming up.
 
-        Raises `ConfigError` or `SharedMemoryTooSmall` for what can be seen before.
+        Raises `ConfigError`, `CheckpointError` or `SharedMemoryTooSmall` for what can be seen
+        before.
         """
         leftovers = remove_leftovers()
         collector = RunCollector(self.status, self._lag_histogram)
@@ -104,11 +112,23 @@ class Orchestrator:
 
     def _open(self, leftovers: list[str]) -> None:
         """Directory, log, counters and wake-ups of the run."""
-        self.dir = make_run_dir(self.config)
+        self._saved = read_checkpoint(self._resume, lambda it: it) if self._resume else None
+        counts = {"env_steps": 0, "episodes": 0}
+        if self._saved is None:
+            self.dir = make_run_dir(self.config)
+        else:
+            check_same_learner(self._saved.config, self.config)
+            self.dir, counts = self._saved.run_dir, self._saved.counts
+            if counts["env_steps"] >= self.config.total_env_steps:
+                raise ConfigError(
+                    f"--resume {self._resume}: the run has had its {counts['env_steps']:,} env "
+                    "steps; give it more with --total-env-steps."
+                )
+        self._recording = Recording(self.dir, self.config)
         self._log_file = LogFile(self.dir / "log.jsonl")
         self._log = make_logger(self._log_file, "orchestrator", on_event=self._on_event)
-        self._recording = Recording(self.dir, self.config)
-        self._memory = RunMemory(self.config, self.id)
+        self._memory = RunMemory(self.config, self.id, counts["env_steps"])
+        self._returns = Returns(counts["episodes"])
         self._started_at = time.time()
         self._clock_start = time.monotonic()
         if leftovers:
@@ -183,6 +203,8 @@ class Orchestrator:
                 tasks.create_task(self._keep(self._updater, self._memory.counters.updater))
                 for slot, row in zip(self._workers, self._memory.counters.workers, strict=True):
                     tasks.create_task(self._keep(slot, row))
+                if self.config.eval_interval_s:
+                    tasks.create_task(self._keep_evaluator())
                 await self._ending.wait()
                 self.state = "stopping"
                 await self._stop_children()
@@ -213,8 +235,17 @@ class Orchestrator:
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
                 self._memory.counters.sample()
+                self._tell_score()
                 self._write_metrics()
             await asyncio.sleep(BUDGET_CHECK_S)
+
+    def _tell_score(self) -> None:
+        """Let the updater know how good its policy is: it keeps the best checkpoint."""
+        row, mean = self._memory.counters.run, self._returns.settled_mean
+        row.set("episodes", self._returns.count)
+        if mean is not None:
+            row.set("train_return_mean", mean)
+            row.set("episodes_in_mean", RECENT_EPISODES)
 
     def _write_metrics(self) -> None:
         try:
@@ -241,11 +272,20 @@ class Orchestrator:
             if slot.role == "updater":
                 refused = refused or "the run cannot go on without it"
             self._log_end(slot, child, is_last=refused is not None)
+            if refused and slot.role == "evaluator":
+                self._log.warning("there is no evaluator any more", reason=refused)
+                break
             if refused:
                 self._end(self._failure(child, exit_code, refused))
                 break
             slot.generation += 1
             await self._sleep(policy.backoff_s)
+
+    async def _keep_evaluator(self) -> None:
+        """Once the run has come up, so that its start makes nobody wait."""
+        while not self._running.is_set() and not self._ending.is_set():
+            await self._sleep(BUDGET_CHECK_S)
+        await self._keep(self._evaluator, self._memory.counters.evaluator)
 
     def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
         event = "child ended" if is_last else "child ended and is started again"
@@ -284,6 +324,7 @@ class Orchestrator:
             reports=reports,
             records=self._memory.records,
             spaces=self._memory.spaces,
+            resume=self._saved.path if self._saved else None,
             parent_pid=os.getpid(),
             dies_with_parent_thread=is_main_thread(),
         )
@@ -307,9 +348,16 @@ class Orchestrator:
             case "episodes":
                 for episode_return, _ in message["episodes"]:
                     self._returns.add(episode_return)
+                env_steps = self._memory.counters.env_steps
                 self._recording.write_episodes(
-                    self._uptime_s, self._memory.counters.env_steps, slot.index, message["episodes"]
+                    self._uptime_s, env_steps, "train", slot.index, message["episodes"]
                 )
+            case "evaluated":
+                policy, env_steps, episodes = (
+                    message[key] for key in ("policy", "env_steps", "episodes")
+                )
+                self._tests[policy].set(env_steps, [total for total, _ in episodes])
+                self._recording.write_episodes(self._uptime_s, env_steps, policy, None, episodes)
             case "saved":
                 self._is_saved = True
             case "retired":
@@ -329,17 +377,21 @@ class Orchestrator:
     def _size_memory(self, spec: Message) -> None:
         """The network's size is known: make board and rings, and let the children attach."""
         try:
-            self._updater_send("attach", board=self._memory.create_board(spec))
+            self._memory.create_board(spec)
         except SharedMemoryTooSmall as error:
             self._end(error)
         else:
+            self._updater_send("attach", **self._memory.board_attachment)
             for slot in self._workers:
                 self._attach(slot)
 
     def _attach(self, slot: ChildSlot) -> None:
-        """Give a worker's incarnation its ring, as soon as its size is known."""
+        """Give an incarnation what it shares with others, as soon as its size is known."""
         child = slot.child
-        if slot.role != "worker" or not child or not child.is_alive or not self._memory.is_sized:
+        if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
+            return
+        if slot.role == "evaluator":
+            child.send("attach", **self._memory.board_attachment)
             return
         try:
             attach = self._memory.create_ring(slot.index, slot.generation)
@@ -356,7 +408,12 @@ class Orchestrator:
             self._updater.child.send(kind, **fields)
 
     async def _stop_children(self) -> None:
-        """Workers first, then the updater, which learns what still waits and saves."""
+        """Workers first, then the updater, which learns what still waits and saves.
+
+        The evaluator has nothing to save.
+        """
+        if self._evaluator.child:
+            self._evaluator.child.kill()
         start = time.monotonic()
         workers = [slot.child for slot in self._workers if slot.child]
         deadline = start + WORKERS_SHARE_OF_STOP * self.config.stop_timeout_s
@@ -380,7 +437,7 @@ class Orchestrator:
 
     def _kill_children(self) -> None:
         """End all children at once; blocks until they are gone, which is a moment."""
-        for slot in (self._updater, *self._workers):
+        for slot in (self._updater, self._evaluator, *self._workers):
             if slot.child:
                 slot.child.kill_and_wait()
 
@@ -401,7 +458,7 @@ class Orchestrator:
 
     @property
     def _uptime_s(self) -> float:
-        return time.monotonic() - self._clock_start
+        return self._recording.time_before_s + time.monotonic() - self._clock_start
 
     def _lag_histogram(self) -> LagHistogram:
         return self._final_lag_histogram or self._memory.counters.lag_histogram()
@@ -428,7 +485,9 @@ class Orchestrator:
             self.config,
             self._memory.counters,
             self._returns,
+            self._tests,
             self._updater,
+            self._evaluator,
             self._workers,
             self._memory.ring_status,
         )

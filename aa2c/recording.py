@@ -8,18 +8,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import fcntl
 import json
+import os
 import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from aa2c.config import Config
 from aa2c.config_file import to_toml
 from aa2c.errors import ConfigError
 
-EPISODE_COLUMNS = ("time_s", "env_steps", "worker", "return", "length")
+EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
 
 def make_run_dir(config: Config) -> Path:
@@ -45,14 +47,20 @@ def make_run_dir(config: Config) -> Path:
 
 
 class Recording:
-    """config.toml at the start, then a row a second and a row an episode."""
+    """config.toml at the start, then a row a second and a row an episode; appends where a run goes on.
+
+    Raises `ConfigError` if another process has the run.
+    """
 
     def __init__(self, run_dir: Path, config: Config) -> None:
+        self._lock = _lock(run_dir)
+        self.time_before_s = _last_time_s(run_dir / "metrics.jsonl")
         (run_dir / "config.toml").write_text(to_toml(config))
-        self._metrics = (run_dir / "metrics.jsonl").open("a", buffering=1)
-        self._episodes = (run_dir / "episodes.csv").open("a", newline="")
+        self._metrics = _open_to_append(run_dir / "metrics.jsonl", buffering=1)
+        self._episodes = _open_to_append(run_dir / "episodes.csv")
         self._episode_rows = csv.writer(self._episodes)
-        self._episode_rows.writerow(EPISODE_COLUMNS)
+        if not self._episodes.tell():
+            self._episode_rows.writerow(EPISODE_COLUMNS)
 
     def write_metrics(self, status: dict[str, Any]) -> None:
         """One row: the run's numbers, without the parts that name processes."""
@@ -62,16 +70,53 @@ class Recording:
         self._episodes.flush()
 
     def write_episodes(
-        self, time_s: float, env_steps: int, worker: int, episodes: Iterable[tuple[float, int]]
+        self,
+        time_s: float,
+        env_steps: int,
+        kind: str,
+        worker: int | None,
+        episodes: Iterable[tuple[float, int]],
     ) -> None:
-        """One row for each episode that a worker finished."""
+        """One row for each episode: of a worker, or a test episode, greedy or sampled."""
         for episode_return, length in episodes:
             self._episode_rows.writerow(
-                (round(time_s, 3), env_steps, worker, episode_return, length)
+                (round(time_s, 3), env_steps, kind, worker, episode_return, length)
             )
 
     def close(self) -> None:
         """Close the files, even on a full disk."""
-        for file in (self._metrics, self._episodes):
+        for file in (self._metrics, self._episodes, self._lock):
             with contextlib.suppress(OSError):
                 file.close()
+
+
+def _lock(run_dir: Path) -> IO[bytes]:
+    """A lock on the run, which the kernel takes back when this process ends."""
+    file = (run_dir / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(f"--resume {run_dir}: this run is being trained already.") from None
+    return file
+
+
+def _last_time_s(path: Path) -> float:
+    """How long the run has been trained before, by its last whole row; 0 for a new one."""
+    if not path.exists():
+        return 0.0
+    for line in reversed(path.read_bytes().splitlines()):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return float(json.loads(line)["time_s"])
+    return 0.0
+
+
+def _open_to_append(path: Path, buffering: int = -1) -> IO[str]:
+    """Open for whole lines: one that a kill cut off is ended first."""
+    file = path.open("a+b")
+    if file.tell():
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    file.close()
+    return path.open("a", buffering, newline="")

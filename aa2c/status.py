@@ -9,13 +9,20 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from aa2c.config import Config
-from aa2c.ipc.counters import LAG_BUCKETS, ring_row, updater_row, worker_row
+from aa2c.ipc.counters import (
+    LAG_BUCKETS,
+    evaluator_row,
+    ring_row,
+    run_row,
+    updater_row,
+    worker_row,
+)
 from aa2c.ipc.shm import Segment
 from aa2c.supervisor import ChildSlot
 
@@ -33,13 +40,19 @@ LagHistogram = tuple[list[tuple[str, float]], float]
 class Returns:
     """Raw returns of the most recent episodes."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
         self._recent: deque[float] = deque(maxlen=RECENT_EPISODES)
 
     def add(self, episode_return: float) -> None:
         self.count += 1
         self._recent.append(episode_return)
+
+    @property
+    def settled_mean(self) -> float | None:
+        """Mean of the last 100, once there are so many."""
+        recent = self._recent
+        return float(np.mean(recent)) if len(recent) == RECENT_EPISODES else None
 
     def summary(self) -> Status:
         """Mean and deviation of the last 100, how many there were at all, and the last one."""
@@ -51,6 +64,34 @@ class Returns:
             "std": _finite(std),
             "count": self.count,
             "last": _finite(recent[-1] if recent else None),
+        }
+
+
+class TestReturns:
+    """Raw returns of the last evaluation under one way of acting."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._env_steps: int | None = None
+        self._returns: list[float] = []
+
+    def set(self, env_steps: int, returns: list[float]) -> None:
+        """The returns of a policy that had learned from so many env steps."""
+        self._env_steps = env_steps
+        self._returns = returns
+        self._count += len(returns)
+
+    def summary(self) -> Status:
+        """Mean and deviation of the last evaluation, its env steps, and test episodes at all."""
+        with np.errstate(invalid="ignore"):
+            mean, std = (
+                float(f(self._returns)) if self._returns else None for f in (np.mean, np.std)
+            )
+        return {
+            "mean": _finite(mean),
+            "std": _finite(std),
+            "count": self._count,
+            "env_steps": self._env_steps,
         }
 
 
@@ -76,8 +117,12 @@ class Rate:
 class RunCounters:
     """All rows of a run's counters, with rates over the last seconds."""
 
-    def __init__(self, segment: Segment, workers: int) -> None:
+    def __init__(self, segment: Segment, workers: int, env_steps_before: int = 0) -> None:
+        """`env_steps_before`: those of a run that goes on from a checkpoint."""
+        self._env_steps_before = env_steps_before
         self.updater = updater_row(segment)
+        self.evaluator = evaluator_row(segment)
+        self.run = run_row(segment)
         self.workers = [worker_row(segment, i) for i in range(workers)]
         self.rings = [ring_row(segment, i) for i in range(workers)]
         self.updates = Rate()
@@ -98,7 +143,7 @@ class RunCounters:
 
     @property
     def env_steps(self) -> int:
-        return sum(row.count("env_steps") for row in self.workers)
+        return self._env_steps_before + sum(row.count("env_steps") for row in self.workers)
 
     @property
     def updates_made(self) -> int:
@@ -144,7 +189,7 @@ class RunCounters:
         return {name: self.rings[worker].count(name) for name in ("checksum", "fenced", "invalid")}
 
     def close(self) -> None:
-        for row in (self.updater, *self.workers, *self.rings):
+        for row in (self.updater, self.evaluator, self.run, *self.workers, *self.rings):
             row.close()
 
 
@@ -152,15 +197,14 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-NO_TESTS = {"mean": None, "std": None, "count": 0}
-
-
 def make_status(
     run: Status,
     config: Config,
     counters: RunCounters,
     returns: Returns,
+    tests: Mapping[str, TestReturns],
     updater: ChildSlot,
+    evaluator: ChildSlot,
     workers: Sequence[ChildSlot],
     ring_status: Callable[[int], Status],
 ) -> Status:
@@ -178,7 +222,7 @@ def make_status(
         "throughput": counters.throughput(),
         "returns": {
             "train": returns.summary(),
-            "test": {"greedy": NO_TESTS, "sampled": NO_TESTS},
+            "test": {policy: test.summary() for policy, test in tests.items()},
         },
         "losses": counters.losses(),
         "policy_lag": counters.policy_lag(),
@@ -189,9 +233,14 @@ def make_status(
             "update_s": round(counters.updater.value("update_s"), 3),
             "stale": counters.updater.count("stale"),
             "rejected": counters.updater.count("rejected"),
+            "torn_steps": counters.updater.count("torn_steps"),
             "checkpoint_at": counters.updater.value("checkpoint_time") or None,
         },
-        "evaluator": {"pid": None, "state": "off", "restarts": 0, "last_exit": None},
+        "evaluator": {
+            **_child_status(evaluator),
+            **({} if config.eval_interval_s else {"state": "off"}),
+            "evaluations": counters.evaluator.count("records"),
+        },
         "workers": [_worker_status(slot, counters) for slot in workers],
         "rings": [ring_status(slot.index) for slot in workers],
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from aa2c import checkpoint
+from aa2c.checkpoint_files import CheckpointError
 from aa2c.config import Config
 from aa2c.ipc.counters import LAG_BUCKETS, Counters
 from aa2c.ipc.port import UpdaterPort
@@ -26,7 +27,8 @@ from aa2c.rl.envs import EnvSpec, env_spec
 from aa2c.rl.network import ActorCritic, FlatParameters, make_network
 
 RECENT_LAGS = 256
-LOSS_NAMES = ("policy", "value", "entropy", "grad_norm", "approx_kl")
+LOSS_NAMES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
+COUNT_NAMES = ("env_steps", "updates", "policy_version", "records")
 
 
 class Learner:
@@ -45,7 +47,7 @@ class Learner:
         self._spec = spec
         self._network = network
         self._params = params
-        self._consumer: Consumer = MODES[config.mode].Consumer(config, params, network)
+        self._consumer: Consumer = MODES[config.mode].Consumer(config, params, network, port)
         self._directory = run_dir / "checkpoints"
         self._port = port
         self._counters = port.counters
@@ -94,12 +96,14 @@ class Learner:
         learning_rate = self.learning_rate
         outcome = self._consumer.consume(records, learning_rate, self._port.beat)
         self._count(records)
-        for name, loss in outcome.losses.items():
+        for name, loss in ({"learning_rate": learning_rate} | dict(outcome.losses)).items():
             if name in LOSS_NAMES:
                 self._counters.set(name, loss)
-        self._counters.set("learning_rate", learning_rate)
         self._counters.add("updates", outcome.updates)
-        self._port.publish(self._params.numpy)
+        if outcome.policy_version is None:
+            self._port.publish(self._params.numpy)
+        else:
+            self._counters.set("policy_version", outcome.policy_version)
         self._counters.add("update_s", time.monotonic() - started)
 
     def _reject(self, record: Record) -> None:
@@ -112,13 +116,26 @@ class Learner:
         counters = self._counters
         version = counters.count("policy_version")
         for record in records:
-            self._lags.append(max(0, version - record.header.policy_version))
+            header = record.header
+            learned_at = int(header.values.get("learned_at", version))
+            self._lags.append(max(0, learned_at - header.policy_version))
             count_lag(counters, self._lags[-1])
-            counters.add("env_steps", record.header.values["env_steps"])
+            counters.add("env_steps", header.values["env_steps"])
         counters.add("records", len(records))
         counters.set("lag_min", min(self._lags))
         counters.set("lag_max", max(self._lags))
         counters.set("lag_mean", sum(self._lags) / len(self._lags))
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Go on from a checkpoint: optimizer, counts and random numbers. Raises `CheckpointError`."""
+        try:
+            self._consumer.load_state(saved.optimizer)
+            torch.set_rng_state(saved.optimizer["rng"])
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{saved.path} does not fit this run: {error}") from None
+        for name in COUNT_NAMES:
+            if name != "policy_version":  # publishing has moved it on already
+                self._counters.set(name, saved.counts[name])
 
     def save_if_due(self) -> None:
         """Write a checkpoint if the last one is old enough."""
@@ -128,17 +145,18 @@ class Learner:
     def save(self) -> None:
         """Write a checkpoint."""
         self._saved_at = time.monotonic()
+        state = self._consumer.state()  # first: it may bring the parameters up to date
+        counts = {name: self._counters.count(name) for name in COUNT_NAMES}
+        score = self._port.run.value("train_return_mean")
         checkpoint.save(
             self._directory,
             network=self._network,
-            optimizer=self._consumer.optimizer_state(),
+            optimizer=state,
             config=self._config,
             spec=self._spec,
-            counts={
-                name: self._counters.count(name)
-                for name in ("env_steps", "updates", "policy_version", "records")
-            },
+            counts=counts | {"episodes": self._port.run.count("episodes")},
             rng=torch.get_rng_state(),
+            score=score if self._port.run.count("episodes_in_mean") else None,
             keep=self._config.checkpoints_kept,
         )
         self._counters.set("checkpoint_time", time.time())
@@ -155,23 +173,35 @@ def count_lag(counters: Counters, lag: int) -> None:
 
 
 def run_updater(
-    config: Config, run_dir: Path, connect: Callable[[int, list[ArraySpec]], UpdaterPort]
+    config: Config,
+    run_dir: Path,
+    connect: Callable[[int, list[ArraySpec], dict[str, int]], UpdaterPort],
+    resume: Path | None = None,
 ) -> None:
     """Learn until the port says stop, then from what still waits; ends with a checkpoint.
 
-    `connect` gives the port for so many parameters and records of these arrays. The first
-    parameters are published at once, so that workers need not wait for the optimizer.
-    Raises `StartError` if the environment or its network cannot be made.
+    `connect` gives the port for so many parameters, records of these arrays, and these shared
+    vectors. The first parameters are published at once, so that workers need not wait for the
+    optimizer. With `resume` it goes on from that checkpoint. Raises `StartError` if the
+    environment or its network cannot be made, and `CheckpointError` if the checkpoint does not fit.
     """
     torch.manual_seed(config.seed)
     spec = env_spec(config)
     network = make_network(config, spec)
+    saved = checkpoint.load_checkpoint(resume) if resume else None
+    if saved is not None:
+        checkpoint.load_network(saved, network)
     params = FlatParameters(network)
+    mode = MODES[config.mode]
     port = connect(
-        params.num_params, MODES[config.mode].record_arrays(config, spec, params.num_params)
+        params.num_params,
+        mode.record_arrays(config, spec, params.num_params),
+        mode.shared_vectors(config, params.num_params),
     )
-    port.publish(params.numpy)
+    port.publish(params.numpy, after=saved.counts["policy_version"] if saved else 0)
     learner = Learner(config, spec, network, params, run_dir, port)
+    if saved is not None:
+        learner.restore(saved)
     port.report("ready")
     while port.beat():
         learner.take_and_learn()

@@ -30,7 +30,7 @@ def network_of(seed):
     return network
 
 
-def write(directory, env_steps, seed=0, keep=10):
+def write(directory, env_steps, seed=0, keep=10, score=None):
     return save(
         directory,
         network=network_of(seed),
@@ -39,6 +39,7 @@ def write(directory, env_steps, seed=0, keep=10):
         spec=SPEC,
         counts={"env_steps": env_steps, "updates": 2, "policy_version": 3, "records": 4},
         rng=torch.get_rng_state(),
+        score=score,
         keep=keep,
     )
 
@@ -95,6 +96,20 @@ def test_a_loaded_policy_takes_the_most_probable_action_and_only_that(tmp_path):
     np.testing.assert_array_equal(policy(obs[:1]), expected[:1])
 
 
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    scores = [None, 5.0, 9.5, 9.5, float("nan"), 3.0, None]
+    for i, score in enumerate(scores, 1):
+        write(tmp_path, i, seed=i, keep=2, score=score)
+    kept = sorted(path.name[-1] for path in tmp_path.iterdir())
+    assert kept == ["4", "6", "7"]
+    assert load_checkpoint(tmp_path).path.name[-1] == "7"
+    best = load_checkpoint(tmp_path, best=True)
+    assert (best.path.name[-1], best.score) == ("4", 9.5)
+    assert load_policy(tmp_path, best=True).checkpoint.path == best.path
+    (best.path / "state.json").write_text("{}")
+    assert load_checkpoint(tmp_path, best=True).path.name[-1] == "6"
+
+
 @pytest.mark.parametrize("name", [*FILES, "MANIFEST.json"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "garbled", "removed", "longer"])
 def test_a_damaged_newest_checkpoint_makes_the_one_before_count(tmp_path, two, name, damage):
@@ -128,7 +143,7 @@ def test_a_manifest_that_is_none_makes_the_one_before_count(tmp_path, two, manif
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"format": None},
         {"config": {"no_such_option": 1}},
         {"config": {"num_envs": 0}},
@@ -228,11 +243,12 @@ def test_paths_in_a_manifest_lead_nowhere(tmp_path):
     entry = manifest["model.safetensors"]
     tricks = {"../../secret": entry, "/etc/passwd": entry, "": entry, "..": {"bytes": -1}}
     path.write_text(json.dumps(manifest | tricks))
+    for name, entry in tricks.items():
+        path.write_text(json.dumps(manifest | {name: entry}))
+        with pytest.raises(CheckpointError):
+            load_checkpoint(tmp_path)
+    path.write_text(json.dumps(manifest))
     assert load_checkpoint(tmp_path).path == checkpoint
-    del manifest["model.safetensors"]
-    path.write_text(json.dumps(manifest | tricks))
-    with pytest.raises(CheckpointError):
-        load_checkpoint(tmp_path)
     assert secret.read_text() == "kept"
     assert sorted(p.name for p in checkpoint.iterdir()) == sorted([*FILES, "MANIFEST.json"])
 

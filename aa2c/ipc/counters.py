@@ -37,6 +37,7 @@ UPDATER = RowLayout(
         "env_steps",
         "rejected",
         "stale",
+        "torn_steps",
         "lag_min",
         "lag_max",
         *(f"lag_bucket_{i}" for i in range(len(LAG_BUCKETS) + 1)),
@@ -60,11 +61,15 @@ WORKER = RowLayout(
     floats=("wait_s",),
 )
 RING = RowLayout(ints=("checksum", "fenced", "invalid"))
+EVALUATOR = RowLayout(ints=("beats", "records"))
+RUN = RowLayout(ints=("episodes", "episodes_in_mean"), floats=("train_return_mean",))
+
+_ROWS_BEFORE_WORKERS = 3
 
 
 def table_bytes(workers: int) -> int:
-    """Bytes of the segment: the updater's row, and for each worker its own and its ring's."""
-    return (1 + 2 * workers) * _ROW_BYTES
+    """Bytes of the segment: updater, evaluator, run, and for each worker its own and its ring's."""
+    return (_ROWS_BEFORE_WORKERS + 2 * workers) * _ROW_BYTES
 
 
 class Counters:
@@ -107,11 +112,21 @@ def updater_row(segment: Segment) -> Counters:
     return Counters(segment, 0, UPDATER)
 
 
+def evaluator_row(segment: Segment) -> Counters:
+    """The evaluator's row; its records are evaluations."""
+    return Counters(segment, 1, EVALUATOR)
+
+
+def run_row(segment: Segment) -> Counters:
+    """What the orchestrator tells the updater: training episodes, and the mean of recent ones."""
+    return Counters(segment, 2, RUN)
+
+
 def worker_row(segment: Segment, worker: int) -> Counters:
     """The row of one worker, over all its generations."""
-    return Counters(segment, 1 + 2 * worker, WORKER)
+    return Counters(segment, _ROWS_BEFORE_WORKERS + 2 * worker, WORKER)
 
 
 def ring_row(segment: Segment, worker: int) -> Counters:
     """The updater's counts of what it took from a worker's rings, over all generations."""
-    return Counters(segment, 2 + 2 * worker, RING)
+    return Counters(segment, _ROWS_BEFORE_WORKERS + 1 + 2 * worker, RING)

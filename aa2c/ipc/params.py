@@ -53,9 +53,12 @@ class ParameterBoard:
         """Number of publications so far; 0 means that there is nothing to pull."""
         return self._words[_VERSION]
 
-    def publish(self, vector: Vector) -> int:
-        """Copy the vector [num_params] out to the readers; returns its policy version."""
-        version = self._words[_VERSION] + 1
+    def publish(self, vector: Vector, *, after: int = 0) -> int:
+        """Copy the vector [num_params] out to the readers; returns its policy version.
+
+        That is one more than the last, or than `after`, where a run goes on.
+        """
+        version = max(self._words[_VERSION], after) + 1
         buffer = version % 2
         self._words[_SEQUENCES[buffer]] = 2 * version - 1
         self._buffers[buffer][:] = vector

@@ -3,6 +3,8 @@
 `WorkerPort` and `UpdaterPort` are the seam at which another engine can take the place of shared
 memory on one host: a record is a header and named contiguous arrays, parameters are one flat
 vector, and nothing that passes is a torch object. The `Shm…` classes are today's engine.
+Mode model, whose workers share one network in memory, is of one host by its nature: it asks its
+port for the shared model, which only this engine has.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aa2c.ipc.counters import Counters, ring_row, updater_row
+from aa2c.ipc.counters import Counters, evaluator_row, ring_row, run_row, updater_row
 from aa2c.ipc.params import ParameterBoard
 from aa2c.ipc.ring import DROP_REASONS, Record, RingConsumer, RingProducer
+from aa2c.ipc.shared_model import SharedModel
 from aa2c.ipc.shm import Segment
 from aa2c.ipc.slot import Arrays
-from aa2c.ipc.wakeup import Wakeup
+from aa2c.ipc.wakeup import RECHECK_S, Wakeup
 
 Vector = NDArray[np.float32]
+Board = ParameterBoard | SharedModel
 
 
 class WorkerPort(Protocol):
@@ -42,14 +46,21 @@ class WorkerPort(Protocol):
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
 
+    def shared_model(self) -> SharedModel:
+        """The shared model of mode model."""
+
+    def lock_model(self) -> bool:
+        """Wait for the right to step the shared model; False once the worker is to stop."""
+
     def report(self, kind: str, **fields: Any) -> None:
         """Send a small message to the orchestrator."""
 
 
 class UpdaterPort(Protocol):
-    """The updater's port."""
+    """The updater's port. `run` is what the orchestrator tells of the run."""
 
     counters: Counters
+    run: Counters
 
     def beat(self) -> bool:
         """Show a sign of life and hear commands; False once the updater is to stop."""
@@ -60,8 +71,30 @@ class UpdaterPort(Protocol):
     def release(self, records: Sequence[Record]) -> None:
         """Give the records' memory back; their arrays must not be used any more."""
 
-    def publish(self, vector: Vector) -> int:
-        """Make parameters the newest; returns their policy version."""
+    def publish(self, vector: Vector, *, after: int = 0) -> int:
+        """Make parameters the newest; returns their policy version, which is above `after`."""
+
+    def shared_model(self) -> SharedModel:
+        """The shared model of mode model."""
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Send a small message to the orchestrator."""
+
+
+class EvaluatorPort(Protocol):
+    """The evaluator's port. `updater` are the updater's counters, to be read."""
+
+    counters: Counters
+    updater: Counters
+
+    def beat(self) -> bool:
+        """Show a sign of life and hear commands; False once the evaluator is to stop."""
+
+    def wait(self) -> None:
+        """Let a moment pass."""
+
+    def pull(self, out: Vector) -> int:
+        """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
 
     def report(self, kind: str, **fields: Any) -> None:
         """Send a small message to the orchestrator."""
@@ -73,7 +106,7 @@ class ShmWorkerPort:
     def __init__(
         self,
         ring: RingProducer,
-        board: ParameterBoard,
+        board: Board,
         counters: Counters,
         *,
         space: Wakeup,
@@ -116,6 +149,50 @@ class ShmWorkerPort:
             self._space.wait()
         return version
 
+    def shared_model(self) -> SharedModel:
+        assert isinstance(self._board, SharedModel)
+        return self._board
+
+    def lock_model(self) -> bool:
+        started = time.monotonic()
+        for is_mine in self.shared_model().lock_attempts():
+            if not is_mine and not self.beat():
+                return False
+        self.counters.add("wait_s", time.monotonic() - started)
+        return True
+
+
+class ShmEvaluatorPort:
+    """The evaluator's port over shared memory."""
+
+    def __init__(
+        self,
+        board: Board,
+        counters_segment: Segment,
+        *,
+        hear: Callable[[], bool],
+        report: Callable[..., None],
+    ) -> None:
+        self.counters = evaluator_row(counters_segment)
+        self.updater = updater_row(counters_segment)
+        self.report = report
+        self._board = board
+        self._hear = hear
+
+    def beat(self) -> bool:
+        self.counters.add("beats", 1)
+        return self._hear()
+
+    def wait(self) -> None:
+        time.sleep(RECHECK_S)
+
+    def pull(self, out: Vector) -> int:
+        while (version := self._board.pull(out)) == 0:
+            if not self.beat():
+                return 0
+            self.wait()
+        return version
+
 
 class ShmUpdaterPort:
     """The updater's port over shared memory: one ring for each living worker incarnation.
@@ -126,7 +203,7 @@ class ShmUpdaterPort:
 
     def __init__(
         self,
-        board: ParameterBoard,
+        board: Board,
         counters_segment: Segment,
         *,
         spaces: Sequence[Wakeup],
@@ -135,6 +212,7 @@ class ShmUpdaterPort:
         report: Callable[..., None],
     ) -> None:
         self.counters = updater_row(counters_segment)
+        self.run = run_row(counters_segment)
         self.report = report
         self._counters_segment = counters_segment
         self._board = board
@@ -198,7 +276,11 @@ class ShmUpdaterPort:
             if record.release():
                 self._spaces[record.header.worker].post()
 
-    def publish(self, vector: Vector) -> int:
-        version = self._board.publish(vector)
+    def shared_model(self) -> SharedModel:
+        assert isinstance(self._board, SharedModel)
+        return self._board
+
+    def publish(self, vector: Vector, *, after: int = 0) -> int:
+        version = self._board.publish(vector, after=after)
         self.counters.set("policy_version", version)
         return version

@@ -70,6 +70,13 @@ class Segment:
             raise ValueError(f"segment {self.name} is closed")
         return self._memory.buf
 
+    def fileno(self) -> int:
+        """The segment's file, opened by this process for itself: what `flock` needs."""
+        if self._memory is None:
+            raise ValueError(f"segment {self.name} is closed")
+        descriptor: int = self._memory._fd  # type: ignore[attr-defined]
+        return descriptor
+
     def close(self) -> None:
         """Give the mapping back; where a view of it is still alive, it goes with that view."""
         memory, self._memory = self._memory, None

@@ -6,16 +6,16 @@ because both must agree on the arrays and values of a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 
 from aa2c.config import Config
-from aa2c.ipc.port import WorkerPort
+from aa2c.ipc.port import UpdaterPort, WorkerPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import ArraySpec
-from aa2c.modes import grad, traj
+from aa2c.modes import grad, model, traj
 from aa2c.modes.common import Outcome
 from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.network import ActorCritic, FlatParameters
@@ -37,8 +37,10 @@ class Consumer(Protocol):
 
     records_per_update: int
 
-    def __init__(self, config: Config, params: FlatParameters, network: ActorCritic) -> None:
-        """`params` are the parameters of `network`, which learns."""
+    def __init__(
+        self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
+    ) -> None:
+        """`params` are the parameters of `network`, which learns; they are published already."""
 
     def accepts(self, record: Record) -> bool:
         """Whether the record's arrays and values are what this mode learns from."""
@@ -51,14 +53,20 @@ class Consumer(Protocol):
         Where that takes long, `keep_going` is asked between steps, and False ends it early.
         """
 
-    def optimizer_state(self) -> dict[str, torch.Tensor]:
-        """The optimizer's tensors, for a checkpoint."""
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint holds beside the network: the optimizer's tensors and more.
+
+        Where the workers step the network, `params` are brought up to the same moment.
+        """
+
+    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave. Raises `ValueError` or `KeyError` if it does not fit."""
 
     def close(self) -> None: ...
 
 
 class Mode(Protocol):
-    """A module with these three."""
+    """A module with these four."""
 
     Producer: type[Any]
     Consumer: type[Any]
@@ -66,5 +74,8 @@ class Mode(Protocol):
     def record_arrays(self, config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
         """The arrays of a record."""
 
+    def shared_vectors(self, config: Config, num_params: int) -> dict[str, int]:
+        """Names and lengths of vectors that all workers step in shared memory, if they do."""
 
-MODES: dict[str, Mode] = {"grad": grad, "traj": traj}
+
+MODES: dict[str, Mode] = {"grad": grad, "model": model, "traj": traj}

@@ -1,25 +1,37 @@
-"""What the modes share: a worker's counting of rollouts, and what an update tells."""
+"""What the modes share: a worker's rollouts and their loss, and what an update tells."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from aa2c.config import Config
 from aa2c.ipc.port import WorkerPort
 from aa2c.rl.envs import Episode
+from aa2c.rl.losses import Losses, a2c_loss
+from aa2c.rl.network import ActorCritic
+from aa2c.rl.returns import gae, normalize
 from aa2c.rl.rollout import Rollout
 
 EPISODES_PER_MESSAGE = 1000
+LOSSES = ("policy", "value", "entropy", "grad_norm")
 
 
 class Outcome(NamedTuple):
-    """What learning from some records led to: optimizer steps, and the parts of the loss."""
+    """What learning from some records led to.
+
+    Optimizer steps, the parts of the loss, and the policy version where workers made it, so that
+    there is nothing to publish.
+    """
 
     updates: int
     losses: Mapping[str, float]
+    policy_version: int | None = None
 
 
 def count_rollout(port: WorkerPort, rollout: Rollout, episodes: Sequence[Episode]) -> None:
@@ -33,3 +45,54 @@ def count_rollout(port: WorkerPort, rollout: Rollout, episodes: Sequence[Episode
 def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np.float32]:
     """Rewards clamped to [-reward_clip, reward_clip]; 0 leaves them."""
     return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
+
+
+def rollout_loss(config: Config, network: ActorCritic, rollout: Rollout, ent_coef: float) -> Losses:
+    """The actor-critic loss of a rollout, for A3C: evaluated anew, with a graph to go back on."""
+    rows = (config.num_steps + 1) * rollout.num_envs
+    logits, values = network(torch.from_numpy(rollout.obs).view(rows, *rollout.obs.shape[2:]))
+    states = values.detach().numpy().reshape(-1, rollout.num_envs)
+    advantages = gae(
+        clip_rewards(rollout.rewards, config.reward_clip),
+        states[:-1],
+        states[1:],
+        rollout.terminated,
+        rollout.truncated,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    returns = advantages + states[:-1]
+    valid = ~rollout.is_reset
+    if config.norm_adv:
+        advantages = normalize(advantages, valid)
+    return a2c_loss(
+        logits[: -rollout.num_envs],
+        values[: -rollout.num_envs],
+        torch.from_numpy(rollout.actions).flatten(),
+        torch.from_numpy(advantages).flatten(),
+        torch.from_numpy(returns).flatten(),
+        torch.from_numpy(valid).flatten().float(),
+        vf_coef=config.vf_coef,
+        ent_coef=ent_coef,
+        value_loss=config.value_loss,
+    )
+
+
+def add_losses(
+    values: dict[str, float], losses: Losses, grad_norm: float, *, weight: float = 1.0
+) -> None:
+    """Add the parts of a rollout's loss to a record's values."""
+    parts = {
+        "policy": losses.policy.item(),
+        "value": losses.value.item(),
+        "entropy": losses.entropy.item(),
+        "grad_norm": grad_norm,
+    }
+    for name, part in parts.items():
+        values[name] = values.get(name, 0.0) + weight * part
+
+
+def has_losses(values: Mapping[str, Any]) -> bool:
+    """Whether a header carries the counts and losses every record of A3C has, all finite."""
+    wanted = ("env_steps", *LOSSES)
+    return all(math.isfinite(values.get(name, math.nan)) for name in wanted)

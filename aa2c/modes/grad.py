@@ -15,10 +15,8 @@ the work is `update_order`:
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,18 +24,22 @@ from numpy.typing import NDArray
 from torch.utils import dlpack
 
 from aa2c.config import Config
-from aa2c.ipc.port import WorkerPort
+from aa2c.ipc.port import UpdaterPort, WorkerPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import ArraySpec
-from aa2c.modes.common import Outcome, clip_rewards, count_rollout
+from aa2c.modes.common import (
+    LOSSES,
+    Outcome,
+    add_losses,
+    count_rollout,
+    has_losses,
+    rollout_loss,
+)
 from aa2c.rl.envs import Envs, EnvSpec
-from aa2c.rl.losses import Losses, a2c_loss
+from aa2c.rl.losses import Losses
 from aa2c.rl.network import SHARD_ALIGNMENT, ActorCritic, FlatParameters
-from aa2c.rl.optimizer import make_optimizer, optimizer_tensors
-from aa2c.rl.returns import gae, normalize
+from aa2c.rl.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.rl.rollout import Rollout, collect
-
-LOSSES = ("policy", "value", "entropy", "grad_norm")
 
 Vector = NDArray[np.float32]
 
@@ -45,6 +47,11 @@ Vector = NDArray[np.float32]
 def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
     """One gradient."""
     return [ArraySpec("grad", "<f4", (num_params,))]
+
+
+def shared_vectors(config: Config, num_params: int) -> dict[str, int]:
+    """None."""
+    return {}
 
 
 class Producer:
@@ -67,10 +74,11 @@ class Producer:
         self._rollout = Rollout(envs, config.num_steps)
         self._policy_version = 0
         self._rollouts_since_pull = config.rollouts_per_pull
+        self._summed = torch.zeros_like(self._params.grad)
 
     def produce(self, port: WorkerPort) -> None:
         """Sum the gradients of some rollouts, and push them."""
-        summed = torch.zeros_like(self._params.grad)
+        self._summed.zero_()
         rollouts = self._config.rollouts_per_push
         oldest_version = None
         values: dict[str, float] = {"env_steps": 0}
@@ -82,15 +90,15 @@ class Producer:
             episodes = collect(self._envs, self._network, self._rollout, self._generator)
             count_rollout(port, self._rollout, episodes)
             losses, grad_norm = self._differentiate()
-            summed += self._params.grad
+            self._summed += self._params.grad
             values["env_steps"] += self._rollout.env_steps
-            _add_losses(values, losses, grad_norm, 1 / rollouts)
+            add_losses(values, losses, grad_norm, weight=1 / rollouts)
             if not port.beat():
                 return
         arrays = port.reserve()
         if arrays is None or oldest_version is None:
             return
-        arrays["grad"][:] = summed.numpy()
+        arrays["grad"][:] = self._summed.numpy()
         port.commit(oldest_version, values)
 
     def _pull_if_due(self, port: WorkerPort) -> bool:
@@ -102,50 +110,10 @@ class Producer:
 
     def _differentiate(self) -> tuple[Losses, float]:
         """Leave the clipped gradient of the rollout's loss in the flat gradient."""
-        config, rollout = self._config, self._rollout
-        rows = (config.num_steps + 1) * rollout.num_envs
-        logits, values = self._network(
-            torch.from_numpy(rollout.obs).view(rows, *rollout.obs.shape[2:])
-        )
-        states = values.detach().numpy().reshape(-1, rollout.num_envs)
-        advantages = gae(
-            clip_rewards(rollout.rewards, config.reward_clip),
-            states[:-1],
-            states[1:],
-            rollout.terminated,
-            rollout.truncated,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-        )
-        returns = advantages + states[:-1]
-        valid = ~rollout.is_reset
-        if config.norm_adv:
-            advantages = normalize(advantages, valid)
-        losses = a2c_loss(
-            logits[: -rollout.num_envs],
-            values[: -rollout.num_envs],
-            torch.from_numpy(rollout.actions).flatten(),
-            torch.from_numpy(advantages).flatten(),
-            torch.from_numpy(returns).flatten(),
-            torch.from_numpy(valid).flatten().float(),
-            vf_coef=config.vf_coef,
-            ent_coef=self._ent_coef,
-            value_loss=config.value_loss,
-        )
+        losses = rollout_loss(self._config, self._network, self._rollout, self._ent_coef)
         self._params.grad.zero_()
         losses.total.backward()  # type: ignore[no-untyped-call]
-        return losses, self._params.clip_grad_norm(config.max_grad_norm)
-
-
-def _add_losses(values: dict[str, float], losses: Losses, grad_norm: float, weight: float) -> None:
-    parts = {
-        "policy": losses.policy.item(),
-        "value": losses.value.item(),
-        "entropy": losses.entropy.item(),
-        "grad_norm": grad_norm,
-    }
-    for name, part in parts.items():
-        values[name] = values.get(name, 0.0) + weight * part
+        return losses, self._params.clip_grad_norm(self._config.max_grad_norm)
 
 
 class Consumer:
@@ -153,7 +121,9 @@ class Consumer:
 
     records_per_update = 1
 
-    def __init__(self, config: Config, params: FlatParameters, network: ActorCritic) -> None:
+    def __init__(
+        self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
+    ) -> None:
         self._num_params = params.num_params
         self._order = config.update_order
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
@@ -161,9 +131,9 @@ class Consumer:
         if self._order == "hogwild":
             whole = slice(0, self._num_params)
             self._shards = [(whole, make_optimizer(config, vector))]
-            state = self._shards[0][1]
+            state = get_state(self._shards[0][1])
             self._shards += [
-                (whole, make_optimizer(config, vector, share_state_of=state))
+                (whole, make_optimizer(config, vector, state=state))
                 for _ in range(config.update_threads - 1)
             ]
         else:
@@ -206,11 +176,18 @@ class Consumer:
         values = records[-1].header.values
         return Outcome(len(gradients), {name: values[name] for name in LOSSES})
 
-    def optimizer_state(self) -> dict[str, torch.Tensor]:
-        """The moments as flat vectors [num_params], and the step count."""
-        if self._order == "hogwild":
-            return optimizer_tensors([self._shards[0][1]])
-        return optimizer_tensors([optimizer for _, optimizer in self._shards])
+    def state(self) -> dict[str, torch.Tensor]:
+        """The optimizer's moments as flat vectors [num_params], and its step count."""
+        return join_states(self._owners)
+
+    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
+        load_states(self._owners, saved)
+
+    @property
+    def _owners(self) -> list[torch.optim.Optimizer]:
+        """The optimizers that have a state of their own."""
+        count = 1 if self._order == "hogwild" else len(self._shards)
+        return [optimizer for _, optimizer in self._shards[:count]]
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -237,9 +214,3 @@ def shards(num_params: int, count: int) -> list[slice]:
     borders = [units * i // count * SHARD_ALIGNMENT for i in range(count)] + [num_params]
     cuts = [slice(a, b) for a, b in itertools.pairwise(borders)]
     return [cut for cut in cuts if cut.stop > cut.start]
-
-
-def has_losses(values: Mapping[str, Any]) -> bool:
-    """Whether a header carries the counts and losses every record has."""
-    wanted = ("env_steps", *LOSSES)
-    return all(math.isfinite(values.get(name, math.nan)) for name in wanted)

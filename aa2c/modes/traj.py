@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypedDict
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aa2c.config import Config
-from aa2c.ipc.port import WorkerPort
+from aa2c.ipc.port import UpdaterPort, WorkerPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import DTYPES, ArraySpec
 from aa2c.modes.common import Outcome, clip_rewards, count_rollout
@@ -30,11 +30,15 @@ from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.frames import join_stacks, split_stacks
 from aa2c.rl.losses import PpoLosses, ppo_loss
 from aa2c.rl.network import ActorCritic, FlatParameters
-from aa2c.rl.optimizer import make_optimizer, optimizer_tensors
+from aa2c.rl.optimizer import join_states, load_states, make_optimizer
 from aa2c.rl.returns import gae, normalize, vtrace
 from aa2c.rl.rollout import Rollout, collect
 
 FORWARD_ROWS = 1024  # observations evaluated at once where no gradient is needed
+OBSERVED_ROWS = 1024  # about so many of a batch's observations count in the running moments
+RATE_CHANGE = 1.5  # of the step size after a pass, where it adapts
+MOST_RATE_CHANGE = 10.0  # of the step size in all, up or down
+_SHUFFLING, _RATE_FACTOR = "shuffling", "rate_factor"
 
 Floats = NDArray[np.float32]
 
@@ -61,6 +65,11 @@ def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArrayS
         ArraySpec("log_probs", "<f4", steps),
         ArraySpec("values", "<f4", more),
     ]
+
+
+def shared_vectors(config: Config, num_params: int) -> dict[str, int]:
+    """None."""
+    return {}
 
 
 def _sent_dtype(spec: EnvSpec) -> str:
@@ -137,16 +146,19 @@ class _Discount(TypedDict):
 class Consumer:
     """The updater's half: advantages, shuffled minibatches, PPO's loss in update threads."""
 
-    def __init__(self, config: Config, params: FlatParameters, network: ActorCritic) -> None:
+    def __init__(
+        self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
+    ) -> None:
         self._config = config
         self._params = params
+        self._rate_factor = 1.0
         self._optimizer = make_optimizer(config, params.vector)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
         self._replicas = [(network, params)]
         for _ in range(config.update_threads - 1):
             replica = copy.deepcopy(network)
-            self._replicas.append((replica, FlatParameters(replica, share=params)))
+            self._replicas.append((replica, FlatParameters(replica, vector=params.vector)))
         self.records_per_update = config.rollouts_per_batch
 
     def accepts(self, record: Record) -> bool:
@@ -163,20 +175,23 @@ class Consumer:
         self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
     ) -> Outcome:
         """Several passes over the records' shuffled transitions."""
-        (group,) = self._optimizer.param_groups
-        group["lr"] = learning_rate
+        batch = self._gather(records)
+        obs = torch.from_numpy(batch.obs[:-1].reshape(-1, *batch.obs.shape[2:]))
         steps: list[Tensor] = []
-        for parts in self._passes(self._gather(records)):
+        for parts in self._passes(batch, obs, learning_rate):
             steps.append(parts)
             if not keep_going():
                 break
+        # Only now: what acted saw observations scaled as they were before.
+        self._replicas[0][0].observe(obs[:: -(-len(obs) // OBSERVED_ROWS)])
         means = torch.stack(steps).mean(0).tolist()
-        return Outcome(len(steps), dict(zip(_PARTS, means, strict=True)))
+        rate = learning_rate * self._rate_factor
+        return Outcome(len(steps), dict(zip(_PARTS, means, strict=True), learning_rate=rate))
 
-    def _passes(self, batch: Batch) -> Iterator[Tensor]:
+    def _passes(self, batch: Batch, obs: Tensor, learning_rate: float) -> Iterator[Tensor]:
         """Step on one minibatch after the other; gives the parts of each one's loss."""
         config = self._config
-        obs = torch.from_numpy(batch.obs[:-1].reshape(-1, *batch.obs.shape[2:]))
+        (group,) = self._optimizer.param_groups
         flat = {
             name: torch.from_numpy(getattr(batch, name).reshape(-1))
             for name in ("actions", "log_probs")
@@ -188,14 +203,29 @@ class Consumer:
                 targets, advantages = self._advantages(batch)
                 flat["returns"] = torch.from_numpy(targets.reshape(-1))
                 flat["advantages"] = torch.from_numpy(advantages.reshape(-1))
+            if epoch == 0:
+                self._replicas[0][0].observe_returns(flat["returns"][flat["valid"] > 0])
+            group["lr"] = learning_rate * self._rate_factor
             kls = []
             shuffled = torch.randperm(len(obs), generator=self._generator)
             for rows in shuffled.tensor_split(config.minibatches):
                 parts = self._step(obs, flat, rows)
                 kls.append(float(parts[_KL]))
                 yield parts
+            self._adapt_rate(float(np.mean(kls)))
             if config.target_kl and np.mean(kls) > config.target_kl:
                 break
+
+    def _adapt_rate(self, kl: float) -> None:
+        """A smaller step size where the policy moved too far in a pass, a larger where hardly."""
+        wanted = self._config.adaptive_kl
+        if not wanted:
+            return
+        if kl > 2 * wanted:
+            self._rate_factor /= RATE_CHANGE
+        elif kl < wanted / 2:
+            self._rate_factor *= RATE_CHANGE
+        self._rate_factor = min(max(self._rate_factor, 1 / MOST_RATE_CHANGE), MOST_RATE_CHANGE)
 
     def _gather(self, records: Sequence[Record]) -> Batch:
         arrays = {
@@ -294,14 +324,15 @@ class Consumer:
         network, params = replica
         config = self._config
         logits, values = network(obs[rows])
+        unit = network.value_unit
         losses = ppo_loss(
             logits,
-            values,
+            values / unit,
             part["actions"],
             part["log_probs"],
-            part["old_values"],
+            part["old_values"] / unit,
             part["advantages"],
-            part["returns"],
+            part["returns"] / unit,
             part["weights"],
             clip_coef=config.clip_coef,
             clip_vloss=config.clip_vloss,
@@ -313,9 +344,18 @@ class Consumer:
         losses.total.backward()  # type: ignore[no-untyped-call]
         return torch.stack([loss.detach() for loss in losses])
 
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """The moments as flat vectors [num_params], and the step count."""
-        return optimizer_tensors([self._optimizer])
+    def state(self) -> dict[str, Tensor]:
+        """The optimizer's moments as flat vectors [num_params], its step count, and the rest."""
+        return {
+            **join_states([self._optimizer]),
+            _SHUFFLING: self._generator.get_state(),
+            _RATE_FACTOR: torch.tensor(self._rate_factor, dtype=torch.float64),
+        }
+
+    def load_state(self, saved: Mapping[str, Tensor]) -> None:
+        load_states([self._optimizer], saved)
+        self._generator.set_state(saved[_SHUFFLING])
+        self._rate_factor = float(saved[_RATE_FACTOR])
 
     def close(self) -> None:
         self._threads.shutdown()

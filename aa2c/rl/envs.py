@@ -1,15 +1,18 @@
 """Environments: one vector of them per worker, all with the same behaviour at an episode's end.
 
-Runs in worker and updater (to learn the spaces). The only place that names gymnasium
-and ale_py. Everything is brought to Gymnasium's NEXT_STEP autoreset: the observation after a
-`terminated` or `truncated` step is the true last one, the step after it ignores its action,
-returns the first observation of the next episode with reward 0, and is marked as a reset row.
+Runs in worker, updater (to learn the spaces) and evaluator. The only place that names gymnasium
+and ale_py; `aa2c.rl.games`, for tests and videos, builds on it. Everything is brought to
+Gymnasium's NEXT_STEP autoreset: the observation after a `terminated` or `truncated` step is the
+true last one, the step after it ignores its action, returns the first observation of the next
+episode with reward 0, and is marked as a reset row.
 """
 
 from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from aa2c.config import Config
-from aa2c.errors import StartError
+from aa2c.errors import Aa2cError, StartError
 
 MAX_FRAMES_PER_GAME = 108_000
 ATARI_ENTRY_POINT = "ale_py.env:AtariEnv"
@@ -105,7 +108,7 @@ class GymnasiumEnvs:
         self._envs = envs
         self._seed = seed
         self.num_envs = envs.num_envs
-        self.spec, self._first_action = _spec(envs)
+        self.spec, self._first_action = spec_of(envs)
         self._statistics = EpisodeStatistics(self.num_envs)
         self._ended = np.zeros(self.num_envs, np.bool_)
 
@@ -114,7 +117,7 @@ class GymnasiumEnvs:
         return np.asarray(obs)
 
     def step(self, actions: NDArray[np.int64]) -> Step:
-        _check_actions(actions, self.spec.num_actions)
+        check_actions(actions, self.spec.num_actions)
         obs, rewards, terminated, truncated, _ = self._envs.step(actions + self._first_action)
         is_reset = self._ended
         rewards = np.where(is_reset, 0, rewards).astype(np.float32)
@@ -137,21 +140,16 @@ class AtariEnvs:
     """
 
     def __init__(self, config: Config, game: str, num_envs: int, seed: int) -> None:
-        self._envs = AtariVectorEnv(
+        self._envs = make_atari_vector(
+            config,
             game,
             num_envs,
-            num_threads=1,
-            frameskip=config.frame_skip,
-            noop_max=config.noop_max,
-            repeat_action_probability=config.sticky_action_prob,
             life_loss_info=config.terminal_on_life_loss,
-            reward_clipping=False,
             max_num_frames_per_episode=MAX_FRAMES_PER_GAME,
-            autoreset_mode=AutoresetMode.NEXT_STEP,
         )
         self._seed = seed
         self.num_envs = num_envs
-        self.spec = replace(_spec(self._envs)[0], is_stacked=True)
+        self.spec = atari_spec(self._envs)
         self._statistics = EpisodeStatistics(num_envs)
         self._game_start = np.zeros(num_envs, np.int64)
 
@@ -162,7 +160,7 @@ class AtariEnvs:
 
     def step(self, actions: NDArray[np.int64]) -> Step:
         # An action outside the range would block the C++ side for ever.
-        _check_actions(actions, self.spec.num_actions)
+        check_actions(actions, self.spec.num_actions)
         obs, rewards, terminated, truncated, info = self._envs.step(actions)
         game_start = _game_start(info)
         is_reset = game_start != self._game_start
@@ -183,12 +181,13 @@ def _game_start(info: dict[str, Any]) -> NDArray[np.int64]:
     return start
 
 
-def _check_actions(actions: NDArray[np.int64], num_actions: int) -> None:
+def check_actions(actions: NDArray[np.int64], num_actions: int) -> None:
+    """Raise `ValueError` for an action outside 0 … num_actions-1."""
     if ((actions < 0) | (actions >= num_actions)).any():
         raise ValueError(f"actions must be in 0 … {num_actions - 1}, got {actions}")
 
 
-def _spec(envs: VectorEnv[Any, Any, Any]) -> tuple[EnvSpec, int]:
+def spec_of(envs: VectorEnv[Any, Any, Any]) -> tuple[EnvSpec, int]:
     """The spec and the number of the first action. Raises `StartError` for other spaces."""
     obs, actions = envs.single_observation_space, envs.single_action_space
     if not isinstance(obs, gym.spaces.Box) or not obs.shape:
@@ -198,6 +197,11 @@ def _spec(envs: VectorEnv[Any, Any, Any]) -> tuple[EnvSpec, int]:
     if not isinstance(actions, gym.spaces.Discrete):
         raise StartError(f"--env has actions {actions}, and aa2c needs Discrete ones: wrap it.")
     return EnvSpec(obs.shape, str(obs.dtype), int(actions.n)), int(actions.start)
+
+
+def atari_spec(envs: AtariVectorEnv) -> EnvSpec:
+    """The spec of ale_py's environments, whose frames are stacked."""
+    return replace(spec_of(envs)[0], is_stacked=True)
 
 
 def is_atari(env_id: str) -> bool:
@@ -217,31 +221,66 @@ def make_envs(config: Config, num_envs: int, seed: int) -> Envs:
     Raises `StartError`, which names --env and the cause, for an id or an environment that does
     not work.
     """
-    gym.register_envs(ale_py)
-    module, _, env_id = config.env.rpartition(":")
+    with explain_failures(config.env):
+        env_id, rom = find_env(config.env)
+        if rom:
+            return AtariEnvs(config, rom, num_envs, seed)
+        return GymnasiumEnvs(make_gymnasium_vector(env_id, num_envs), seed)
+
+
+@contextmanager
+def explain_failures(env: str) -> Iterator[None]:
+    """Turn whatever an environment's own code raises into a `StartError` of one sentence."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Gymnasium's advice on versions
-            if module:
-                importlib.import_module(module)
-            registered = gym.spec(env_id)
-            if registered.entry_point == ATARI_ENTRY_POINT:
-                return AtariEnvs(config, registered.kwargs["game"], num_envs, seed)
-            return GymnasiumEnvs(_make_vec(env_id, num_envs), seed)
-    except StartError:
+            yield
+    except Aa2cError:
         raise
-    except Exception as error:  # whatever an environment's own code raises is the user's to see
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise StartError(f"--env {config.env} cannot be made: {reason}") from error
+    except Exception as error:
+        raise StartError(f"--env {env} cannot be made: {one_line(error)}") from error
 
 
-def _make_vec(env_id: str, num_envs: int) -> VectorEnv[Any, Any, Any]:
-    envs = gym.make_vec(env_id, num_envs)
+def one_line(error: Exception) -> str:
+    """What kind of error it is and what it says, without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def find_env(env: str) -> tuple[str, str]:
+    """The Gymnasium id that --env means, after importing its module, and its ROM if Atari."""
+    gym.register_envs(ale_py)
+    module, _, env_id = env.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    registered = gym.spec(env_id)
+    return env_id, registered.kwargs["game"] if registered.entry_point == ATARI_ENTRY_POINT else ""
+
+
+def make_atari_vector(config: Config, rom: str, num_envs: int, **options: Any) -> AtariVectorEnv:
+    """ale_py's environments with the options of the configuration and raw rewards."""
+    return AtariVectorEnv(
+        rom,
+        num_envs,
+        num_threads=1,
+        frameskip=config.frame_skip,
+        noop_max=config.noop_max,
+        repeat_action_probability=config.sticky_action_prob,
+        reward_clipping=False,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+        **options,
+    )
+
+
+def make_gymnasium_vector(env_id: str, num_envs: int, **options: Any) -> VectorEnv[Any, Any, Any]:
+    """Gymnasium's vector environment of the id, with autoreset at the next step."""
+    envs = gym.make_vec(env_id, num_envs, **options)
     if envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
         return envs
     envs.close()
     next_step = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-    return gym.make_vec(env_id, num_envs, vectorization_mode="sync", vector_kwargs=next_step)
+    return gym.make_vec(
+        env_id, num_envs, vectorization_mode="sync", vector_kwargs=next_step, **options
+    )
 
 
 def env_spec(config: Config) -> EnvSpec:

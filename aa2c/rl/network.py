@@ -18,15 +18,21 @@ from torch import Tensor, nn
 from aa2c.config import Config
 from aa2c.errors import StartError
 from aa2c.rl.envs import EnvSpec
+from aa2c.rl.normalize import RunningMoments
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 SHARD_ALIGNMENT = 64  # parameters; keeps vectorised kernels free of remainders
 NATURE_SMALLEST_SIDE = 36  # pixels that its three convolutions need
+IMPALA_SMALLEST_SIDE = 8  # pixels that its three poolings halve to one
 
 
 class ActorCritic(nn.Module):
-    """`forward(obs)`: raw observations [N, …] -> policy logits [N, A], values [N]."""
+    """`forward(obs)`: raw observations [N, …] -> policy logits [N, A], values [N].
+
+    With `obs_moments` the trunk sees observations in deviations from their running mean; with
+    `return_moments` the value layer learns returns in such units, and `forward` gives plain ones.
+    """
 
     def __init__(
         self, policy: nn.Module, value: nn.Module, trunk: nn.Module, obs_scale: float
@@ -35,14 +41,52 @@ class ActorCritic(nn.Module):
         self.trunk = trunk
         self.policy = policy
         self.value = value
+        self.obs_moments: RunningMoments | None = None
+        self.return_moments: RunningMoments | None = None
         self._obs_scale = obs_scale
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = self._scale(obs)
+        if self.obs_moments is not None:
+            scaled = self.obs_moments.normalize(scaled)
+        features = self.trunk(scaled)
+        values = self.value(features).squeeze(-1)
+        if self.return_moments is not None:
+            values = values * self.return_moments.deviation + self.return_moments.mean
+        return self.policy(features), values
+
+    def _scale(self, obs: Tensor) -> Tensor:
         scaled = obs.float()
         if self._obs_scale != 1:
             scaled = scaled.div_(self._obs_scale) if scaled is not obs else obs / self._obs_scale
-        features = self.trunk(scaled)
-        return self.policy(features), self.value(features).squeeze(-1)
+        return scaled
+
+    def observe(self, obs: Tensor) -> None:
+        """Let raw observations [N, …] count in the running moments, if there are any."""
+        if self.obs_moments is not None:
+            self.obs_moments.update(self._scale(obs))
+
+    @torch.no_grad()
+    def observe_returns(self, returns: Tensor) -> None:
+        """Let returns [N] count in the running moments, if there are any.
+
+        The last layer of the value is changed so that it gives the same values as before
+        (PopArt, arXiv:1602.07714, eq. 9 and 10).
+        """
+        moments = self.return_moments
+        if moments is None:
+            return
+        last = self.value[-1] if isinstance(self.value, nn.Sequential) else self.value
+        assert isinstance(last, nn.Linear)
+        before, mean_before = moments.deviation, moments.mean.clone()
+        moments.update(returns.unsqueeze(-1))
+        last.weight *= before / moments.deviation
+        last.bias.copy_((before * last.bias + mean_before - moments.mean) / moments.deviation)
+
+    @property
+    def value_unit(self) -> Tensor:
+        """The deviation of returns in whose units the value layer learns, [1]."""
+        return torch.ones(1) if self.return_moments is None else self.return_moments.deviation
 
 
 class _ChannelsFirst(nn.Module):
@@ -54,12 +98,23 @@ class _ChannelsFirst(nn.Module):
 
 def make_network(config: Config, spec: EnvSpec) -> ActorCritic:
     """The network of --network for an environment. Raises `StartError` if it does not fit."""
+    network = _make_layers(config, spec)
+    if config.norm_obs:
+        network.obs_moments = RunningMoments(spec.obs_shape)
+    if config.norm_returns:
+        network.return_moments = RunningMoments((1,))
+    return network
+
+
+def _make_layers(config: Config, spec: EnvSpec) -> ActorCritic:
     obs_scale = config.obs_scale or (255.0 if spec.obs_dtype == "uint8" else 1.0)
     kind = config.network
     if kind == "auto":
         kind = "nature" if spec.is_image and _smallest_side(spec) >= NATURE_SMALLEST_SIDE else "mlp"
     if kind in ("nature", "document"):
         return _convolutional(kind, spec, obs_scale)
+    if kind == "impala":
+        return _residual(spec, obs_scale)
     return _mlp(config.hidden_sizes, spec, obs_scale)
 
 
@@ -87,16 +142,10 @@ def _convolutional(kind: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
     nature: the heads share a layer of 512 units; document: each has one of its own, as in the
     user's document.
     """
-    if len(spec.obs_shape) != 3 or _smallest_side(spec) < NATURE_SMALLEST_SIDE:
-        raise StartError(
-            f"--network {kind} needs images of at least {NATURE_SMALLEST_SIDE} pixels a side, "
-            f"and --env gives {spec.obs_shape}: use --network mlp."
-        )
-    channels_last = spec.obs_shape[-1] < spec.obs_shape[0]
-    channels = spec.obs_shape[-1 if channels_last else 0]
+    to_channels_first, channels = _see_image(kind, spec, NATURE_SMALLEST_SIDE)
     gain = math.sqrt(2)
     trunk = nn.Sequential(
-        _ChannelsFirst() if channels_last else nn.Identity(),
+        to_channels_first,
         orthogonal(nn.Conv2d(channels, 32, 8, stride=4), gain),
         nn.ReLU(),
         orthogonal(nn.Conv2d(32, 64, 4, stride=2), gain),
@@ -105,8 +154,7 @@ def _convolutional(kind: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
         nn.ReLU(),
         nn.Flatten(),
     )
-    with torch.no_grad():
-        features = trunk(torch.zeros(1, *spec.obs_shape)).shape[1]
+    features = _count_features(trunk, spec)
 
     def hidden() -> nn.Sequential:
         return nn.Sequential(orthogonal(nn.Linear(features, 512), gain), nn.ReLU())
@@ -116,6 +164,54 @@ def _convolutional(kind: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
     if kind == "nature":
         return ActorCritic(policy, value, trunk.extend(hidden()), obs_scale)
     return ActorCritic(hidden().append(policy), hidden().append(value), trunk, obs_scale)
+
+
+def _residual(spec: EnvSpec, obs_scale: float) -> ActorCritic:
+    """The large network of IMPALA (arXiv:1802.01561, figure 3, right), without its LSTM."""
+    to_channels_first, channels = _see_image("impala", spec, IMPALA_SMALLEST_SIDE)
+    layers = [to_channels_first]
+    for width in (16, 32, 32):
+        layers += [_conv3(channels, width), nn.MaxPool2d(3, stride=2, padding=1)]
+        layers += [_ResidualBlock(width), _ResidualBlock(width)]
+        channels = width
+    trunk = nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
+    hidden = orthogonal(nn.Linear(_count_features(trunk, spec), 256), math.sqrt(2))
+    policy = orthogonal(nn.Linear(256, spec.num_actions), 0.01)
+    value = orthogonal(nn.Linear(256, 1), 1.0)
+    return ActorCritic(policy, value, trunk.extend([hidden, nn.ReLU()]), obs_scale)
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(), _conv3(channels, channels), nn.ReLU(), _conv3(channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = x + self.layers(x)
+        return changed
+
+
+def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    return orthogonal(nn.Conv2d(inputs, outputs, 3, padding=1), math.sqrt(2))
+
+
+def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:
+    """What brings an observation to [N, C, H, W], and C. Raises `StartError` if it is too small."""
+    if len(spec.obs_shape) != 3 or _smallest_side(spec) < smallest_side:
+        raise StartError(
+            f"--network {kind} needs images of at least {smallest_side} pixels a side, "
+            f"and --env gives {spec.obs_shape}: use --network mlp."
+        )
+    if spec.obs_shape[-1] < spec.obs_shape[0]:
+        return _ChannelsFirst(), spec.obs_shape[-1]
+    return nn.Identity(), spec.obs_shape[0]
+
+
+def _count_features(trunk: nn.Module, spec: EnvSpec) -> int:
+    with torch.no_grad():
+        return int(trunk(torch.zeros(1, *spec.obs_shape)).shape[1])
 
 
 def orthogonal(layer: Layer, gain: float) -> Layer:
@@ -129,28 +225,29 @@ def orthogonal(layer: Layer, gain: float) -> Layer:
 class FlatParameters:
     """A network's parameters and gradients as two flat float32 vectors [num_params].
 
-    The vectors end in zeros up to a multiple of `SHARD_ALIGNMENT`. `numpy` is the parameter
-    vector without a copy. With `share` the parameters are those of another network of the same
-    shape, which thereby learns with it; the gradient is always its own.
+    Its buffers (running moments) follow the parameters; their gradient stays 0, which an optimizer
+    without weight decay leaves alone. The vectors end in zeros up to a multiple of
+    `SHARD_ALIGNMENT`. `numpy` is the parameter vector without a copy. With `vector` the network
+    takes that memory and the parameters in it for its own, so that networks can share them;
+    the gradient is always its own.
     """
 
-    def __init__(self, network: nn.Module, *, share: FlatParameters | None = None) -> None:
-        parameters = list(network.parameters())
-        used = sum(p.numel() for p in parameters)
+    def __init__(self, network: nn.Module, *, vector: Tensor | None = None) -> None:
+        tensors = [*network.parameters(), *network.buffers()]
+        used = sum(t.numel() for t in tensors)
         self.num_params = -(-used // SHARD_ALIGNMENT) * SHARD_ALIGNMENT
-        self.vector: Tensor = (
-            torch.zeros(self.num_params) if share is None else share.vector.detach()
-        )
+        self.vector: Tensor = torch.zeros(self.num_params) if vector is None else vector.detach()
         self.grad = torch.zeros(self.num_params)
         self.vector.grad = self.grad
         start = 0
-        for parameter in parameters:
-            end = start + parameter.numel()
-            view = self.vector[start:end].view_as(parameter)
-            if share is None:
-                view.copy_(parameter.detach())
-            parameter.data = view
-            parameter.grad = self.grad[start:end].view_as(parameter)
+        for tensor in tensors:
+            end = start + tensor.numel()
+            view = self.vector[start:end].view_as(tensor)
+            if vector is None:
+                view.copy_(tensor.detach())
+            tensor.data = view
+            if tensor.requires_grad:
+                tensor.grad = self.grad[start:end].view_as(tensor)
             start = end
 
     @property

@@ -6,7 +6,7 @@ step never allocates it half-way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,15 +14,21 @@ from torch import Tensor
 from aa2c.config import Config
 
 _MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",)}
+_STEP = "step"
 RMSPROP_ALPHA = 0.99
 
 
+def optimizer_vectors(config: Config, num_params: int) -> dict[str, int]:
+    """Names and lengths of the float32 vectors that are an optimizer's state."""
+    return dict.fromkeys(_MOMENTS[config.optimizer], num_params) | {_STEP: 1}
+
+
 def make_optimizer(
-    config: Config, vector: Tensor, *, share_state_of: torch.optim.Optimizer | None = None
+    config: Config, vector: Tensor, *, state: Mapping[str, Tensor] | None = None
 ) -> torch.optim.Optimizer:
     """The optimizer of --optimizer for a flat vector or a shard of one.
 
-    With `share_state_of` it moves the other optimizer's moments and step count as its own.
+    With `state` it moves these tensors (see `optimizer_vectors`) as its own.
     """
     parameter = torch.nn.Parameter(vector, requires_grad=True)
     optimizer: torch.optim.Optimizer
@@ -34,20 +40,37 @@ def make_optimizer(
         optimizer = torch.optim.RMSprop(
             [parameter], lr=config.learning_rate, alpha=RMSPROP_ALPHA, eps=config.optimizer_eps
         )
-    if share_state_of is None:
-        state = {name: torch.zeros_like(vector) for name in _MOMENTS[config.optimizer]}
-        state["step"] = torch.tensor(0.0)
-    else:
-        (state,) = share_state_of.state.values()
-    optimizer.state[parameter] = state
+    if state is None:
+        lengths = optimizer_vectors(config, vector.numel())
+        state = {name: torch.zeros(length) for name, length in lengths.items()}
+    optimizer.state[parameter] = dict(state) | {_STEP: state[_STEP].view(())}
     return optimizer
 
 
-def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The state of optimizers that hold consecutive shards, joined to flat vectors."""
-    states = [next(iter(optimizer.state.values())) for optimizer in optimizers]
+def get_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors that the optimizer moves, not copies of them."""
+    (state,) = optimizer.state.values()
+    return state  # type: ignore[no-any-return]
+
+
+def join_states(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Copies of the state of optimizers that hold consecutive shards, joined to flat vectors."""
+    states = [get_state(optimizer) for optimizer in optimizers]
     joined = {
-        name: torch.cat([state[name] for state in states]) for name in states[0] if name != "step"
+        name: torch.cat([state[name] for state in states]) for name in states[0] if name != _STEP
     }
-    joined["step"] = states[0]["step"].clone()
+    joined[_STEP] = states[0][_STEP].clone()
     return joined
+
+
+def load_states(optimizers: Sequence[torch.optim.Optimizer], saved: Mapping[str, Tensor]) -> None:
+    """Go on from what `join_states` gave. Raises `ValueError` if it does not fit."""
+    states = [get_state(optimizer) for optimizer in optimizers]
+    for name in states[0]:
+        lengths = [state[name].numel() for state in states]
+        whole = name != _STEP
+        if name not in saved or saved[name].numel() != (sum(lengths) if whole else 1):
+            raise ValueError(f"the optimizer's {name} does not fit")
+        parts = torch.split(saved[name], lengths) if whole else [saved[name]] * len(states)
+        for state, part in zip(states, parts, strict=True):
+            state[name].view(-1).copy_(part)

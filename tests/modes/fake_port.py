@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aa2c.ipc.shared_model import SharedModel
 from aa2c.ipc.slot import ArraySpec
 
 
@@ -31,9 +32,14 @@ def forever() -> bool:
 
 
 class FakePort:
-    """Keeps what is committed and reported; `parameters` are what each pull in turn gives."""
+    """Keeps what is committed and reported; `parameters` are what each pull in turn gives.
 
-    def __init__(self, specs: list[ArraySpec], parameters: list[Any]) -> None:
+    With `model` it has a shared model, and pulls are from there.
+    """
+
+    def __init__(
+        self, specs: list[ArraySpec], parameters: list[Any], model: SharedModel | None = None
+    ) -> None:
         self.counters = self
         self.counts: dict[str, float] = {}
         self.records: list[Any] = []
@@ -42,9 +48,20 @@ class FakePort:
         self.beats_left = self.reserves_left = self.pulls_left = 10**9
         self._specs = specs
         self._parameters = parameters
+        self._model = model
 
     def add(self, name: str, amount: float) -> None:
         self.counts[name] = self.counts.get(name, 0) + amount
+
+    def set(self, name: str, value: float) -> None:
+        self.counts[name] = value
+
+    def shared_model(self) -> SharedModel:
+        assert self._model is not None
+        return self._model
+
+    def lock_model(self) -> bool:
+        return self.shared_model().try_lock()
 
     def beat(self) -> bool:
         self.beats_left -= 1
@@ -61,6 +78,9 @@ class FakePort:
     def pull(self, out: Any) -> int:
         if self.pulls >= self.pulls_left:
             return 0
+        if self._model is not None:
+            self.pulls += 1
+            return self._model.pull(out)
         out[:] = self._parameters[self.pulls % len(self._parameters)]
         self.pulls += 1
         return self.pulls

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from aa2c.config import Config
+from aa2c.ipc.shared_model import SharedModel, shared_model_bytes
+from aa2c.ipc.shm import Segment, name_prefix
 from aa2c.modes import MODES
 from aa2c.rl.envs import make_envs
 from aa2c.rl.network import FlatParameters, make_network
@@ -21,10 +23,11 @@ def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
     params = FlatParameters(network)
     before = params.vector.clone()
     specs = MODES[mode].record_arrays(config, envs.spec, params.num_params)
-    port = FakePort(specs, [params.numpy])
+    model = make_shared(config, params)
+    port = FakePort(specs, [params.numpy], model)
     replica, generator = make_network(config, envs.spec), torch.Generator().manual_seed(0)
     producer = MODES[mode].Producer(config, 0, envs, replica, generator)
-    consumer = MODES[mode].Consumer(config, params, network)
+    consumer = MODES[mode].Consumer(config, params, network, port)
     count = max(3, consumer.records_per_update)
     for _ in range(count):
         producer.produce(port)
@@ -38,17 +41,43 @@ def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
         assert record.header.values["env_steps"] == 8
         assert record.header.policy_version >= 1
         assert consumer.accepts(record)
-    updates, losses = consumer.consume(port.records, 1e-3, forever)
+    updates, losses, _ = consumer.consume(port.records, 1e-3, forever)
     assert updates >= 1
+    state = consumer.state()
     assert set(losses) >= {"policy", "value", "entropy", "grad_norm"}
     assert np.isfinite(list(losses.values())).all()
     assert torch.isfinite(params.vector).all()
     assert not torch.equal(params.vector, before)
 
-    state = consumer.optimizer_state()
-    assert state.pop("step") == updates
-    assert state
-    assert all(tensor.shape == (params.num_params,) for tensor in state.values())
-    assert any(tensor.any() for tensor in state.values())
-    consumer.close()
+    assert state["step"] == updates
+    moments = [state[name] for name in ("exp_avg", "exp_avg_sq")]
+    assert all(tensor.shape == (params.num_params,) for tensor in moments)
+    assert all(tensor.any() for tensor in moments)
+
+    other = MODES[mode].Consumer(config, FlatParameters(network), network, port)
+    other.load_state(state)
+    restored = other.state()
+    assert restored.keys() == state.keys()
+    assert all(torch.equal(restored[name], state[name]) for name in state)
+    with pytest.raises((ValueError, KeyError)):
+        other.load_state({name: t for name, t in state.items() if name != "exp_avg"})
+    with pytest.raises(ValueError, match="exp_avg"):
+        other.load_state(state | {"exp_avg": state["exp_avg"][:-1]})
+    for half in (consumer, other):
+        half.close()
     envs.close()
+    if model is not None:
+        model.close()
+
+
+def make_shared(config, params):
+    """The shared model of a mode that has one, with these parameters in it."""
+    layout = MODES[config.mode].shared_vectors(config, params.num_params)
+    if not layout:
+        return None
+    name = name_prefix("contract") + "board"
+    segment = Segment.create(name, shared_model_bytes(list(layout.items())))
+    segment.unlink()
+    model = SharedModel(segment, list(layout.items()), is_locked=config.update_order != "hogwild")
+    model.publish(params.numpy)
+    return model

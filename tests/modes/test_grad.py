@@ -200,7 +200,7 @@ def test_the_smallest_rollout_gives_records_that_are_accepted_also_after_an_epis
     port = produce(config, 60)
     assert port.counts["episodes"] > 0
     params = params_of(len(port.records[0].arrays["grad"]))
-    consumer = grad.Consumer(config, params, None)
+    consumer = grad.Consumer(config, params, None, None)
     assert all(consumer.accepts(record) for record in port.records)
     consumer.close()
 
@@ -220,7 +220,7 @@ def random_records(num_params, count, seed=1):
 def consume(config, records, num_params, batches=None):
     """The parameters and the optimizer's state after learning, and the number of updates."""
     params = params_of(num_params)
-    consumer = grad.Consumer(config, params, None)
+    consumer = grad.Consumer(config, params, None, None)
     batches = batches or [len(records)]
     updates, start = 0, 0
     for size in batches:
@@ -228,7 +228,7 @@ def consume(config, records, num_params, batches=None):
         updates += consumer.consume(records[start : start + size], 1e-3, forever).updates
         start += size
     assert start == len(records)
-    state = consumer.optimizer_state()
+    state = consumer.state()
     consumer.close()
     return params.vector, state, updates
 
@@ -310,7 +310,7 @@ def test_the_learning_rate_of_the_call_counts_and_gradients_are_left_as_they_are
     config = Config(update_order=order, update_threads=2, learning_rate=1.0)
     params, records = params_of(640), random_records(640, 6)
     kept = [record.arrays["grad"].copy() for record in records]
-    consumer = grad.Consumer(config, params, None)
+    consumer = grad.Consumer(config, params, None, None)
     consumer.consume(records, 0.0, forever)
     consumer.close()
     assert torch.equal(params.vector, params_of(640).vector)
@@ -348,7 +348,7 @@ GOOD = dict.fromkeys(("env_steps", "policy", "value", "entropy", "grad_norm"), 1
 def test_only_a_finite_gradient_of_the_right_shape_with_its_losses_is_accepted(
     arrays, values, good
 ):
-    consumer = grad.Consumer(Config(), params_of(128), None)
+    consumer = grad.Consumer(Config(), params_of(128), None, None)
     assert consumer.accepts(make_record(arrays, values)) is good
     consumer.close()
 

@@ -50,7 +50,7 @@ def learn(config, records, *, seed=0, learning_rate=1e-3, keep_going=forever):
     network = make_network(config, envs.spec)
     envs.close()
     params = FlatParameters(network)
-    consumer = traj.Consumer(config, params, network)
+    consumer = traj.Consumer(config, params, network, None)
     outcome = consumer.consume(records, learning_rate, keep_going)
     consumer.close()
     return params.vector.clone(), outcome
@@ -60,7 +60,7 @@ def learn(config, records, *, seed=0, learning_rate=1e-3, keep_going=forever):
 def test_a_record_says_what_the_acting_network_saw_and_thought(env):
     config = config_of(env=env, num_envs=2, num_steps=6)
     port, network, _, spec = produce(config)
-    batch = traj.Consumer(config, FlatParameters(network), network)._gather(port.records)
+    batch = traj.Consumer(config, FlatParameters(network), network, None)._gather(port.records)
     assert batch.obs.shape == (7, 4, *spec.obs_shape)
     with torch.inference_mode():
         rows = torch.from_numpy(batch.obs.reshape(-1, *spec.obs_shape))
@@ -146,7 +146,7 @@ def test_reset_rows_are_not_learned_from():
 def test_a_record_that_is_not_finite_is_refused(name, number):
     config = config_of()
     port, network, params, _ = produce(config)
-    consumer = traj.Consumer(config, params, network)
+    consumer = traj.Consumer(config, params, network, None)
     assert consumer.accepts(port.records[0])
     arrays = {key: array.copy() for key, array in port.records[0].arrays.items()}
     arrays[name][0, 0] = number

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from aa2c.config import Config
@@ -13,6 +14,7 @@ from aa2c.rl.envs import EnvSpec
 from aa2c.rl.network import SHARD_ALIGNMENT, FlatParameters, make_network, sample_actions
 
 VECTOR = EnvSpec((4,), "float32", 2)
+ATARI = EnvSpec((4, 84, 84), "uint8", 6)
 
 
 def network_for(spec, **options):
@@ -65,16 +67,21 @@ def test_observations_are_divided_by_obs_scale(dtype, obs_scale, divisor):
     assert torch.equal(obs, untouched)
 
 
-def test_images_with_channels_last_see_what_the_same_image_channels_first_would_show():
-    first = network_for(EnvSpec((3, 40, 50), "uint8", 4))
-    last = network_for(EnvSpec((40, 50, 3), "uint8", 4))
+@pytest.mark.parametrize("kind", ["nature", "document", "impala"])
+def test_images_with_channels_last_see_what_the_same_image_channels_first_would_show(kind):
+    first = network_for(EnvSpec((3, 40, 50), "uint8", 4), network=kind)
+    last = network_for(EnvSpec((40, 50, 3), "uint8", 4), network=kind)
     obs = torch.randint(256, (2, 3, 40, 50)).to(torch.uint8)
     torch.testing.assert_close(first(obs), last(obs.permute(0, 2, 3, 1)))
 
 
-@pytest.mark.parametrize("spec", [VECTOR, EnvSpec((4, 84, 84), "uint8", 6)], ids=str)
-def test_layers_are_orthogonal_with_a_small_last_policy_layer_and_no_bias(spec):
-    network = network_for(spec)
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [(VECTOR, "mlp"), *((ATARI, kind) for kind in ("nature", "document", "impala"))],
+    ids=str,
+)
+def test_layers_are_orthogonal_with_a_small_last_policy_layer_and_no_bias(spec, kind):
+    network = network_for(spec, network=kind)
     layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     last_policy = [m for m in network.policy.modules() if isinstance(m, nn.Linear)][-1]
     last_value = [m for m in network.value.modules() if isinstance(m, nn.Linear)][-1]
@@ -101,6 +108,92 @@ def test_nature_refuses_what_it_cannot_see_and_says_what_to_do(shape):
     with pytest.raises(StartError) as caught:
         network_for(EnvSpec(shape, "uint8", 2), network="nature")
     for word in ("--network nature", "36", str(shape), "--network mlp"):
+        assert word in str(caught.value)
+
+
+def halved(side):
+    """Outputs of a pooling of 3 pixels, stride 2, padding 1."""
+    return (side + 2 - 3) // 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "sides"),
+    [((4, 84, 84), 4, (84, 84)), ((8, 11, 3), 3, (8, 11)), ((1, 9, 8), 1, (9, 8))],
+    ids=str,
+)
+def test_impala_has_the_parameters_of_the_paper(shape, channels, sides):
+    network = network_for(EnvSpec(shape, "uint8", 5), network="impala")
+    expected, inputs = 0, channels
+    for outputs in (16, 32, 32):
+        expected += inputs * outputs * 9 + outputs + 4 * (outputs * outputs * 9 + outputs)
+        inputs, sides = outputs, tuple(map(halved, sides))
+    assert shape != (4, 84, 84) or sides == (11, 11)
+    expected += 32 * sides[0] * sides[1] * 256 + 256 + 256 * 5 + 5 + 256 + 1
+    assert sum(p.numel() for p in network.parameters()) == expected
+    assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == 15
+
+
+def impala_by_hand(weights, obs):
+    """IMPALA's figure 3, right, literally; `weights` in the order of the figure."""
+    remaining = iter(weights)
+
+    def conv(x):
+        return F.conv2d(x, next(remaining), next(remaining), stride=1, padding=1)
+
+    x = obs.float() / 255
+    for _ in range(3):
+        x = F.max_pool2d(conv(x), 3, stride=2, padding=1)
+        for _ in range(2):
+            before = x.clone()
+            x = conv(torch.relu(conv(torch.relu(before.clone())))) + before
+    x = torch.relu(F.linear(torch.relu(x).flatten(1), next(remaining), next(remaining)))
+    policy = F.linear(x, next(remaining), next(remaining))
+    value = F.linear(x, next(remaining), next(remaining))
+    assert next(remaining, None) is None
+    return policy, value[:, 0]
+
+
+@pytest.mark.parametrize("shape", [(4, 84, 84), (3, 17, 8)], ids=str)
+def test_impala_computes_what_the_paper_draws_and_every_parameter_learns(shape):
+    network = network_for(EnvSpec(shape, "uint8", 5), network="impala")
+    flat = FlatParameters(network)
+    noise = torch.randn(flat.num_params, generator=torch.Generator().manual_seed(1))
+    flat.vector += 0.02 * noise  # so that biases matter
+    by_figure = [network.trunk, network.policy, network.value]
+    weights = [p.detach().clone().requires_grad_() for m in by_figure for p in m.parameters()]
+    obs = torch.randint(256, (3, *shape), generator=torch.Generator().manual_seed(2)).byte()
+    ours, theirs = network(obs), impala_by_hand(weights, obs)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+    for logits, values in (ours, theirs):
+        (logits.square().sum() + values.sum()).backward()
+    parameters = [p for m in by_figure for p in m.parameters()]
+    for parameter, weight in zip(parameters, weights, strict=True):
+        torch.testing.assert_close(parameter.grad, weight.grad, rtol=1e-3, atol=1e-4)
+        assert parameter.grad.abs().max() > 0
+    assert flat.grad[: sum(w.numel() for w in weights)].count_nonzero() > 0
+
+
+def test_impala_learns_through_the_flat_vector():
+    network = network_for(EnvSpec((1, 8, 8), "uint8", 2), network="impala")
+    flat = FlatParameters(network)
+    obs = torch.randint(256, (16, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    wanted = torch.arange(16) % 2
+    optimizer = torch.optim.Adam([flat.vector], 1e-3)
+    for _ in range(60):
+        flat.grad.zero_()
+        loss = F.cross_entropy(network(obs)[0], wanted)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05
+    assert torch.equal(network(obs)[0].argmax(-1), wanted)
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 84), (20, 7, 3), (84, 84), (4,)])
+def test_impala_refuses_what_it_cannot_see_and_says_what_to_do(shape):
+    with pytest.raises(StartError) as caught:
+        network_for(EnvSpec(shape, "uint8", 2), network="impala")
+    for word in ("--network impala", "8", str(shape), "--network mlp"):
         assert word in str(caught.value)
 
 

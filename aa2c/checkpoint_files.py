@@ -1,0 +1,157 @@
+"""The files of checkpoints: written whole or not at all, verified before they are believed.
+
+A checkpoint is a directory, written under another name, synced, and renamed when it is whole:
+
+    step-000000123456/ model.safetensors  optimizer.safetensors  state.json  MANIFEST.json
+
+It counts only if every file has the size and SHA-256 that the manifest says; otherwise the one
+before it is taken. Imports no torch: the orchestrator reads `state.json`, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from aa2c.config import Config
+from aa2c.config_file import structure
+from aa2c.errors import StartError
+
+T = TypeVar("T")
+
+FORMAT = 2
+STATE = "state.json"
+_MANIFEST = "MANIFEST.json"
+
+
+class CheckpointError(StartError):
+    """There is no checkpoint that verifies, or it does not fit."""
+
+
+class CheckpointFiles(NamedTuple):
+    """A verified checkpoint: the bytes of its files by name, and what `state.json` says."""
+
+    path: Path
+    data: dict[str, bytes]
+    state: dict[str, Any]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """env_steps, updates, policy_version, records and episodes so far."""
+        return {name: int(count) for name, count in self.state["counts"].items()}
+
+    @property
+    def config(self) -> Config:
+        """The configuration of its run. Raises `ConfigError`."""
+        return Config(**structure(self.state["config"], str(self.path)))
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory of its run."""
+        return self.path.parent.parent
+
+
+def write_checkpoint(
+    directory: Path, state: Mapping[str, Any], files: Mapping[str, bytes], keep: int
+) -> Path:
+    """Write a checkpoint under `directory`; remove all but the `keep` newest and the best.
+
+    `state` becomes `state.json`; its "score" says which is the best.
+    """
+    text = json.dumps({"format": FORMAT, **state}, indent=1)
+    contents = {**files, STATE: text.encode()}
+    final = directory / f"step-{state['counts']['env_steps']:012d}"
+    partial = directory / f".partial-{final.name}"
+    for leftover in directory.glob(".partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, data in contents.items():
+        _write(partial / name, data)
+    manifest = {name: {"bytes": len(d), "sha256": _sha256(d)} for name, d in contents.items()}
+    _write(partial / _MANIFEST, json.dumps(manifest, indent=1).encode())
+    _sync_directory(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _sync_directory(directory)
+    best = _best_first(directory)[0]
+    for old in _newest_first(directory)[keep:]:
+        if old != best:
+            shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _newest_first(directory: Path) -> list[Path]:
+    return sorted(directory.glob("step-*"), reverse=True)
+
+
+def _best_first(directory: Path) -> list[Path]:
+    """By score, those without one last; the newer of equals first."""
+
+    def score(path: Path) -> float:
+        try:
+            value = float(json.loads((path / STATE).read_bytes())["score"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return -math.inf
+        return value if math.isfinite(value) else -math.inf
+
+    return sorted(_newest_first(directory), key=score, reverse=True)
+
+
+def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: bool = False) -> T:
+    """What `parse` makes of a checkpoint, or of the newest or best good one of a run.
+
+    One that does not verify, or of which `parse` raises, is passed over for the next. Raises
+    `CheckpointError` if there is no other.
+    """
+    candidates = [path]
+    for directory in (path / "checkpoints", path):
+        candidates += _best_first(directory) if best else _newest_first(directory)
+    reasons = []
+    for candidate in candidates:
+        if (candidate / _MANIFEST).is_file():
+            try:
+                return parse(_read(candidate.absolute()))
+            except Exception as error:  # whatever a damaged file leads to, the next may be good
+                reasons.append(f"{candidate.name}: {error}")
+    detail = f" ({'; '.join(reasons)})" if reasons else ""
+    raise CheckpointError(f"{path} holds no checkpoint that verifies{detail}.")
+
+
+def _read(path: Path) -> CheckpointFiles:
+    manifest = json.loads((path / _MANIFEST).read_bytes())
+    data = {}
+    for name, expected in manifest.items():
+        if Path(name).name != name:
+            raise ValueError(f"the manifest names {name!r}, which is no file of it")
+        data[name] = (path / name).read_bytes()
+        if expected != {"bytes": len(data[name]), "sha256": _sha256(data[name])}:
+            raise ValueError(f"{name} does not match the manifest")
+    state = json.loads(data[STATE])
+    if state["format"] != FORMAT:
+        raise ValueError(f"format {state['format']} is not {FORMAT}")
+    return CheckpointFiles(path, data, state)

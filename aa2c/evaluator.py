@@ -1,0 +1,55 @@
+"""The evaluator process: test episodes on published parameters, while training goes on.
+
+Whole games, greedy and again sampled, on a copy of the parameters taken at the start of each
+evaluation. It runs behind everyone else on the CPU, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from aa2c.config import Config
+from aa2c.ipc.port import EvaluatorPort
+from aa2c.rl.envs import env_spec
+from aa2c.rl.evaluate import play
+from aa2c.rl.network import FlatParameters, make_network
+
+SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
+
+
+def run_evaluator(config: Config, connect: Callable[[], EvaluatorPort]) -> None:
+    """Evaluate every `eval_interval_s` until the port says stop."""
+    network = make_network(config, env_spec(config))
+    params = FlatParameters(network)
+    port = connect()
+    port.report("ready")
+    due = time.monotonic()
+    while port.beat():
+        if time.monotonic() < due:
+            port.wait()
+            continue
+        due = time.monotonic() + config.eval_interval_s
+        version = port.pull(params.numpy)
+        env_steps = port.updater.count("env_steps")
+        seed = config.seed + SEED_STEP * (1 + port.counters.count("records"))
+        for policy in ("greedy", "sampled"):
+            episodes = play(
+                config,
+                network,
+                episodes=config.eval_episodes,
+                greedy=policy == "greedy",
+                seed=seed % 2**31,
+                max_steps=config.eval_max_steps,
+                keep_going=port.beat,
+            )
+            if episodes is None:
+                return
+            port.report(
+                "evaluated",
+                policy=policy,
+                policy_version=version,
+                env_steps=env_steps,
+                episodes=[(e.episode_return, e.length) for e in episodes],
+            )
+        port.counters.add("records", 1)

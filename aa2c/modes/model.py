@@ -1,0 +1,176 @@
+"""Mode model, A3C on one network: workers step it themselves, in shared memory (arXiv:1602.01783).
+
+Each worker acts on the shared network without a lock, and evaluates its rollout's loss on it. Then,
+one worker at a time, it goes backward, clips, and steps. With `update_order` hogwild nobody waits for
+anybody, as in the paper: optimizer and moments are shared, updates may be lost, memory never is.
+
+A record is a header: the counts and losses of one rollout that has been learned from already. The
+updater counts, sets the step size, and saves.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from aa2c.config import Config
+from aa2c.ipc.port import UpdaterPort, WorkerPort
+from aa2c.ipc.ring import Record
+from aa2c.ipc.shared_model import PARAMS, SharedModel
+from aa2c.ipc.slot import ArraySpec
+from aa2c.modes.common import (
+    LOSSES,
+    Outcome,
+    add_losses,
+    count_rollout,
+    has_losses,
+    rollout_loss,
+)
+from aa2c.rl.envs import Envs, EnvSpec
+from aa2c.rl.losses import Losses
+from aa2c.rl.network import ActorCritic, FlatParameters
+from aa2c.rl.optimizer import make_optimizer, optimizer_vectors
+from aa2c.rl.rollout import Rollout, collect
+
+
+def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
+    """None: all that matters is in memory already."""
+    return []
+
+
+def shared_vectors(config: Config, num_params: int) -> dict[str, int]:
+    """Names and lengths of what is shared: the parameters and the optimizer's state."""
+    return {PARAMS: num_params, **optimizer_vectors(config, num_params)}
+
+
+class Producer:
+    """The worker's half: acts on the shared network, and steps it."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: int,
+        envs: Envs,
+        network: ActorCritic,
+        generator: torch.Generator,
+    ) -> None:
+        self._config = config
+        self._worker = worker
+        self._ent_coef = config.worker_ent_coef(worker)
+        self._envs = envs
+        self._network = network
+        self._generator = generator
+        self._rollout = Rollout(envs, config.num_steps)
+        self._model: SharedModel | None = None
+        self._acting = copy.deepcopy(network)
+        self._acting_params = FlatParameters(self._acting)
+
+    def produce(self, port: WorkerPort) -> None:
+        """Act for one rollout, learn from it, and tell the updater."""
+        if port.reserve() is None:
+            return
+        snapshot = self._config.act_on == "snapshot"
+        if self._model is None or snapshot:
+            version = port.pull(self._acting_params.numpy)
+        else:
+            version = self._model.version
+        if version == 0:
+            return
+        model = self._model or self._share(port)
+        acting = self._acting if snapshot else self._network
+        episodes = collect(self._envs, acting, self._rollout, self._generator)
+        count_rollout(port, self._rollout, episodes)
+        losses = rollout_loss(self._config, self._network, self._rollout, self._ent_coef)
+        if model.is_locked and not port.lock_model():
+            return
+        try:
+            learned_at = model.version
+            grad_norm = self._learn(model, losses)
+        finally:
+            if model.is_locked:
+                model.unlock()
+        values = {"env_steps": float(self._rollout.env_steps), "learned_at": float(learned_at)}
+        add_losses(values, losses, grad_norm)
+        port.commit(version, values)
+
+    def _share(self, port: WorkerPort) -> SharedModel:
+        """Take the shared vectors for the network's and the optimizer's own."""
+        model = port.shared_model()
+        vectors = {name: torch.from_numpy(vector) for name, vector in model.vectors.items()}
+        self._params = FlatParameters(self._network, vector=vectors.pop(PARAMS))
+        self._optimizer = make_optimizer(self._config, self._params.vector, state=vectors)
+        self._model = model
+        return model
+
+    def _learn(self, model: SharedModel, losses: Losses) -> float:
+        """Go backward and step, if the gradient is finite; returns its norm before clipping."""
+        params = self._params
+        params.grad.zero_()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        grad_norm = params.clip_grad_norm(self._config.max_grad_norm)
+        if math.isfinite(grad_norm):
+            (group,) = self._optimizer.param_groups
+            group["lr"] = model.learning_rate
+            group["params"][0].grad = params.grad
+            if model.is_locked:
+                with model.step():
+                    self._optimizer.step()
+            else:
+                self._optimizer.step()
+                model.count_step(self._worker)
+        return grad_norm
+
+
+class Consumer:
+    """The updater's half: it only counts, and keeps the step size and a copy for checkpoints."""
+
+    records_per_update = 1
+
+    def __init__(
+        self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
+    ) -> None:
+        self._params = params
+        self._model = port.shared_model()
+        self._model.learning_rate = config.learning_rate
+        self._port = port
+
+    def accepts(self, record: Record) -> bool:
+        """A header with finite counts and losses."""
+        values = record.header.values
+        return has_losses(values) and "learned_at" in values
+
+    def consume(
+        self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
+    ) -> Outcome:
+        """Set the step size. The losses are the last record's."""
+        self._model.learning_rate = learning_rate
+        self._port.counters.set("torn_steps", self._model.torn_steps)
+        values = records[-1].header.values
+        return Outcome(len(records), {name: values[name] for name in LOSSES}, self._model.version)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The optimizer's state; brings the updater's own parameters up to the same moment."""
+        while True:
+            with self._model.reading() as is_still:
+                if is_still:
+                    copies = {
+                        name: torch.from_numpy(vector.copy())
+                        for name, vector in self._model.vectors.items()
+                    }
+                    break
+            self._port.beat()
+        self._params.vector.copy_(copies.pop(PARAMS))
+        return copies
+
+    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
+        for name, vector in self._model.vectors.items():
+            if name == PARAMS:
+                continue
+            if name not in saved or saved[name].numel() != len(vector):
+                raise ValueError(f"the optimizer's {name} does not fit")
+            vector[:] = saved[name].view(-1).numpy()
+
+    def close(self) -> None: ...

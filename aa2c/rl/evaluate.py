@@ -1,0 +1,134 @@
+"""Test episodes: whole games of a network that is not learning, counted raw.
+
+Runs in the evaluator and the command line. Episodes are numbered, and which are played is settled
+before the first one starts: taking those that finish first would favour short ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aa2c.config import Config
+from aa2c.rl.games import Game, make_game
+from aa2c.rl.network import ActorCritic, sample_actions
+
+MAX_GAMES = 16  # side by side
+ENV_SEEDS = 2**31
+
+
+class TestEpisode(NamedTuple):
+    """A played episode: raw return, length in env steps, whether it was cut at `max_steps`."""
+
+    episode_return: float
+    length: int
+    is_capped: bool
+
+
+def always() -> bool:
+    """Go on to the end."""
+    return True
+
+
+def play(
+    config: Config,
+    network: ActorCritic,
+    *,
+    episodes: int,
+    greedy: bool,
+    seed: int,
+    max_steps: int,
+    keep_going: Callable[[], bool] = always,
+) -> list[TestEpisode] | None:
+    """Play exactly `episodes` whole games, up to `MAX_GAMES` side by side.
+
+    Returns and starts are as `play_on` says. Raises `StartError` for an environment that cannot
+    be made.
+    """
+    rounds = math.ceil(episodes / MAX_GAMES)
+    games: list[Game] = []
+    try:
+        for _ in range(math.ceil(episodes / rounds)):
+            if not keep_going():
+                return None
+            games.append(make_game(config))
+        return play_on(
+            games, network, episodes=episodes, greedy=greedy, seed=seed, max_steps=max_steps,
+            keep_going=keep_going,
+        )  # fmt: skip
+    finally:
+        for game in games:
+            game.close()
+
+
+def play_on(
+    games: Sequence[Game],
+    network: ActorCritic,
+    *,
+    episodes: int,
+    greedy: bool,
+    seed: int,
+    max_steps: int,
+    keep_going: Callable[[], bool] = always,
+) -> list[TestEpisode] | None:
+    """Play episodes 0 … episodes-1 on n games: game i plays episodes i, i+n, i+2n, …
+
+    Actions are the most probable ones (`greedy`) or sampled. Episode e starts from seed + e and
+    samples with a generator of that seed, so it is the same one whatever is played beside it. One
+    that is longer than `max_steps` env steps is cut there and counts with its return so far.
+    Returns the episodes in that order, or None as soon as `keep_going()`, which is asked before
+    each step, is False.
+    """
+    finished: dict[int, TestEpisode] = {}
+    with torch.inference_mode():
+        running = [_Running(game, i, seed) for i, game in enumerate(games[:episodes])]
+        while running:
+            if not keep_going():
+                return None
+            actions = _choose(network, running, greedy=greedy)
+            for episode, action in zip(running, actions, strict=True):
+                episode.step(action)
+            over = [e for e in running if e.is_over or e.length == max_steps]
+            running = [e for e in running if not (e.is_over or e.length == max_steps)]
+            for episode in over:
+                finished[episode.number] = episode.result()
+                following = episode.number + len(games)
+                if following < episodes:
+                    running.append(_Running(episode.game, following, seed))
+    return [finished[number] for number in range(episodes)]
+
+
+class _Running:
+    """An episode that is being played."""
+
+    def __init__(self, game: Game, number: int, seed: int) -> None:
+        self.game = game
+        self.number = number
+        self.generator = torch.Generator().manual_seed(seed + number)
+        self.obs: NDArray[Any] = game.start((seed + number) % ENV_SEEDS)
+        self.episode_return = 0.0
+        self.length = 0
+        self.is_over = False
+
+    def step(self, action: int) -> None:
+        self.obs, reward, self.is_over = self.game.step(action)
+        self.episode_return += reward
+        self.length += 1
+
+    def result(self) -> TestEpisode:
+        return TestEpisode(self.episode_return, self.length, is_capped=not self.is_over)
+
+
+def _choose(network: ActorCritic, running: Sequence[_Running], *, greedy: bool) -> list[int]:
+    """One action for each episode's observation."""
+    logits, _ = network(torch.from_numpy(np.stack([episode.obs for episode in running])))
+    if greedy:
+        actions: list[int] = logits.argmax(-1).tolist()
+        return actions
+    rows = zip(logits, running, strict=True)
+    return [int(sample_actions(row, episode.generator)) for row, episode in rows]

@@ -1,0 +1,48 @@
+"""Running mean and deviation of observations and returns, kept inside the network.
+
+They are buffers, and so part of the flat vector: published, pulled and saved with the parameters.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+MOST_COUNTED = 1e6  # rows; beyond, old ones fade, so that statistics follow a policy that changes
+OBS_LIMIT = 10.0  # deviations
+SMALLEST_DEVIATION = 1e-4
+
+
+class RunningMoments(nn.Module):
+    """Mean and variance over rows [N, *shape], element by element; mean 0, variance 1 at first."""
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+        self.register_buffer("count", torch.zeros(1))
+
+    @property
+    def deviation(self) -> Tensor:
+        return self.variance.sqrt().clamp(min=SMALLEST_DEVIATION)
+
+    @torch.no_grad()
+    def update(self, rows: Tensor) -> None:
+        """Take in rows [N, *shape] of floats (Chan, Golub and LeVeque 1979, eq. 1.5)."""
+        added = len(rows)
+        total = self.count + added
+        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        shift = mean - self.mean
+        spread = self.variance * self.count + variance * added
+        spread += shift.square() * self.count * added / total
+        self.mean += shift * added / total
+        self.variance.copy_(spread / total)
+        self.count.copy_(total.clamp(max=MOST_COUNTED))
+
+    def normalize(self, rows: Tensor) -> Tensor:
+        """Rows [N, *shape] in deviations from the mean, cut at `OBS_LIMIT`."""
+        return ((rows - self.mean) / self.deviation).clamp(-OBS_LIMIT, OBS_LIMIT)

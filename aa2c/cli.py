@@ -16,14 +16,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
+from tyro.conf import Positional, arg
 
-from aa2c.config import GROUPS, Config
+from aa2c.config import GROUPS, Config, flag
 from aa2c.config_file import load_config, preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
 from aa2c.version import __version__
+
+T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,12 +84,7 @@ def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resol
     before.add_argument("--resume", type=Path)
     sources, _ = before.parse_known_args(arguments)
     base, preset = _base(sources)
-    parsed = tyro.cli(
-        _flags(base, serving=serving),
-        prog=f"python -m aa2c {command}",
-        description=COMMANDS[command].__doc__,
-        args=list(arguments),
-    )
+    parsed = _parse(command, _flags(base, serving=serving), arguments)
     values = vars(parsed)
     options = {field.name: values[field.name] for field in dataclasses.fields(Config)}
     return _Resolved(
@@ -95,6 +93,15 @@ def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resol
         resume=values.get("resume"),
         keep_serving=values.get("keep_serving", False),
         quiet=values.get("quiet", False),
+    )
+
+
+def _parse(command: str, flags: type[T], arguments: Sequence[str]) -> T:
+    return tyro.cli(
+        flags,
+        prog=f"python -m aa2c {command}",
+        description=COMMANDS[command].__doc__,
+        args=list(arguments),
     )
 
 
@@ -153,7 +160,7 @@ def _flags(base: Config, *, serving: bool) -> type[Any]:
 
 
 def _flag(name: str, hint: Any, default: Any, text: str) -> tuple[str, Any, Any]:
-    annotated = Annotated[hint, tyro.conf.arg(help=text)]
+    annotated = Annotated[hint, arg(help=text)]
     return name, annotated, dataclasses.field(default=default)
 
 
@@ -212,8 +219,87 @@ async def _serve(resolved: _Resolved) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class _Evaluation:
+    """What is played, and how."""
+
+    run: Annotated[Positional[Path], arg(help="a run, or one of its checkpoints")]
+    episodes: Annotated[int, arg(help="whole games to play")] = 30
+    greedy: Annotated[bool, arg(help="take the most probable actions")] = False
+    sampled: Annotated[bool, arg(help="sample actions; neither: both ways")] = False
+    best: Annotated[bool, arg(help="take the run's best checkpoint, not its newest")] = False
+    seed: Annotated[int, arg(help="of the games and of sampling")] = 0
+    max_steps: Annotated[
+        int, arg(help="a longer episode is cut and counted as it is [env steps]")
+    ] = Config().eval_max_steps
+    video: Annotated[Path | None, arg(help="also film the first game, to this .mp4 file")] = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("episodes", 1, 2**20), ("max_steps", 1, 2**31), ("seed", 0, 2**31 - 1)
+        ):  # fmt: skip
+            if not least <= getattr(self, name) <= most:
+                raise ConfigError(f"{flag(name)} must be in {least} … {most}.")
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Play whole games with what a run has learned, and tell how they went."""
+    flags = _parse("eval", _Evaluation, arguments)
+    from aa2c.checkpoint import load_policy
+    from aa2c.rl.evaluate import play, protocol, summarise
+
+    policy = load_policy(flags.run, best=flags.best)
+    checkpoint, config = policy.checkpoint, policy.checkpoint.config
+    print(f"{checkpoint.path}: {config.env} after {checkpoint.counts['env_steps']:,} env steps")
+    print(protocol(config, flags.seed, flags.max_steps))
+    ways = [way for way in ("greedy", "sampled") if getattr(flags, way)] or ["greedy", "sampled"]
+    for way in ways:
+        episodes = play(
+            config,
+            policy.network,
+            episodes=flags.episodes,
+            greedy=way == "greedy",
+            seed=flags.seed,
+            max_steps=flags.max_steps,
+        )
+        print(f"{way:8} {summarise(episodes or [])}", flush=True)
+    if flags.video is not None:
+        from aa2c.video import record
+
+        greedy = ways[0] == "greedy"
+        record(
+            config, policy.network, flags.video, greedy=greedy, seed=flags.seed,
+            max_steps=flags.max_steps,
+        )  # fmt: skip
+        print(f"video    {flags.video} ({ways[0]})")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Which runs are drawn."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(help="one run, or several to compare")]
+    out: Annotated[
+        Path | None,
+        arg(help="directory for the pictures; by default the run's report/, ./report for several"),
+    ] = None
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Draw loss, training and test returns of one or several runs."""
+    flags = _parse("report", _Pictures, arguments)
+    from aa2c.report import draw_report
+
+    for path in draw_report(flags.runs, flags.out):
+        print(path)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "serve": serve,
     "config": config,
+    "eval": evaluate,
+    "report": report,
     "presets": presets,
 }

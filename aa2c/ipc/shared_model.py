@@ -119,7 +119,7 @@ class SharedModel:
 
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Put a network in, the version after this one; returns its version. Before all steps."""
-        self._words[_VERSION] = 2 * after + 1
+        self._words[_VERSION] = 1  # not 2 * after + 1, at which readers would find a network
         self.vectors[PARAMS][:] = vector
         self._words[_VERSION] = 2 * after + 2
         return after + 1

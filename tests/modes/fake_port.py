@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from aa2c.ipc.shared_model import SharedModel
+from aa2c.config import Config
+from aa2c.ipc.shared_model import SharedModel, shared_model_bytes
+from aa2c.ipc.shm import Segment, name_prefix
 from aa2c.ipc.slot import ArraySpec
+from aa2c.modes import MODES
+from aa2c.rl.network import FlatParameters
 
 
 def make_record(
@@ -29,6 +33,18 @@ def make_record(
 def forever() -> bool:
     """For a consumer that shall not stop early."""
     return True
+
+
+def make_shared(config: Config, params: FlatParameters) -> SharedModel | None:
+    """The shared model of a mode that has one, with these parameters in it."""
+    layout = list(MODES[config.mode].shared_vectors(config, params.num_params).items())
+    if not layout:
+        return None
+    segment = Segment.create(name_prefix("fakeport") + "board", shared_model_bytes(layout))
+    segment.unlink()
+    model = SharedModel(segment, layout, is_locked=config.update_order != "hogwild")
+    model.publish(params.numpy)
+    return model
 
 
 class FakePort:

@@ -5,12 +5,10 @@ import pytest
 import torch
 
 from aa2c.config import Config
-from aa2c.ipc.shared_model import SharedModel, shared_model_bytes
-from aa2c.ipc.shm import Segment, name_prefix
 from aa2c.modes import MODES
 from aa2c.rl.envs import make_envs
 from aa2c.rl.network import FlatParameters, make_network
-from tests.modes.fake_port import FakePort, forever
+from tests.modes.fake_port import FakePort, forever, make_shared
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -68,16 +66,3 @@ def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
     envs.close()
     if model is not None:
         model.close()
-
-
-def make_shared(config, params):
-    """The shared model of a mode that has one, with these parameters in it."""
-    layout = MODES[config.mode].shared_vectors(config, params.num_params)
-    if not layout:
-        return None
-    name = name_prefix("contract") + "board"
-    segment = Segment.create(name, shared_model_bytes(list(layout.items())))
-    segment.unlink()
-    model = SharedModel(segment, list(layout.items()), is_locked=config.update_order != "hogwild")
-    model.publish(params.numpy)
-    return model

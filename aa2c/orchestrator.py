@@ -418,6 +418,7 @@ class Orchestrator:
         workers = [slot.child for slot in self._workers if slot.child]
         deadline = start + WORKERS_SHARE_OF_STOP * self.config.stop_timeout_s
         await asyncio.gather(*(child.stop(deadline) for child in workers))
+        self._tell_score()
         if self._updater.child:
             await self._updater.child.stop(start + self.config.stop_timeout_s)
 

@@ -15,7 +15,13 @@ import pytest
 
 from aa2c import Config
 
-SMALL = {"env": "CartPole-v1", "workers": 2, "num_envs": 4, "hidden_sizes": (16,)}
+SMALL = {
+    "env": "CartPole-v1",
+    "workers": 2,
+    "num_envs": 4,
+    "hidden_sizes": (16,),
+    "eval_interval_s": 0.0,  # tests of the evaluator turn it on
+}
 GRACE_S = 5.0
 
 

@@ -49,7 +49,8 @@ async def test_the_run_directory_holds_config_log_metrics_and_episodes(small):
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["progress"] == status["progress"]
     header, *episodes = (directory / "episodes.csv").read_text().splitlines()
-    assert header == "time_s,env_steps,worker,return,length"
+    assert header == "time_s,env_steps,kind,worker,return,length"
+    assert all(row.split(",")[2] == "train" for row in episodes)
     assert len(episodes) == status["progress"]["episodes"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aa2c.config import GROUPS, Config, flag
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
-from aa2c.status import Returns, make_status
+from aa2c.status import Returns, TestReturns, make_status
 from aa2c.supervisor import ChildSlot
 
 README = Path(__file__).parent.parent / "README.md"
@@ -42,8 +42,11 @@ def metrics_table() -> str:
     memory = RunMemory(config, "readme")
     try:
         run = dict.fromkeys(("id", "name", "mode", "env", "uptime_s", "state"), 0)
-        slots = ChildSlot("updater"), [ChildSlot("worker")]
-        status = make_status(run, config, memory.counters, Returns(), *slots, memory.ring_status)
+        slots = ChildSlot("updater"), ChildSlot("evaluator"), [ChildSlot("worker")]
+        tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
+        status = make_status(
+            run, config, memory.counters, Returns(), tests, *slots, memory.ring_status
+        )
         families = list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
     finally:
         memory.release()

@@ -140,7 +140,7 @@ class Consumer:
     def accepts(self, record: Record) -> bool:
         """A header with finite counts and losses."""
         values = record.header.values
-        return has_losses(values) and "learned_at" in values
+        return has_losses(values) and math.isfinite(values.get("learned_at", math.nan))
 
     def consume(
         self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]

@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -26,8 +26,9 @@ from aa2c.ipc.port import UpdaterPort, WorkerPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import DTYPES, ArraySpec
 from aa2c.modes.common import Outcome, clip_rewards, count_rollout
+from aa2c.rl.batch import TRANSITION_ARRAYS, Batch, join_records
 from aa2c.rl.envs import Envs, EnvSpec
-from aa2c.rl.frames import join_stacks, split_stacks
+from aa2c.rl.frames import split_stacks
 from aa2c.rl.losses import PpoLosses, ppo_loss
 from aa2c.rl.network import ActorCritic, FlatParameters
 from aa2c.rl.optimizer import join_states, load_states, make_optimizer
@@ -109,33 +110,9 @@ class Producer:
             split_stacks(rollout.obs, arrays["first_stack"], arrays["planes"])
         else:
             arrays["obs"][:] = rollout.obs
-        for name in _TRANSITION_ARRAYS:
+        for name in TRANSITION_ARRAYS:
             arrays[name][:] = getattr(rollout, name)
         port.commit(version, {"env_steps": rollout.env_steps})
-
-
-_TRANSITION_ARRAYS = (
-    "actions",
-    "rewards",
-    "terminated",
-    "truncated",
-    "is_reset",
-    "log_probs",
-    "values",
-)
-
-
-class Batch(NamedTuple):
-    """Some records side by side: [T, B, …] with all their environments, obs and values [T+1, B, …]."""
-
-    obs: NDArray[Any]
-    actions: NDArray[np.int64]
-    rewards: Floats
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    is_reset: NDArray[np.bool_]
-    log_probs: Floats
-    values: Floats
 
 
 class _Discount(TypedDict):
@@ -166,7 +143,7 @@ class Consumer:
         numbers = [a for a in record.arrays.values() if a.dtype.kind == "f"]
         steps = record.header.values.get("env_steps", 0)
         return (
-            set(_TRANSITION_ARRAYS) < set(record.arrays)
+            set(TRANSITION_ARRAYS) < set(record.arrays)
             and steps == record.arrays["rewards"].size
             and all(bool(np.isfinite(array).all()) for array in numbers)
         )
@@ -175,7 +152,7 @@ class Consumer:
         self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
     ) -> Outcome:
         """Several passes over the records' shuffled transitions."""
-        batch = self._gather(records)
+        batch = join_records([record.arrays for record in records])
         obs = torch.from_numpy(batch.obs[:-1].reshape(-1, *batch.obs.shape[2:]))
         steps: list[Tensor] = []
         for parts in self._passes(batch, obs, learning_rate):
@@ -226,25 +203,6 @@ class Consumer:
         elif kl < wanted / 2:
             self._rate_factor *= RATE_CHANGE
         self._rate_factor = min(max(self._rate_factor, 1 / MOST_RATE_CHANGE), MOST_RATE_CHANGE)
-
-    def _gather(self, records: Sequence[Record]) -> Batch:
-        arrays = {
-            name: np.concatenate([r.arrays[name] for r in records], axis=1)
-            for name in _TRANSITION_ARRAYS
-        }
-        return Batch(obs=self._gather_obs(records), **arrays)
-
-    def _gather_obs(self, records: Sequence[Record]) -> NDArray[Any]:
-        if "planes" not in records[0].arrays:
-            return np.concatenate([r.arrays["obs"] for r in records], axis=1)
-        first = records[0].arrays["first_stack"]
-        rows, envs = len(records[0].arrays["planes"]) + 1, len(first)
-        obs = np.empty((rows, envs * len(records), *first.shape[1:]), np.uint8)
-        for i, record in enumerate(records):
-            part = obs[:, i * envs : (i + 1) * envs]
-            arrays = record.arrays
-            join_stacks(arrays["first_stack"], arrays["planes"], arrays["is_reset"], part)
-        return obs
 
     def _advantages(self, batch: Batch) -> tuple[Floats, Floats]:
         """Targets of the values and advantages, [T, B] each."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from aa2c.config import Config
+from aa2c.rl.envs import is_atari
 from aa2c.rl.games import Game, make_game
 from aa2c.rl.network import ActorCritic, sample_actions
 
@@ -132,3 +133,28 @@ def _choose(network: ActorCritic, running: Sequence[_Running], *, greedy: bool) 
         return actions
     rows = zip(logits, running, strict=True)
     return [int(sample_actions(row, episode.generator)) for row, episode in rows]
+
+
+def protocol(config: Config, seed: int, max_steps: int) -> str:
+    """How `play` plays, in one line: a score means little without it."""
+    says = [f"whole episodes, raw returns, cut after {max_steps:,} env steps, seeds from {seed}"]
+    if is_atari(config.env):
+        says += [
+            f"frame skip {config.frame_skip}",
+            f"up to {config.noop_max} no-ops",
+            f"sticky actions {config.sticky_action_prob:g}",
+            "FIRE at the start and after a lost life",
+        ]
+    return ", ".join(says)
+
+
+def summarise(episodes: Sequence[TestEpisode]) -> str:
+    """Mean, deviation and range of the returns, mean length, and how many were cut, in one line."""
+    returns = np.array([episode.episode_return for episode in episodes])
+    length = np.mean([episode.length for episode in episodes])
+    cut = sum(episode.is_capped for episode in episodes)
+    return (
+        f"return {returns.mean():,.2f} ± {returns.std():,.2f} (mean ± deviation of {len(episodes)}), "
+        f"from {returns.min():,g} to {returns.max():,g}; {length:,.0f} env steps on average"
+        + (f"; {cut} cut" if cut else "")
+    )

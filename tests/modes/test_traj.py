@@ -9,8 +9,10 @@ import torch
 from aa2c.config import Config
 from aa2c.errors import ConfigError
 from aa2c.modes import traj
+from aa2c.rl.batch import join_records
 from aa2c.rl.envs import make_envs
 from aa2c.rl.network import FlatParameters, make_network
+from aa2c.rl.returns import gae
 from tests.modes.fake_port import FakePort, forever, make_record
 
 
@@ -60,7 +62,7 @@ def learn(config, records, *, seed=0, learning_rate=1e-3, keep_going=forever):
 def test_a_record_says_what_the_acting_network_saw_and_thought(env):
     config = config_of(env=env, num_envs=2, num_steps=6)
     port, network, _, spec = produce(config)
-    batch = traj.Consumer(config, FlatParameters(network), network, None)._gather(port.records)
+    batch = join_records([record.arrays for record in port.records])
     assert batch.obs.shape == (7, 4, *spec.obs_shape)
     with torch.inference_mode():
         rows = torch.from_numpy(batch.obs.reshape(-1, *spec.obs_shape))
@@ -173,3 +175,81 @@ def test_an_entropy_weight_per_worker_is_refused():
 def test_a_batch_that_the_rings_cannot_hold_is_refused():
     with pytest.raises(ConfigError, match="--batch-steps 200 needs 10 trajectories"):
         config_of(batch_steps=200, ring_slots=2)
+
+
+def test_a_step_size_that_follows_kl_grows_where_the_policy_hardly_moves_and_shrinks_where_it_jumps():
+    records = produce(config_of())[0].records
+    still = learn(config_of(adaptive_kl=0.01, update_epochs=3), records, learning_rate=1e-7)[1]
+    assert still.losses["learning_rate"] == pytest.approx(1e-7 * 1.5**3)
+    jumping = learn(config_of(adaptive_kl=1e-9, update_epochs=3), records, learning_rate=1e-2)[1]
+    assert jumping.losses["learning_rate"] < 1e-2
+    many = learn(config_of(adaptive_kl=0.01, update_epochs=30), records, learning_rate=1e-9)[1]
+    assert many.losses["learning_rate"] == pytest.approx(1e-8)
+    fixed = learn(config_of(update_epochs=3), records, learning_rate=1e-7)[1]
+    assert fixed.losses["learning_rate"] == pytest.approx(1e-7)
+
+
+def moments_after(config, records, name):
+    torch.manual_seed(0)
+    envs = make_envs(config, 1, 0)
+    network = make_network(config, envs.spec)
+    envs.close()
+    consumer = traj.Consumer(config, FlatParameters(network), network, None)
+    consumer.consume(records, 0.0, forever)
+    consumer.close()
+    return getattr(network, name)
+
+
+def test_observations_of_a_batch_count_in_the_running_moments_after_it():
+    config = config_of(norm_obs=True)
+    records = produce(config)[0].records
+    moments = moments_after(config, records, "obs_moments")
+    seen = np.concatenate([record.arrays["obs"][:-1].reshape(-1, 4) for record in records])
+    assert moments.count == len(seen)
+    np.testing.assert_allclose(moments.mean, seen.mean(0), atol=1e-5)
+    np.testing.assert_allclose(moments.variance, seen.var(0), atol=1e-5)
+
+
+def test_returns_count_in_the_running_moments_without_their_reset_rows():
+    config = config_of(norm_returns=True, num_steps=60)
+    records = produce(config)[0].records
+    batch = join_records([record.arrays for record in records])
+    returns = batch.values[:-1] + gae(
+        batch.rewards,
+        batch.values[:-1],
+        batch.values[1:],
+        batch.terminated,
+        batch.truncated,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    valid = returns[~batch.is_reset]
+    moments = moments_after(config, records, "return_moments")
+    assert moments.count == len(valid) < returns.size
+    np.testing.assert_allclose(moments.mean, valid.mean(), rtol=1e-4)
+    np.testing.assert_allclose(moments.variance, valid.var(), rtol=1e-3)
+
+
+def test_the_value_loss_of_scaled_returns_is_in_their_own_units():
+    options = {"num_steps": 60, "update_epochs": 1, "minibatches": 1, "norm_adv": False}
+    records = produce(config_of(**options))[0].records
+    plain = learn(config_of(**options), records, learning_rate=0.0)[1].losses
+    scaled = learn(config_of(**options, norm_returns=True), records, learning_rate=0.0)[1].losses
+    unit = moments_after(config_of(**options, norm_returns=True), records, "value_unit")
+    assert scaled["value"] == pytest.approx(plain["value"] / float(unit) ** 2, rel=1e-3)
+    assert scaled["policy"] == pytest.approx(plain["policy"], rel=1e-3, abs=1e-6)
+
+
+def test_every_update_thread_scales_by_the_same_moments():
+    options = {"norm_obs": True, "norm_returns": True, "minibatches": 3, "update_epochs": 2}
+    records = produce(config_of(**options))[0].records
+    expected, _ = learn(config_of(**options), records)
+    vector, _ = learn(config_of(**options, update_threads=3), records)
+    torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["norm_obs", "norm_returns", "adaptive_kl"])
+@pytest.mark.parametrize("mode", ["grad", "model"])
+def test_what_only_an_updater_that_learns_can_do_is_refused_elsewhere(mode, name):
+    with pytest.raises(ConfigError, match="needs --mode traj"):
+        Config(mode=mode, **{name: 0.01 if name == "adaptive_kl" else True})

@@ -1,0 +1,190 @@
+"""A run that goes on from its checkpoint: what it takes along, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from aa2c import ConfigError, Orchestrator
+from aa2c.checkpoint import load_checkpoint
+from aa2c.checkpoint_files import CheckpointError
+from aa2c.modes import MODES
+from tests.conftest import until
+from tests.test_cli import FAST, aa2c
+
+
+async def train(config, resume=None):
+    async with Orchestrator(config, resume=resume) as run:
+        return await run.wait()
+
+
+def rows_of(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_resumed_run_goes_on_with_network_optimizer_and_counters(small, mode):
+    options = {"norm_obs": True, "norm_returns": True} if mode == "traj" else {}
+    config = small(mode=mode, total_env_steps=4000, **options)
+    first = await train(config)
+    run_dir = Path(first["run"]["dir"])
+    saved = load_checkpoint(run_dir)
+    longer = dataclasses.replace(config, total_env_steps=8000)
+
+    async with Orchestrator(longer, resume=run_dir) as run:
+        assert run.dir == run_dir
+        assert run.status()["progress"]["env_steps"] == saved.counts["env_steps"]
+        assert run.status()["progress"]["episodes"] == saved.counts["episodes"] > 0
+        assert run.status()["run"]["uptime_s"] >= rows_of(run_dir)[-1]["time_s"]
+        await run.ready()
+        progress = run.status()["progress"]
+        assert progress["updates"] >= saved.counts["updates"]
+        assert progress["policy_version"] > saved.counts["policy_version"]
+        second = await run.wait()
+    assert second["progress"]["env_steps"] >= 8000
+    assert second["progress"]["updates"] > saved.counts["updates"]
+    resumed = load_checkpoint(run_dir)
+    assert resumed.counts["env_steps"] > saved.counts["env_steps"]
+    assert resumed.optimizer["step"] >= saved.optimizer["step"] + 1
+    assert resumed.optimizer["step"] == resumed.counts["updates"]
+    if mode == "traj":
+        assert resumed.model["obs_moments.count"] > saved.model["obs_moments.count"] > 0
+
+    times = [row["time_s"] for row in rows_of(run_dir)]
+    assert times == sorted(times)
+    with (run_dir / "episodes.csv").open(newline="") as file:
+        episodes = list(csv.DictReader(file))
+    assert len(episodes) == second["progress"]["episodes"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_is_published_first_is_what_was_saved(small, mode):
+    """With a step size of 0 nothing moves, so that parameters come through unchanged."""
+    config = small(mode=mode, total_env_steps=2000)
+    run_dir = Path((await train(config))["run"]["dir"])
+    saved = load_checkpoint(run_dir)
+    still = dataclasses.replace(config, total_env_steps=4000, learning_rate=0.0)
+    await train(still, resume=run_dir)
+    resumed = load_checkpoint(run_dir)
+    assert resumed.path != saved.path
+    assert all(torch.equal(resumed.model[name], saved.model[name]) for name in saved.model)
+    assert not torch.equal(resumed.optimizer["exp_avg"], saved.optimizer["exp_avg"])
+
+
+async def test_annealing_goes_on_where_it_was(small):
+    config = small(total_env_steps=4000)
+    run_dir = Path((await train(config))["run"]["dir"])
+    saved = load_checkpoint(run_dir).counts["env_steps"]
+    await train(dataclasses.replace(config, total_env_steps=8000), resume=run_dir)
+    rates = [
+        row["losses"]["learning_rate"]
+        for row in rows_of(run_dir)
+        if row["progress"]["total_env_steps"] == 8000 and row["losses"]["learning_rate"]
+    ]
+    assert max(rates) <= config.learning_rate * (1 - saved / 8000)
+
+
+async def test_an_older_checkpoint_of_a_run_can_be_named(small):
+    config = small(total_env_steps=10**9, checkpoint_interval_s=1.0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: len(list(run.dir.glob("checkpoints/step-*"))) >= 2)
+        await run.stop()
+    oldest = min(run.dir.glob("checkpoints/step-*"))
+    async with Orchestrator(config, resume=oldest) as resumed:
+        assert resumed.dir == run.dir
+        assert resumed.status()["progress"]["env_steps"] == int(oldest.name.removeprefix("step-"))
+
+
+async def test_a_run_that_is_being_trained_cannot_be_resumed(small):
+    config = small(total_env_steps=10**9, checkpoint_interval_s=1.0)
+    async with Orchestrator(config) as run:
+        await until(lambda: list(run.dir.glob("checkpoints/step-*")))
+        with pytest.raises(ConfigError, match="is being trained already"):
+            await Orchestrator(config, resume=run.dir).start()
+        assert run.status()["run"]["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mode": "traj"}, "--mode traj differs from the grad"),
+        ({"env": "Acrobot-v1"}, "--env Acrobot-v1 differs"),
+        ({"hidden_sizes": (8, 8)}, "--hidden-sizes"),
+        ({"optimizer": "rmsprop"}, "--optimizer rmsprop differs from the adam"),
+        ({"total_env_steps": 1000}, "give it more with --total-env-steps"),
+    ],
+)
+async def test_what_does_not_fit_is_refused_before_anything_starts(small, change, said):
+    config = small(total_env_steps=2000)
+    run_dir = Path((await train(config))["run"]["dir"])
+    files = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=said):
+        await Orchestrator(dataclasses.replace(config, **change), resume=run_dir).start()
+    assert files == {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+
+
+async def test_no_checkpoint_and_a_damaged_one_are_told(small, tmp_path):
+    with pytest.raises(CheckpointError, match="holds no checkpoint that verifies"):
+        await Orchestrator(small(), resume=tmp_path / "nothing").start()
+    config = small(total_env_steps=2000)
+    run_dir = Path((await train(config))["run"]["dir"])
+    (checkpoint,) = run_dir.glob("checkpoints/step-*")
+    (checkpoint / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not match"):
+        await Orchestrator(config, resume=run_dir).start()
+
+
+async def test_a_line_that_a_kill_cut_off_does_not_spoil_the_next(small):
+    config = small(total_env_steps=2000)
+    run_dir = Path((await train(config))["run"]["dir"])
+    for name in ("metrics.jsonl", "episodes.csv"):
+        path = run_dir / name
+        path.write_bytes(path.read_bytes()[:-5])
+    await train(dataclasses.replace(config, total_env_steps=4000), resume=run_dir)
+    whole, damaged = [], 0
+    for line in (run_dir / "metrics.jsonl").read_text().splitlines():
+        try:
+            whole.append(json.loads(line))
+        except ValueError:
+            damaged += 1
+    assert damaged == 1
+    assert whole[-1]["progress"]["env_steps"] >= 4000
+
+
+async def test_the_best_checkpoint_is_kept_with_its_score(small):
+    config = small(total_env_steps=60_000, checkpoint_interval_s=1.0, checkpoints_kept=1)
+    status = await train(config)
+    run_dir = Path(status["run"]["dir"])
+    best = load_checkpoint(run_dir, best=True)
+    assert best.score is not None
+    assert len(list(run_dir.glob("checkpoints/step-*"))) <= 2
+    newest = load_checkpoint(run_dir)
+    assert newest.score is None or best.score >= newest.score
+
+
+def test_serve_resume_takes_the_runs_own_options(tmp_path):
+    options = (*FAST, "--total-env-steps", "2000", "--name", "r", "--seed", "5")
+    assert aa2c("serve", *options, "--eval-interval-s", "0", cwd=tmp_path).returncode == 0
+    again = aa2c("serve", "--resume", "runs/r", cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "the run has had its" in again.stderr
+    more = aa2c("serve", "--resume", "runs/r", "--total-env-steps", "4000", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    assert "1 workers x 4 environments, 4,000 env steps, preset of the run, seed 5" in more.stdout
+    assert load_checkpoint(tmp_path / "runs/r").counts["env_steps"] >= 3000
+
+
+def test_serve_resume_with_a_preset_or_nothing_to_resume_is_refused_in_a_sentence(tmp_path):
+    refused = aa2c("serve", "--resume", "runs/r", "--preset", "grad/atari", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "leave --preset and --config" in refused.stderr
+    missing = aa2c("serve", "--resume", "runs/r", cwd=tmp_path)
+    assert missing.returncode == 3
+    assert missing.stderr.startswith("aa2c: runs/r holds no checkpoint")
+    assert "Traceback" not in missing.stderr

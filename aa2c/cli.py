@@ -21,9 +21,10 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 from tyro.conf import Positional, arg
 
-from aa2c.config import GROUPS, Config, flag
+from aa2c.config import Config, flag
 from aa2c.config_file import load_config, preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
+from aa2c.options import GROUPS
 from aa2c.version import __version__
 
 T = TypeVar("T")
@@ -245,9 +246,12 @@ class _Evaluation:
 def evaluate(arguments: Sequence[str]) -> int:
     """Play whole games with what a run has learned, and tell how they went."""
     flags = _parse("eval", _Evaluation, arguments)
+    import torch
+
     from aa2c.checkpoint import load_policy
     from aa2c.rl.evaluate import play, protocol, summarise
 
+    torch.set_num_threads(1)  # batches are small: more threads would wait for each other
     policy = load_policy(flags.run, best=flags.best)
     checkpoint, config = policy.checkpoint, policy.checkpoint.config
     print(f"{checkpoint.path}: {config.env} after {checkpoint.counts['env_steps']:,} env steps")

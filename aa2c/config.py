@@ -1,6 +1,5 @@
-"""Every option of a run, once: name, type, default, unit, help and check.
+"""The configuration of a run: all options together, and what may not be combined.
 
-Flags, TOML keys, the README's table and `Config(...)` are all read off these dataclasses.
 Imported by every process; imports nothing heavy.
 """
 
@@ -8,252 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from aa2c.errors import ConfigError
-
-T = TypeVar("T")
-
-
-def option(
-    default: T,
-    help: str,
-    *,
-    unit: str = "",
-    minimum: float | None = None,
-    maximum: float | None = None,
-) -> T:
-    """A field with its unit, help and inclusive bounds."""
-    metadata = {"help": help, "unit": unit, "minimum": minimum, "maximum": maximum}
-    result: T = field(default=default, metadata=metadata)
-    return result
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """The run."""
-
-    mode: Literal["grad", "model", "traj"] = option(
-        "grad",
-        "grad: workers send gradients (A3C); model: they step one shared network (A3C); "
-        "traj: they send trajectories (APPO)",
-    )
-    total_env_steps: int = option(
-        500_000,
-        "budget of the run; frames = env steps x frame skip",
-        unit="env steps",
-        minimum=1,
-        maximum=2**53,
-    )
-    seed: int = option(0, "seed of networks, environments and actions", minimum=0, maximum=2**31)
-    name: str = option("", "name of the run's directory; empty: environment, mode and time")
-    runs_dir: str = option("runs", "directory that holds the runs")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnvOptions:
-    """The environment."""
-
-    env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
-    num_envs: int = option(16, "environments inside one worker", minimum=1, maximum=65536)
-    reward_clip: float = option(
-        0.0, "learn from rewards clipped to [-x, x]; 0: unclipped. Reports stay raw", minimum=0
-    )
-    frame_skip: int = option(4, "Atari: frames an action is repeated", unit="frames", minimum=1)
-    noop_max: int = option(
-        30, "Atari: a game starts with up to this many no-ops", unit="steps", minimum=0
-    )
-    sticky_action_prob: float = option(
-        0.0, "Atari: chance that the last action is repeated", minimum=0, maximum=1
-    )
-    terminal_on_life_loss: bool = option(
-        True, "Atari: learn as if a lost life ended the episode; the game goes on"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerOptions:
-    """The workers."""
-
-    workers: int = option(3, "worker processes", minimum=1, maximum=256)
-    num_steps: int = option(
-        8,
-        "rollout length T; t_max in the A3C paper",
-        unit="vector steps",
-        minimum=1,
-        maximum=2**20,
-    )
-    grad_sync_steps: int = option(
-        0,
-        "vector steps between pushes; the gradients of grad_sync_steps / num_steps rollouts "
-        "are summed; 0: num_steps",
-        unit="vector steps",
-        minimum=0,
-    )
-    target_update_steps: int = option(
-        0, "vector steps between parameter pulls; 0: num_steps", unit="vector steps", minimum=0
-    )
-    ring_slots: int = option(
-        2, "records a worker may be ahead of the updater", unit="records", minimum=1, maximum=1024
-    )
-    act_on: Literal["live", "snapshot"] = option(
-        "live",
-        "mode model: act on the shared network as others change it, or on a copy of it that is "
-        "made for each rollout",
-    )
-    payload_checksum: Literal["auto", "on", "off"] = option(
-        "auto", "checksum the arrays of a record; auto: where the CPU does not order stores"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearningOptions:
-    """The network and how it learns."""
-
-    network: Literal["auto", "mlp", "nature", "document", "impala"] = option(
-        "auto",
-        "nature: CNN; document: CNN with separate 512-unit layers for policy and value; "
-        "impala: residual CNN; mlp: two tanh networks; auto: nature for images, mlp for vectors",
-    )
-    hidden_sizes: tuple[int, ...] = option(
-        (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
-    )
-    obs_scale: float = option(
-        0.0, "observations are divided by this; 0: 255 for bytes, 1 otherwise", minimum=0
-    )
-    optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
-    optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=0)
-    learning_rate: float = option(1e-3, "the optimizer's step size", minimum=0)
-    anneal_learning_rate: bool = option(True, "lower learning_rate linearly to 0 over the budget")
-    gamma: float = option(0.99, "discount", minimum=0, maximum=1)
-    gae_lambda: float = option(
-        0.95, "1: n-step returns as in A3C; below: GAE", minimum=0, maximum=1
-    )
-    norm_adv: bool = option(True, "scale each batch's advantages to mean 0, deviation 1")
-    vf_coef: float = option(0.5, "weight of the value loss", minimum=0)
-    value_loss: Literal["mse", "huber"] = option("mse", "loss of the value, mean over the batch")
-    ent_coef: tuple[float, ...] = option(
-        (0.0,), "weight of the entropy bonus; one number, or one for each worker", minimum=0
-    )
-    max_grad_norm: float = option(
-        0.5, "each rollout's gradient is clipped to this L2 norm; 0: not clipped", minimum=0
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrajOptions:
-    """Mode traj."""
-
-    batch_steps: int = option(
-        0, "vector steps popped for an update of the policy; 0: num_steps x workers",
-        unit="vector steps", minimum=0,
-    )  # fmt: skip
-    update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000)
-    minibatches: int = option(4, "parts of a shuffled batch, one optimizer step each", minimum=1)
-    clip_coef: float = option(0.2, "PPO's clipping of the probability ratio", minimum=0)
-    clip_vloss: bool = option(False, "clip the value's change by clip_coef, too")
-    target_kl: float = option(
-        0.0, "no further pass over a batch once approx_kl exceeds this; 0: never", unit="nats",
-        minimum=0,
-    )  # fmt: skip
-    adaptive_kl: float = option(
-        0.0,
-        "the step size is divided by 1.5 after a pass with an approx_kl above twice this, and "
-        "multiplied by it below half; 0: not adapted", unit="nats", minimum=0,
-    )  # fmt: skip
-    norm_obs: bool = option(False, "scale observations by their running mean and deviation")
-    norm_returns: bool = option(
-        False, "let the value learn returns that are scaled by their running mean and deviation"
-    )
-    advantage: Literal["gae", "recompute", "vtrace"] = option(
-        "gae",
-        "gae: on the values that acted; recompute: GAE on new values before each pass; "
-        "vtrace: corrected for policy lag, before each pass",
-    )
-    max_policy_lag: int = option(
-        0, "trajectories that lag more are dropped and counted; 0: none", unit="versions", minimum=0
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpdaterOptions:
-    """The updater."""
-
-    update_order: Literal["fifo", "sum", "hogwild"] = option(
-        "fifo",
-        "fifo: one update for each gradient, in order; sum: one for all that wait; hogwild: "
-        "threads (mode model: workers) update without synchronisation",
-    )
-    update_threads: int = option(1, "threads that step the network", minimum=1, maximum=64)
-    checkpoint_interval_s: float = option(
-        60.0, "time between checkpoints; there is always one at the end", unit="s", minimum=1
-    )
-    checkpoints_kept: int = option(3, "newest checkpoints that are kept", minimum=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """The evaluator: test episodes while it trains."""
-
-    eval_interval_s: float = option(
-        60.0, "time from one evaluation's start to the next; 0: no evaluator", unit="s", minimum=0
-    )
-    eval_episodes: int = option(
-        10, "whole games of an evaluation, greedy and again sampled", minimum=1, maximum=10_000
-    )
-    eval_max_steps: int = option(
-        27_000, "an episode that is longer is cut and counted as it is", unit="env steps", minimum=1
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SupervisionOptions:
-    """Supervision of the child processes."""
-
-    start_timeout_s: float = option(
-        120.0, "a child that has not come up by then ends the run", unit="s", minimum=1
-    )
-    stall_timeout_s: float = option(
-        60.0, "a child without a sign of life for so long is replaced", unit="s", minimum=1
-    )
-    stop_timeout_s: float = option(
-        8.0, "time to stop in; children that need longer are killed", unit="s", minimum=1
-    )
-    max_restarts: int = option(
-        60, "restarts of one worker within restart_window_s that end the run when exceeded",
-        minimum=0,
-    )  # fmt: skip
-    restart_window_s: float = option(
-        120.0, "window in which restarts are counted", unit="s", minimum=1
-    )
-    restart_backoff_s: float = option(
-        0.1, "wait before a restart; doubles up to 5 s while nothing is produced", unit="s",
-        minimum=0,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpOptions:
-    """The page, /status and /metrics."""
-
-    host: Literal["127.0.0.1", "localhost", "::1"] = option(
-        "127.0.0.1", "loopback address to listen on"
-    )
-    port: int = option(8420, "TCP port; 0: a free one", minimum=0, maximum=65535)
-
-
-GROUPS = (
-    RunOptions,
+from aa2c.options import (
     EnvOptions,
-    WorkerOptions,
+    EvaluationOptions,
+    HttpOptions,
     LearningOptions,
+    RunOptions,
+    SupervisionOptions,
     TrajOptions,
     UpdaterOptions,
-    EvaluationOptions,
-    SupervisionOptions,
-    HttpOptions,
+    WorkerOptions,
 )
 
 

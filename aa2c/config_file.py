@@ -16,8 +16,9 @@ from typing import Any, get_type_hints
 
 import cattrs
 
-from aa2c.config import GROUPS, Config
+from aa2c.config import Config
 from aa2c.errors import ConfigError
+from aa2c.options import GROUPS
 
 
 def load_config(

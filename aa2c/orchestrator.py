@@ -4,40 +4,35 @@ It is the only parent of worker and updater processes, and imports no torch. It 
 child: exits arrive through pidfds, words through pipes, and numbers are read from shared memory.
 Everything that ends a run goes through `_end`; everything a run holds is given back in
 `_release`, which needs no event loop, so that a cancelled run leaves nothing behind either.
-Longer than 350 lines, because start, supervision and end of a run are best read in one place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
-from aa2c.checkpoint_files import read_checkpoint
-from aa2c.child import ChildSpec
+from aa2c.checkpoint_files import CheckpointFiles, read_checkpoint
+from aa2c.children import Children
 from aa2c.config import Config, check_same_learner
-from aa2c.errors import Aa2cError, ConfigError, RunFailed, SharedMemoryTooSmall, StartError
+from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
 from aa2c.ipc.channel import Message
-from aa2c.ipc.counters import Counters
 from aa2c.ipc.shm import remove_leftovers
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
 from aa2c.recording import Recording, make_run_dir
-from aa2c.status import RECENT_EPISODES, LagHistogram, Returns, Status, TestReturns, make_status
-from aa2c.supervisor import Child, ChildSlot, RestartPolicy, exit_in_words, is_main_thread, watch
+from aa2c.status import LagHistogram, Returns, Status, TestReturns, make_status
+from aa2c.supervisor import ChildSlot, exit_in_words
 from aa2c.web.server import Server
 
 BUDGET_CHECK_S = 0.1
 SAMPLE_S = 1.0
-WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
 
 RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 
@@ -66,16 +61,11 @@ class Orchestrator:
         self._http = http
         self._resume = resume
         self._on_event = on_event
-        self._updater = ChildSlot("updater")
-        self._evaluator = ChildSlot("evaluator")
-        self._workers = [ChildSlot("worker", i) for i in range(config.workers)]
-        self._returns = Returns()
         self._tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
         self._is_saved = False
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
-        self._running = asyncio.Event()
         self._final_status: Status | None = None
         self._final_lag_histogram: LagHistogram | None = None
 
@@ -112,27 +102,37 @@ class Orchestrator:
 
     def _open(self, leftovers: list[str]) -> None:
         """Directory, log, counters and wake-ups of the run."""
-        self._saved = read_checkpoint(self._resume, lambda it: it) if self._resume else None
-        counts = {"env_steps": 0, "episodes": 0}
-        if self._saved is None:
-            self.dir = make_run_dir(self.config)
-        else:
-            check_same_learner(self._saved.config, self.config)
-            self.dir, counts = self._saved.run_dir, self._saved.counts
-            if counts["env_steps"] >= self.config.total_env_steps:
-                raise ConfigError(
-                    f"--resume {self._resume}: the run has had its {counts['env_steps']:,} env "
-                    "steps; give it more with --total-env-steps."
-                )
+        saved = read_checkpoint(self._resume, lambda it: it) if self._resume else None
+        counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
+        self.dir = self._dir_of(saved) if saved else make_run_dir(self.config)
         self._recording = Recording(self.dir, self.config)
         self._log_file = LogFile(self.dir / "log.jsonl")
         self._log = make_logger(self._log_file, "orchestrator", on_event=self._on_event)
         self._memory = RunMemory(self.config, self.id, counts["env_steps"])
+        self._children = Children(
+            self.config,
+            self.dir,
+            saved.path if saved else None,
+            self._memory,
+            self._log,
+            on_message=self._hear,
+            on_failure=self._end,
+        )
         self._returns = Returns(counts["episodes"])
         self._started_at = time.time()
         self._clock_start = time.monotonic()
         if leftovers:
             self._log.warning("removed shared memory of dead runs", segments=leftovers)
+
+    def _dir_of(self, saved: CheckpointFiles) -> Path:
+        """The directory of a run that shall go on. Raises `ConfigError` if it cannot."""
+        check_same_learner(saved.config, self.config)
+        if saved.counts["env_steps"] >= self.config.total_env_steps:
+            raise ConfigError(
+                f"--resume {self._resume}: the run has had its {saved.counts['env_steps']:,} env "
+                "steps; give it more with --total-env-steps."
+            )
+        return saved.run_dir
 
     @property
     def url(self) -> str | None:
@@ -141,12 +141,12 @@ class Orchestrator:
 
     async def ready(self) -> None:
         """Wait until every child has come up. Raises `StartError` if the run ends before."""
-        running = asyncio.ensure_future(self._running.wait())
+        running = asyncio.ensure_future(self._children.have_come_up.wait())
         try:
             await asyncio.wait([running, self._main_task()], return_when=asyncio.FIRST_COMPLETED)
         finally:
             running.cancel()
-        if not self._running.is_set():
+        if not self._children.have_come_up.is_set():
             await self.wait()
             raise StartError("the run was stopped before it came up.")
 
@@ -180,7 +180,7 @@ class Orchestrator:
                 await asyncio.shield(main)
             except asyncio.CancelledError:
                 cancelled = True
-                self._kill_children()
+                self._children.kill()
                 main.cancel()
         if cancelled:
             raise asyncio.CancelledError
@@ -200,14 +200,12 @@ class Orchestrator:
             self._log.info("start", run=self.id, dir=str(self.dir), env=self.config.env)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sample())
-                tasks.create_task(self._keep(self._updater, self._memory.counters.updater))
-                for slot, row in zip(self._workers, self._memory.counters.workers, strict=True):
-                    tasks.create_task(self._keep(slot, row))
-                if self.config.eval_interval_s:
-                    tasks.create_task(self._keep_evaluator())
+                noting = tasks.create_task(self._note_running())
+                self._children.start(tasks)
                 await self._ending.wait()
+                noting.cancel()
                 self.state = "stopping"
-                await self._stop_children()
+                await self._children.stop(lambda: self._memory.counters.tell_score(self._returns))
                 self._check_result()
         except* Exception as group:
             self._log.error("orchestrator failed", exc_info=group)
@@ -235,17 +233,9 @@ class Orchestrator:
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
                 self._memory.counters.sample()
-                self._tell_score()
+                self._memory.counters.tell_score(self._returns)
                 self._write_metrics()
             await asyncio.sleep(BUDGET_CHECK_S)
-
-    def _tell_score(self) -> None:
-        """Let the updater know how good its policy is: it keeps the best checkpoint."""
-        row, mean = self._memory.counters.run, self._returns.settled_mean
-        row.set("episodes", self._returns.count)
-        if mean is not None:
-            row.set("train_return_mean", mean)
-            row.set("episodes_in_mean", RECENT_EPISODES)
 
     def _write_metrics(self) -> None:
         try:
@@ -253,98 +243,9 @@ class Orchestrator:
         except OSError as error:
             self._end(RunFailed(f"{self.dir} cannot be written: {error.strerror}."))
 
-    async def _keep(self, slot: ChildSlot, row: Counters) -> None:
-        """Keep a child running until the run ends: start, watch, and start again."""
-        policy = RestartPolicy(self.config)
-        while not self._ending.is_set():
-            records_before = row.count("records")
-            child = slot.child = Child(
-                lambda commands, reports: self._child_spec(slot, commands, reports),
-                lambda child, message: self._hear(slot, message),
-            )
-            self._attach(slot)
-            exit_code = await watch(child, lambda: row.count("beats"), self.config)
-            if self._ending.is_set():
-                break
-            slot.last_exit = exit_in_words(exit_code)
-            produced = row.count("records") > records_before
-            refused = policy.refuse_reason(child, exit_code, produced=produced)
-            if slot.role == "updater":
-                refused = refused or "the run cannot go on without it"
-            self._log_end(slot, child, is_last=refused is not None)
-            if refused and slot.role == "evaluator":
-                self._log.warning("there is no evaluator any more", reason=refused)
-                break
-            if refused:
-                self._end(self._failure(child, exit_code, refused))
-                break
-            slot.generation += 1
-            await self._sleep(policy.backoff_s)
-
-    async def _keep_evaluator(self) -> None:
-        """Once the run has come up, so that its start makes nobody wait."""
-        while not self._running.is_set() and not self._ending.is_set():
-            await self._sleep(BUDGET_CHECK_S)
-        await self._keep(self._evaluator, self._memory.counters.evaluator)
-
-    def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
-        event = "child ended" if is_last else "child ended and is started again"
-        log = self._log.info if is_last else self._log.warning
-        log(
-            event,
-            child=child.spec.title,
-            pid=child.pid,
-            how=slot.last_exit,
-            generation=slot.generation,
-            **({"reason": child.error} if child.error else {}),
-        )
-
-    def _failure(self, child: Child, exit_code: int, refused: str) -> Aa2cError:
-        kind = RunFailed if self._running.is_set() else StartError
-        if exit_code == StartError.exit_code and child.error:
-            return kind(child.error)
-        how = child.error or exit_in_words(exit_code)
-        return kind(f"{child.spec.title} ended ({how}) and {refused}: see {self.dir}/log.jsonl.")
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, or return at once when the run ends."""
-        waiting = asyncio.ensure_future(self._ending.wait())
-        await asyncio.wait([waiting], timeout=seconds)
-        waiting.cancel()
-
-    def _child_spec(self, slot: ChildSlot, commands: Connection, reports: Connection) -> ChildSpec:
-        return ChildSpec(
-            role=slot.role,
-            index=slot.index,
-            generation=slot.generation,
-            config=self.config,
-            run_dir=self.dir,
-            counters_segment=self._memory.counters_segment.name,
-            commands=commands,
-            reports=reports,
-            records=self._memory.records,
-            spaces=self._memory.spaces,
-            resume=self._saved.path if self._saved else None,
-            parent_pid=os.getpid(),
-            dies_with_parent_thread=is_main_thread(),
-        )
-
     def _hear(self, slot: ChildSlot, message: Message) -> None:
-        """Act on what a child says. An error here has no caller: it ends the run."""
-        try:
-            self._act_on(slot, message)
-        except Exception as error:
-            self._log.error("orchestrator failed", exc_info=error)
-            self._end(RunFailed(f"what {slot.role} {slot.index} said led to {error!r}"))
-
-    def _act_on(self, slot: ChildSlot, message: Message) -> None:
+        """What children say of the run itself."""
         match message["kind"]:
-            case "spec":
-                self._size_memory(message)
-            case "ready":
-                slot.has_come_up = True
-                if all(s.has_come_up for s in (self._updater, *self._workers)):
-                    self._come_up()
             case "episodes":
                 for episode_return, _ in message["episodes"]:
                     self._returns.add(episode_return)
@@ -360,71 +261,22 @@ class Orchestrator:
                 self._recording.write_episodes(self._uptime_s, env_steps, policy, None, episodes)
             case "saved":
                 self._is_saved = True
-            case "retired":
-                self._memory.retire_ring(message["worker"], message["generation"])
             case "rejected":
                 self._log.warning(
                     "a record was rejected: are rewards and observations finite? (told once)",
                     worker=message["worker"],
                 )
 
-    def _come_up(self) -> None:
-        if not self._running.is_set():
-            self._running.set()
+    async def _note_running(self) -> None:
+        """The run is running once its children have come up."""
+        await self._children.have_come_up.wait()
+        if not self._ending.is_set():
             self.state = "running"
             self._log.info("running", after_s=round(self._uptime_s, 2))
 
-    def _size_memory(self, spec: Message) -> None:
-        """The network's size is known: make board and rings, and let the children attach."""
-        try:
-            self._memory.create_board(spec)
-        except SharedMemoryTooSmall as error:
-            self._end(error)
-        else:
-            self._updater_send("attach", **self._memory.board_attachment)
-            for slot in self._workers:
-                self._attach(slot)
-
-    def _attach(self, slot: ChildSlot) -> None:
-        """Give an incarnation what it shares with others, as soon as its size is known."""
-        child = slot.child
-        if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
-            return
-        if slot.role == "evaluator":
-            child.send("attach", **self._memory.board_attachment)
-            return
-        try:
-            attach = self._memory.create_ring(slot.index, slot.generation)
-        except SharedMemoryTooSmall as error:
-            self._end(RunFailed(str(error)) if self._running.is_set() else error)
-            return
-        child.send("attach", **attach)
-        self._updater_send(
-            "attach_ring", ring=attach["ring"], worker=slot.index, generation=slot.generation
-        )
-
-    def _updater_send(self, kind: str, **fields: Any) -> None:
-        if self._updater.child is not None:
-            self._updater.child.send(kind, **fields)
-
-    async def _stop_children(self) -> None:
-        """Workers first, then the updater, which learns what still waits and saves.
-
-        The evaluator has nothing to save.
-        """
-        if self._evaluator.child:
-            self._evaluator.child.kill()
-        start = time.monotonic()
-        workers = [slot.child for slot in self._workers if slot.child]
-        deadline = start + WORKERS_SHARE_OF_STOP * self.config.stop_timeout_s
-        await asyncio.gather(*(child.stop(deadline) for child in workers))
-        self._tell_score()
-        if self._updater.child:
-            await self._updater.child.stop(start + self.config.stop_timeout_s)
-
     def _check_result(self) -> None:
         """A run that ended without its last checkpoint, or learned nothing, has failed."""
-        updater, counters = self._updater.child, self._memory.counters
+        updater, counters = self._children.updater.child, self._memory.counters
         if self.error is not None or updater is None or not updater.is_ready:
             return
         if not self._is_saved:
@@ -436,17 +288,11 @@ class Orchestrator:
                 f"nothing was learned: there was no update, and {rejected} records were rejected."
             )
 
-    def _kill_children(self) -> None:
-        """End all children at once; blocks until they are gone, which is a moment."""
-        for slot in (self._updater, self._evaluator, *self._workers):
-            if slot.child:
-                slot.child.kill_and_wait()
-
     def _release(self) -> None:
         """Give everything back; without the event loop's help, and only once."""
         if self._final_status is not None:
             return
-        self._kill_children()
+        self._children.kill()
         try:
             self._final_lag_histogram = self._memory.counters.lag_histogram()
             self._final_status = self.status()
@@ -487,9 +333,9 @@ class Orchestrator:
             self._memory.counters,
             self._returns,
             self._tests,
-            self._updater,
-            self._evaluator,
-            self._workers,
+            self._children.updater,
+            self._children.evaluator,
+            self._children.workers,
             self._memory.ring_status,
         )
 

@@ -141,6 +141,13 @@ class RunCounters:
             steps.sample(now, row.count("env_steps"))
             wait.sample(now, row.value("wait_s"))
 
+    def tell_score(self, returns: Returns) -> None:
+        """Let the updater know how good its policy is: it keeps the best checkpoint."""
+        self.run.set("episodes", returns.count)
+        if returns.settled_mean is not None:
+            self.run.set("train_return_mean", returns.settled_mean)
+            self.run.set("episodes_in_mean", RECENT_EPISODES)
+
     @property
     def env_steps(self) -> int:
         return self._env_steps_before + sum(row.count("env_steps") for row in self.workers)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aa2c.config import GROUPS, Config, flag
+from aa2c.config import Config, flag
 from aa2c.config_file import load_config, preset_names, structure, to_toml
 from aa2c.errors import ConfigError
+from aa2c.options import GROUPS
 
 OPTIONS = dataclasses.fields(Config)
 

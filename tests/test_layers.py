@@ -50,8 +50,10 @@ def uses(file, name):
         (["structlog"], ["log.py"]),
         (
             ["torch"],
-            ["rl/", "modes/", "worker.py", "updater.py", "checkpoint.py", "child.py"],
+            ["rl/", "modes/", "worker.py", "updater.py", "checkpoint.py", "child.py", "cli.py"],
         ),
+        (["matplotlib"], ["report.py"]),
+        (["imageio"], ["video.py"]),
         (
             ["aa2c.orchestrator", "aa2c.Orchestrator", "aa2c.train"],
             ["cli.py", "terminal.py", "__init__.py", "__main__.py"],
@@ -94,7 +96,7 @@ def test_torch_and_gymnasium_are_not_imported_for(arguments):
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
     assert "aa2c" in loaded
-    assert loaded.isdisjoint({"torch", "gymnasium", "ale_py", "aiohttp"})
+    assert loaded.isdisjoint({"torch", "gymnasium", "ale_py", "aiohttp", "matplotlib", "imageio"})
 
 
 @pytest.mark.parametrize("file", SOURCES)

@@ -6,9 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from aa2c.config import GROUPS, Config, flag
+from aa2c.config import Config, flag
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
+from aa2c.options import GROUPS
 from aa2c.status import Returns, TestReturns, make_status
 from aa2c.supervisor import ChildSlot
 

@@ -1,0 +1,223 @@
+"""The child processes of one run: started, watched, started again, told what they share, stopped.
+
+Runs in the orchestrator, on its event loop. What a child says about its own coming up and going is
+acted on here; the rest is passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from aa2c.child import ChildSpec
+from aa2c.config import Config
+from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
+from aa2c.ipc.channel import Message
+from aa2c.ipc.counters import Counters
+from aa2c.memory import RunMemory
+from aa2c.supervisor import Child, ChildSlot, RestartPolicy, exit_in_words, is_main_thread, watch
+
+WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
+
+
+class Children:
+    """Updater, evaluator and workers of a run.
+
+    `on_message` gets what concerns the run, `on_failure` what it cannot go on after.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        resume: Path | None,
+        memory: RunMemory,
+        log: Any,
+        *,
+        on_message: Callable[[ChildSlot, Message], None],
+        on_failure: Callable[[Aa2cError], None],
+    ) -> None:
+        self._config = config
+        self._run_dir = run_dir
+        self._resume = resume
+        self._memory = memory
+        self._log = log
+        self._on_message = on_message
+        self._on_failure = on_failure
+        self._stopping = asyncio.Event()
+        self.have_come_up = asyncio.Event()
+        self.updater = ChildSlot("updater")
+        self.evaluator = ChildSlot("evaluator")
+        self.workers = [ChildSlot("worker", i) for i in range(config.workers)]
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Start them all, in tasks that end when they have been stopped."""
+        counters = self._memory.counters
+        tasks.create_task(self._keep(self.updater, counters.updater))
+        for slot, row in zip(self.workers, counters.workers, strict=True):
+            tasks.create_task(self._keep(slot, row))
+        if self._config.eval_interval_s:
+            tasks.create_task(self._keep_evaluator(counters.evaluator))
+
+    async def stop(self, last_word: Callable[[], None]) -> None:
+        """Workers first, then the updater, which learns what still waits and saves.
+
+        `last_word` is called in between. The evaluator has nothing to save.
+        """
+        self._stopping.set()
+        if self.evaluator.child:
+            self.evaluator.child.kill()
+        start = time.monotonic()
+        workers = [slot.child for slot in self.workers if slot.child]
+        deadline = start + WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
+        await asyncio.gather(*(child.stop(deadline) for child in workers))
+        last_word()
+        if self.updater.child:
+            await self.updater.child.stop(start + self._config.stop_timeout_s)
+
+    def kill(self) -> None:
+        """End them all at once; blocks until they are gone, which is a moment."""
+        for slot in (self.updater, self.evaluator, *self.workers):
+            if slot.child:
+                slot.child.kill_and_wait()
+
+    async def _keep(self, slot: ChildSlot, row: Counters) -> None:
+        """Keep a child running until the run ends: start, watch, and start again."""
+        policy = RestartPolicy(self._config)
+        while not self._stopping.is_set():
+            records_before = row.count("records")
+            child = slot.child = Child(
+                lambda commands, reports: self._spec(slot, commands, reports),
+                lambda child, message: self._hear(slot, message),
+            )
+            self._attach(slot)
+            exit_code = await watch(child, lambda: row.count("beats"), self._config)
+            if self._stopping.is_set():
+                break
+            slot.last_exit = exit_in_words(exit_code)
+            produced = row.count("records") > records_before
+            refused = policy.refuse_reason(child, exit_code, produced=produced)
+            if slot.role == "updater":
+                refused = refused or "the run cannot go on without it"
+            self._log_end(slot, child, is_last=refused is not None)
+            if refused:
+                self._give_up(slot, child, exit_code, refused)
+                break
+            slot.generation += 1
+            await self._sleep(policy.backoff_s)
+
+    async def _keep_evaluator(self, row: Counters) -> None:
+        """Once the others have come up, so that its start makes nobody wait."""
+        events = [asyncio.ensure_future(e.wait()) for e in (self.have_come_up, self._stopping)]
+        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        for event in events:
+            event.cancel()
+        await self._keep(self.evaluator, row)
+
+    def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
+        event = "child ended" if is_last else "child ended and is started again"
+        log = self._log.info if is_last else self._log.warning
+        log(
+            event,
+            child=child.spec.title,
+            pid=child.pid,
+            how=slot.last_exit,
+            generation=slot.generation,
+            **({"reason": child.error} if child.error else {}),
+        )
+
+    def _give_up(self, slot: ChildSlot, child: Child, exit_code: int, refused: str) -> None:
+        """The run ends with the child, unless it was the evaluator."""
+        if slot.role == "evaluator":
+            self._log.warning("there is no evaluator any more", reason=refused)
+            return
+        kind = RunFailed if self.have_come_up.is_set() else StartError
+        if exit_code == StartError.exit_code and child.error:
+            self._on_failure(kind(child.error))
+            return
+        how = child.error or exit_in_words(exit_code)
+        self._on_failure(
+            kind(f"{child.spec.title} ended ({how}) and {refused}: see {self._run_dir}/log.jsonl.")
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, or return at once when the run ends."""
+        waiting = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait([waiting], timeout=seconds)
+        waiting.cancel()
+
+    def _spec(self, slot: ChildSlot, commands: Connection, reports: Connection) -> ChildSpec:
+        return ChildSpec(
+            role=slot.role,
+            index=slot.index,
+            generation=slot.generation,
+            config=self._config,
+            run_dir=self._run_dir,
+            counters_segment=self._memory.counters_segment.name,
+            commands=commands,
+            reports=reports,
+            records=self._memory.records,
+            spaces=self._memory.spaces,
+            resume=self._resume,
+            parent_pid=os.getpid(),
+            dies_with_parent_thread=is_main_thread(),
+        )
+
+    def _hear(self, slot: ChildSlot, message: Message) -> None:
+        """Act on what a child says. An error here has no caller: it ends the run."""
+        try:
+            self._act_on(slot, message)
+        except Exception as error:
+            self._log.error("orchestrator failed", exc_info=error)
+            self._on_failure(RunFailed(f"what {slot.role} {slot.index} said led to {error!r}"))
+
+    def _act_on(self, slot: ChildSlot, message: Message) -> None:
+        match message["kind"]:
+            case "spec":
+                self._size_memory(message)
+            case "ready":
+                slot.has_come_up = True
+                if all(s.has_come_up for s in (self.updater, *self.workers)):
+                    self.have_come_up.set()
+            case "retired":
+                self._memory.retire_ring(message["worker"], message["generation"])
+            case _:
+                self._on_message(slot, message)
+
+    def _size_memory(self, spec: Message) -> None:
+        """The network's size is known: make board and rings, and let the children attach."""
+        try:
+            self._memory.create_board(spec)
+        except SharedMemoryTooSmall as error:
+            self._on_failure(error)
+        else:
+            self._updater_send("attach", **self._memory.board_attachment)
+            for slot in self.workers:
+                self._attach(slot)
+
+    def _attach(self, slot: ChildSlot) -> None:
+        """Give an incarnation what it shares with others, as soon as its size is known."""
+        child = slot.child
+        if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
+            return
+        if slot.role == "evaluator":
+            child.send("attach", **self._memory.board_attachment)
+            return
+        try:
+            attach = self._memory.create_ring(slot.index, slot.generation)
+        except SharedMemoryTooSmall as error:
+            self._on_failure(RunFailed(str(error)) if self.have_come_up.is_set() else error)
+            return
+        child.send("attach", **attach)
+        self._updater_send(
+            "attach_ring", ring=attach["ring"], worker=slot.index, generation=slot.generation
+        )
+
+    def _updater_send(self, kind: str, **fields: Any) -> None:
+        if self.updater.child is not None:
+            self.updater.child.send(kind, **fields)

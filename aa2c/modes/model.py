@@ -67,6 +67,7 @@ class Producer:
         self._model: SharedModel | None = None
         self._acting = copy.deepcopy(network)
         self._acting_params = FlatParameters(self._acting)
+        make_optimizer(config, torch.zeros(1))  # the first takes seconds to import: before ready
 
     def produce(self, port: WorkerPort) -> None:
         """Act for one rollout, learn from it, and tell the updater."""

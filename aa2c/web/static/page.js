@@ -11,10 +11,14 @@ function element(tag, text) {
   return node;
 }
 
+const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${short(std)}`);
+
 function showNumbers({ progress, throughput, returns, losses, policy_lag: lag }) {
-  const { train } = returns;
+  const { train, test } = returns;
   const numbers = {
-    "return, last 100 episodes": train.mean === null ? "–" : `${short(train.mean)} ± ${short(train.std)}`,
+    "return, last 100 episodes": spread(train),
+    "test return, greedy": spread(test.greedy),
+    "test return, sampled": spread(test.sampled),
     episodes: whole(progress.episodes),
     "env steps/s": whole(throughput.env_steps_per_s),
     "updates/s": whole(throughput.updates_per_s),

@@ -1,0 +1,92 @@
+"""Every preset, for real but small: its environment, its network, its two halves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from aa2c.config_file import load_config, preset_names, preset_says
+from aa2c.modes import MODES
+from aa2c.rl.envs import make_envs
+from aa2c.rl.network import FlatParameters, make_network
+from tests.modes.fake_port import FakePort, forever, make_shared
+
+# What the document's tables say: learning rate, value weight, entropy weights, environments of a
+# worker, rollout, push and pull intervals, update threads, workers.
+DOCUMENT = {
+    "grad/testcart0": (1e-3, 0.5, (0.01,), 32, 8, 32, 32, 1, None),
+    "grad/testpong1": (1e-3, 0.5, (0.01,), 32, 8, 16, 16, 2, None),
+    "grad/testpong2": (1e-4, 0.5, (0.01,), 50, 5, 10, 10, 2, None),
+    "grad/testpong3": (1e-4, 0.5, (0.01, 0.01, 0.01, 0.005), 50, 5, 20, 40, 1, 4),
+    "grad/testpong4": (1e-4, 0.5, (0.01, 0.02, 0.005), 50, 5, 10, 20, 1, 3),
+    "grad/testpong5": (1e-4, 0.5, (0.05, 0.01, 0.02, 0.005), 50, 5, 10, 20, 2, 4),
+    "grad/testpong6": (5e-4, 0.5, None, 50, 5, 5, 20, 1, 3),
+    "grad/testpong7": (1e-3, 0.5, (0.05, 0.01, 0.02, 0.005), 50, 5, 20, 40, 1, 4),
+    "model/testpong9": (1e-3, 0.5, (0.01, 0.01, 0.02, 0.005), 50, 5, None, None, None, 4),
+    "model/testbr10": (1e-3, 0.5, (0.01, 0.01, 0.02, 0.02, 0.005), 50, 5, None, None, None, 5),
+    "traj/testpong2": (3e-4, 0.25, (0.01,), 50, 32, None, None, 1, 4),
+    "traj/testbr3": (3e-4, 0.25, (0.01,), 50, 32, None, None, 1, 4),
+    "traj/testqb4": (3e-4, 0.25, (0.01,), 50, 16, None, None, 1, 5),
+}
+OPTIONS = (
+    "learning_rate",
+    "vf_coef",
+    "ent_coef",
+    "num_envs",
+    "num_steps",
+    "grad_sync_steps",
+    "target_update_steps",
+    "update_threads",
+    "workers",
+)
+
+
+@pytest.mark.parametrize("preset", DOCUMENT)
+def test_a_case_of_the_document_has_its_numbers(preset):
+    config = load_config(preset=preset)
+    for name, expected in zip(OPTIONS, DOCUMENT[preset], strict=True):
+        if expected is not None:
+            assert getattr(config, name) == expected, name
+    assert (config.gamma, config.max_grad_norm, config.optimizer) == (0.99, 0.1, "adam")
+    assert config.reward_clip == 1
+    if config.mode == "traj":
+        assert (config.gae_lambda, config.clip_coef, config.obs_scale) == (0.95, 0.1, 255)
+        assert config.batch_steps == 32 * config.workers
+        assert config.batch_steps * config.num_envs // config.minibatches == 1600
+
+
+def test_every_case_of_the_document_is_a_preset_and_says_what_became_of_it():
+    cases = {name for name in preset_names() if "/test" in name}
+    assert cases == set(DOCUMENT)
+    assert all("document" in preset_says(name) for name in cases)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_preset_acts_and_learns(preset):
+    config = load_config(preset=preset)
+    few = {"num_envs": 2, "update_epochs": 1, "eval_interval_s": 0.0}
+    config = dataclasses.replace(config, **few, ent_coef=config.ent_coef[:1])
+    envs = make_envs(config, 2, 0)
+    network = make_network(config, envs.spec)
+    params = FlatParameters(network)
+    before = params.vector.clone()
+    specs = MODES[config.mode].record_arrays(config, envs.spec, params.num_params)
+    model = make_shared(config, params)
+    port = FakePort(specs, [params.numpy], model)
+    consumer = MODES[config.mode].Consumer(config, params, network, port)
+    replica, generator = make_network(config, envs.spec), torch.Generator().manual_seed(0)
+    producer = MODES[config.mode].Producer(config, 0, envs, replica, generator)
+    for _ in range(consumer.records_per_update):
+        producer.produce(port)
+    outcome = consumer.consume(port.records, config.learning_rate, forever)
+    consumer.state()
+    assert np.isfinite(list(outcome.losses.values())).all()
+    assert torch.isfinite(params.vector).all()
+    assert not torch.equal(params.vector, before)
+    consumer.close()
+    envs.close()
+    if model is not None:
+        model.close()

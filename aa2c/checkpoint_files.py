@@ -53,8 +53,11 @@ class CheckpointFiles(NamedTuple):
 
     @property
     def run_dir(self) -> Path:
-        """The directory of its run."""
-        return self.path.parent.parent
+        """The directory of its run. Raises `CheckpointError` if it does not lie in one."""
+        run_dir = self.path.parent.parent
+        if self.path.parent.name != "checkpoints" or not (run_dir / "config.toml").is_file():
+            raise CheckpointError(f"{self.path} does not lie in the directory of a run.")
+        return run_dir
 
 
 def write_checkpoint(

@@ -5,17 +5,32 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from aa2c import ConfigError, Orchestrator
+from aa2c import Config, ConfigError, Orchestrator
+from aa2c import train as train_to_the_end
 from aa2c.checkpoint import load_checkpoint
 from aa2c.checkpoint_files import CheckpointError
 from aa2c.modes import MODES
-from tests.conftest import until
+from tests.conftest import SMALL, until
 from tests.test_cli import FAST, aa2c
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """The configuration and directory of a short run, which many tests take a copy of."""
+    config = Config(**SMALL, total_env_steps=2000, runs_dir=str(tmp_path_factory.mktemp("runs")))
+    return config, Path(train_to_the_end(config)["run"]["dir"])
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path):
+    config, run_dir = trained_once
+    return config, Path(shutil.copytree(run_dir, tmp_path / "copy"))
 
 
 async def train(config, resume=None):
@@ -76,9 +91,8 @@ async def test_what_is_published_first_is_what_was_saved(small, mode):
     assert not torch.equal(resumed.optimizer["exp_avg"], saved.optimizer["exp_avg"])
 
 
-async def test_annealing_goes_on_where_it_was(small):
-    config = small(total_env_steps=4000)
-    run_dir = Path((await train(config))["run"]["dir"])
+async def test_annealing_goes_on_where_it_was(trained):
+    config, run_dir = trained
     saved = load_checkpoint(run_dir).counts["env_steps"]
     await train(dataclasses.replace(config, total_env_steps=8000), resume=run_dir)
     rates = [
@@ -120,29 +134,36 @@ async def test_a_run_that_is_being_trained_cannot_be_resumed(small):
         ({"total_env_steps": 1000}, "give it more with --total-env-steps"),
     ],
 )
-async def test_what_does_not_fit_is_refused_before_anything_starts(small, change, said):
-    config = small(total_env_steps=2000)
-    run_dir = Path((await train(config))["run"]["dir"])
+async def test_what_does_not_fit_is_refused_before_anything_starts(trained, change, said):
+    config, run_dir = trained
     files = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=said):
         await Orchestrator(dataclasses.replace(config, **change), resume=run_dir).start()
     assert files == {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
 
 
-async def test_no_checkpoint_and_a_damaged_one_are_told(small, tmp_path):
+async def test_no_checkpoint_and_a_damaged_one_are_told(trained, tmp_path):
+    config, run_dir = trained
     with pytest.raises(CheckpointError, match="holds no checkpoint that verifies"):
-        await Orchestrator(small(), resume=tmp_path / "nothing").start()
-    config = small(total_env_steps=2000)
-    run_dir = Path((await train(config))["run"]["dir"])
+        await Orchestrator(config, resume=tmp_path / "nothing").start()
     (checkpoint,) = run_dir.glob("checkpoints/step-*")
     (checkpoint / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not match"):
         await Orchestrator(config, resume=run_dir).start()
 
 
-async def test_a_line_that_a_kill_cut_off_does_not_spoil_the_next(small):
-    config = small(total_env_steps=2000)
-    run_dir = Path((await train(config))["run"]["dir"])
+async def test_a_checkpoint_outside_of_a_run_cannot_be_resumed(trained, tmp_path):
+    config, run_dir = trained
+    (checkpoint,) = run_dir.glob("checkpoints/step-*")
+    moved = checkpoint.rename(tmp_path / checkpoint.name)
+    longer = dataclasses.replace(config, total_env_steps=4000)
+    with pytest.raises(CheckpointError, match="does not lie in the directory of a run"):
+        await Orchestrator(longer, resume=moved).start()
+    assert load_checkpoint(moved).counts["env_steps"] > 0
+
+
+async def test_a_line_that_a_kill_cut_off_does_not_spoil_the_next(trained):
+    config, run_dir = trained
     for name in ("metrics.jsonl", "episodes.csv"):
         path = run_dir / name
         path.write_bytes(path.read_bytes()[:-5])

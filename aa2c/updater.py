@@ -134,8 +134,7 @@ class Learner:
         except (ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"{saved.path} does not fit this run: {error}") from None
         for name in COUNT_NAMES:
-            if name != "policy_version":  # publishing has moved it on already
-                self._counters.set(name, saved.counts[name])
+            self._counters.set(name, saved.counts[name])
 
     def save_if_due(self) -> None:
         """Write a checkpoint if the last one is old enough."""
@@ -181,9 +180,9 @@ def run_updater(
     """Learn until the port says stop, then from what still waits; ends with a checkpoint.
 
     `connect` gives the port for so many parameters, records of these arrays, and these shared
-    vectors. The first parameters are published at once, so that workers need not wait for the
-    optimizer. With `resume` it goes on from that checkpoint. Raises `StartError` if the
-    environment or its network cannot be made, and `CheckpointError` if the checkpoint does not fit.
+    vectors. The first parameters are published as soon as they may be learned from. With `resume`
+    it goes on from that checkpoint. Raises `StartError` if the environment or its network cannot
+    be made, and `CheckpointError` if the checkpoint does not fit.
     """
     torch.manual_seed(config.seed)
     spec = env_spec(config)
@@ -193,15 +192,17 @@ def run_updater(
         checkpoint.load_network(saved, network)
     params = FlatParameters(network)
     mode = MODES[config.mode]
-    port = connect(
-        params.num_params,
-        mode.record_arrays(config, spec, params.num_params),
-        mode.shared_vectors(config, params.num_params),
-    )
-    port.publish(params.numpy, after=saved.counts["policy_version"] if saved else 0)
+    arrays = mode.record_arrays(config, spec, params.num_params)
+    shared = mode.shared_vectors(config, params.num_params)
+    port = connect(params.num_params, arrays, shared)
+    must_wait = saved is not None or bool(shared)  # until the optimizer's state is in its place
+    if not must_wait:
+        port.publish(params.numpy)
     learner = Learner(config, spec, network, params, run_dir, port)
     if saved is not None:
         learner.restore(saved)
+    if must_wait:
+        port.publish(params.numpy, after=saved.counts["policy_version"] if saved else 0)
     port.report("ready")
     while port.beat():
         learner.take_and_learn()

@@ -11,6 +11,8 @@ import psutil
 
 from aa2c.ipc.shm import SHM_DIR
 
+STOP_S = 20.0  # until a signal is acted on by a process that gets no CPU
+
 
 def lock_holder(segment: str) -> int | None:
     """The process that holds the `flock` on this segment's file."""
@@ -32,7 +34,8 @@ def stop_holder(segment: str, among: list[int], timeout_s: float = 1.0) -> int |
             continue
         os.kill(pid, signal.SIGSTOP)
         while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
-            assert time.monotonic() < deadline + timeout_s
+            assert time.monotonic() < deadline + STOP_S
+            time.sleep(0.001)
         if lock_holder(segment) == pid:
             return pid
         os.kill(pid, signal.SIGCONT)

@@ -35,6 +35,8 @@ from aa2c.rl.network import ActorCritic, FlatParameters
 from aa2c.rl.optimizer import make_optimizer, optimizer_vectors
 from aa2c.rl.rollout import Rollout, collect
 
+_LEARNING_RATE = "learning_rate"  # of the next step, among what a checkpoint holds
+
 
 def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
     """None: all that matters is in memory already."""
@@ -164,7 +166,8 @@ class Consumer:
                     break
             self._port.beat()
         self._params.vector.copy_(copies.pop(PARAMS))
-        return copies
+        rate = torch.tensor(self._model.learning_rate, dtype=torch.float64)
+        return copies | {_LEARNING_RATE: rate}
 
     def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
         for name, vector in self._model.vectors.items():
@@ -173,5 +176,6 @@ class Consumer:
             if name not in saved or saved[name].numel() != len(vector):
                 raise ValueError(f"the optimizer's {name} does not fit")
             vector[:] = saved[name].view(-1).numpy()
+        self._model.learning_rate = float(saved[_LEARNING_RATE])
 
     def close(self) -> None: ...

@@ -37,7 +37,7 @@ from aa2c.ipc.wakeup import Wakeup
 from aa2c.log import LogFile, make_logger
 
 COMMAND_WAIT_S = 0.02
-EVALUATOR_NICENESS = 10
+EVALUATOR_NICENESS = 5
 _PR_SET_PDEATHSIG = 1
 
 Role = Literal["worker", "updater", "evaluator"]
@@ -264,8 +264,10 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
 
 
 def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
-    """Run the evaluator with shared memory for its port, behind everyone else on the CPU."""
-    os.nice(EVALUATOR_NICENESS)
+    """Run the evaluator with shared memory for its port, behind everyone else on the CPU.
+
+    But for its start, which would otherwise take a minute on a busy machine.
+    """
     import torch
 
     from aa2c.evaluator import run_evaluator
@@ -273,6 +275,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
     torch.set_num_threads(1)
 
     def connect() -> ShmEvaluatorPort:
+        os.nice(EVALUATOR_NICENESS)
         return ShmEvaluatorPort(
             attach_board(spec.config, commands.wait_for("attach")),
             Segment.attach(spec.counters_segment),

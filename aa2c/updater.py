@@ -128,13 +128,13 @@ class Learner:
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Go on from a checkpoint: optimizer, counts and random numbers. Raises `CheckpointError`."""
+        for name in COUNT_NAMES:
+            self._counters.set(name, saved.counts[name])
         try:
-            self._consumer.load_state(saved.optimizer)
+            self._consumer.load_state(saved.optimizer, self.learning_rate)
             torch.set_rng_state(saved.optimizer["rng"])
         except (ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"{saved.path} does not fit this run: {error}") from None
-        for name in COUNT_NAMES:
-            self._counters.set(name, saved.counts[name])
 
     def save_if_due(self) -> None:
         """Write a checkpoint if the last one is old enough."""

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import signal
+import time
+import urllib.request
 
 import pytest
 
-from tests.test_cli import FAST, aa2c
+from tests.test_cli import aa2c, page_of, start
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """A run that has been trained a little and evaluated."""
+    """A run that was stopped once it had been evaluated."""
     directory = tmp_path_factory.mktemp("trained")
-    options = ("--total-env-steps", "60000", "--eval-interval-s", "1", "--eval-episodes", "3")
-    trained = aa2c("serve", *FAST, *options, "--name", "r", cwd=directory)
-    assert trained.returncode == 0, trained.stderr
-    assert "last test, greedy:" in trained.stdout
+    options = ("--total-env-steps", "1000000000", "--eval-interval-s", "1", "--eval-episodes", "2")
+    process = start(*options, "--name", "r", cwd=directory)
+    try:
+        url = page_of(process)
+        deadline = time.monotonic() + 90
+        while not evaluations(url) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "last test, greedy:" in said
     return directory / "runs" / "r"
+
+
+def evaluations(url):
+    status = json.loads(urllib.request.urlopen(f"{url}status").read())
+    return status["evaluator"]["evaluations"]
 
 
 def test_eval_tells_protocol_and_results_of_both_ways(run_dir, tmp_path):
@@ -27,7 +45,7 @@ def test_eval_tells_protocol_and_results_of_both_ways(run_dir, tmp_path):
     first, protocol, greedy, sampled = result.stdout.splitlines()
     assert re.search(r"CartPole-v1 after [\d,]+ env steps$", first)
     assert "200" in protocol
-    assert "seed 0" in protocol
+    assert "seeds from 0" in protocol
     assert greedy.startswith("greedy")
     assert sampled.startswith("sampled")
     again = aa2c("eval", str(run_dir), "--episodes", "3", "--max-steps", "200", cwd=tmp_path)

@@ -10,12 +10,13 @@ import psutil
 import pytest
 
 from aa2c import Orchestrator
+from aa2c.child import EVALUATOR_NICENESS
 from aa2c.metrics import RunCollector
 from aa2c.modes import MODES
 from tests.conftest import until
 
 
-def tests_of(run):
+def returns_of(run):
     return run.status()["returns"]["test"]
 
 
@@ -24,7 +25,7 @@ async def test_test_returns_are_in_status_and_files(small, mode):
     config = small(mode=mode, total_env_steps=10**9, eval_interval_s=0.5, eval_episodes=4)
     async with Orchestrator(config) as run:
         await run.ready()
-        assert tests_of(run)["greedy"] == {
+        assert returns_of(run)["greedy"] == {
             "mean": None, "std": None, "count": 0, "env_steps": None
         }  # fmt: skip
         await until(lambda: run.status()["evaluator"]["evaluations"] >= 2)
@@ -49,7 +50,7 @@ async def test_it_comes_up_after_the_run_and_stands_behind_the_others_on_the_cpu
         await until(lambda: run.status()["evaluator"]["state"] == "running")
         evaluator = psutil.Process(run.status()["evaluator"]["pid"])
         worker = psutil.Process(run.status()["workers"][0]["pid"])
-        assert evaluator.nice() == worker.nice() + 10
+        assert evaluator.nice() == worker.nice() + EVALUATOR_NICENESS
         assert evaluator.cmdline()[0] == "aa2c-evaluator"
 
 

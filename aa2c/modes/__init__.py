@@ -59,8 +59,11 @@ class Consumer(Protocol):
         Where the workers step the network, `params` are brought up to the same moment.
         """
 
-    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `state` gave. Raises `ValueError` or `KeyError` if it does not fit."""
+    def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:
+        """Go on from what `state` gave, with this step size.
+
+        Raises `ValueError` or `KeyError` if it does not fit.
+        """
 
     def close(self) -> None: ...
 

@@ -180,7 +180,7 @@ class Consumer:
         """The optimizer's moments as flat vectors [num_params], and its step count."""
         return join_states(self._owners)
 
-    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
+    def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:
         load_states(self._owners, saved)
 
     @property

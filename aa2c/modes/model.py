@@ -35,8 +35,6 @@ from aa2c.rl.network import ActorCritic, FlatParameters
 from aa2c.rl.optimizer import make_optimizer, optimizer_vectors
 from aa2c.rl.rollout import Rollout, collect
 
-_LEARNING_RATE = "learning_rate"  # of the next step, among what a checkpoint holds
-
 
 def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
     """None: all that matters is in memory already."""
@@ -166,16 +164,15 @@ class Consumer:
                     break
             self._port.beat()
         self._params.vector.copy_(copies.pop(PARAMS))
-        rate = torch.tensor(self._model.learning_rate, dtype=torch.float64)
-        return copies | {_LEARNING_RATE: rate}
+        return copies
 
-    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
+    def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:
         for name, vector in self._model.vectors.items():
             if name == PARAMS:
                 continue
             if name not in saved or saved[name].numel() != len(vector):
                 raise ValueError(f"the optimizer's {name} does not fit")
             vector[:] = saved[name].view(-1).numpy()
-        self._model.learning_rate = float(saved[_LEARNING_RATE])
+        self._model.learning_rate = learning_rate
 
     def close(self) -> None: ...

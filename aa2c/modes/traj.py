@@ -310,7 +310,7 @@ class Consumer:
             _RATE_FACTOR: torch.tensor(self._rate_factor, dtype=torch.float64),
         }
 
-    def load_state(self, saved: Mapping[str, Tensor]) -> None:
+    def load_state(self, saved: Mapping[str, Tensor], learning_rate: float) -> None:
         load_states([self._optimizer], saved)
         self._generator.set_state(saved[_SHUFFLING])
         self._rate_factor = float(saved[_RATE_FACTOR])

@@ -53,14 +53,14 @@ def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
     assert all(tensor.any() for tensor in moments)
 
     other = MODES[mode].Consumer(config, FlatParameters(network), network, port)
-    other.load_state(state)
+    other.load_state(state, 1e-3)
     restored = other.state()
     assert restored.keys() == state.keys()
     assert all(torch.equal(restored[name], state[name]) for name in state)
     with pytest.raises((ValueError, KeyError)):
-        other.load_state({name: t for name, t in state.items() if name != "exp_avg"})
+        other.load_state({name: t for name, t in state.items() if name != "exp_avg"}, 1e-3)
     with pytest.raises(ValueError, match="exp_avg"):
-        other.load_state(state | {"exp_avg": state["exp_avg"][:-1]})
+        other.load_state(state | {"exp_avg": state["exp_avg"][:-1]}, 1e-3)
     for half in (consumer, other):
         half.close()
     envs.close()

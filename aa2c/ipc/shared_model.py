@@ -28,7 +28,7 @@ from aa2c.ipc.shm import Segment
 from aa2c.ipc.slot import align
 
 PARAMS = "params"
-LOCK_WAIT_S = 1.0  # of a reader, who then comes back later
+LOCK_WAIT_S = 0.2  # of a reader, who then comes back later
 _CONTROL_BYTES = 4096
 _VERSION, _TORN, _LEARNING_RATE, _OWN_STEPS = 0, 8, 16, 64
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.0001, 0.005

@@ -109,7 +109,8 @@ def test_flags_go_before_the_file_the_file_before_the_preset_and_the_preset_befo
     assert config.num_envs == 7
     assert config.num_steps == 32
     assert config.learning_rate == preset.learning_rate
-    assert config.workers == defaults.workers
+    assert config.ring_slots == preset.ring_slots != defaults.ring_slots
+    assert config.gamma == defaults.gamma
     assert load_config(file=file).learning_rate == defaults.learning_rate
 
 

@@ -12,7 +12,6 @@ import pytest
 from aa2c import Orchestrator
 from aa2c.child import EVALUATOR_NICENESS
 from aa2c.metrics import RunCollector
-from aa2c.modes import MODES
 from tests.conftest import until
 
 
@@ -20,8 +19,8 @@ def returns_of(run):
     return run.status()["returns"]["test"]
 
 
-@pytest.mark.parametrize("mode", MODES)
-async def test_test_returns_are_in_status_and_files(small, mode):
+@pytest.mark.parametrize("mode", ["model", "traj"])  # of either kind of board
+async def test_test_returns_are_in_status_files_and_metrics(small, mode):
     config = small(mode=mode, total_env_steps=10**9, eval_interval_s=0.5, eval_episodes=4)
     async with Orchestrator(config) as run:
         await run.ready()
@@ -42,16 +41,21 @@ async def test_test_returns_are_in_status_and_files(small, mode):
         assert all(row["worker"] == "" and row["return"] == f"{row['length']}.0" for row in mine)
         last = [float(row["return"]) for row in mine[-4:]]
         assert test["mean"] == pytest.approx(sum(last) / 4)
+    _metrics_tell_them_by_policy(status)
 
 
-async def test_it_comes_up_after_the_run_and_stands_behind_the_others_on_the_cpu(small):
-    async with Orchestrator(small(total_env_steps=10**9, eval_interval_s=60.0)) as run:
-        await run.ready()
-        await until(lambda: run.status()["evaluator"]["state"] == "running")
-        evaluator = psutil.Process(run.status()["evaluator"]["pid"])
-        worker = psutil.Process(run.status()["workers"][0]["pid"])
-        assert evaluator.nice() == worker.nice() + EVALUATOR_NICENESS
-        assert evaluator.cmdline()[0] == "aa2c-evaluator"
+def _metrics_tell_them_by_policy(status):
+    collector = RunCollector(lambda: status, lambda: ([("+Inf", 0.0)], 0.0))
+    found = {
+        (sample.name, sample.labels.get("policy")): sample.value
+        for metric in collector.collect()
+        for sample in metric.samples
+    }
+    for policy, test in status["returns"]["test"].items():
+        assert found["aa2c_test_return_mean", policy] == test["mean"]
+        assert found["aa2c_test_return_std", policy] == test["std"]
+        assert found["aa2c_test_episodes_total", policy] == test["count"]
+    assert found["aa2c_evaluations_total", None] == status["evaluator"]["evaluations"]
 
 
 async def test_killed_evaluators_cost_nothing_but_their_restart(small):
@@ -69,11 +73,17 @@ async def test_killed_evaluators_cost_nothing_but_their_restart(small):
         assert all(worker["restarts"] == 0 for worker in run.status()["workers"])
 
 
-async def test_an_evaluator_that_is_refused_a_restart_leaves_the_run_alone(small):
+async def test_it_stands_behind_the_others_on_the_cpu_and_where_it_cannot_restart_leaves_them_alone(
+    small,
+):
     config = small(total_env_steps=10**9, eval_interval_s=60.0, max_restarts=0)
     async with Orchestrator(config) as run:
         await run.ready()
         await until(lambda: run.status()["evaluator"]["state"] == "running")
+        evaluator = psutil.Process(run.status()["evaluator"]["pid"])
+        worker = psutil.Process(run.status()["workers"][0]["pid"])
+        assert evaluator.nice() == worker.nice() + EVALUATOR_NICENESS
+        assert evaluator.cmdline()[0] == "aa2c-evaluator"
         os.kill(run.status()["evaluator"]["pid"], signal.SIGKILL)
         await until(lambda: run.status()["evaluator"]["state"] == "stopped")
         updates = run.status()["progress"]["updates"]
@@ -85,21 +95,3 @@ async def test_there_is_none_where_it_is_switched_off(small):
     async with Orchestrator(small(total_env_steps=3000)) as run:
         status = await run.wait()
     assert (status["evaluator"]["state"], status["evaluator"]["pid"]) == ("off", None)
-
-
-async def test_metrics_tell_the_test_returns_by_policy(small):
-    config = small(total_env_steps=10**9, eval_interval_s=0.5, eval_episodes=2)
-    async with Orchestrator(config) as run:
-        await until(lambda: run.status()["evaluator"]["evaluations"] >= 1)
-        status = await run.stop()
-    collector = RunCollector(lambda: status, lambda: ([("+Inf", 0.0)], 0.0))
-    found = {
-        (sample.name, sample.labels.get("policy")): sample.value
-        for metric in collector.collect()
-        for sample in metric.samples
-    }
-    for policy, test in status["returns"]["test"].items():
-        assert found["aa2c_test_return_mean", policy] == test["mean"]
-        assert found["aa2c_test_return_std", policy] == test["std"]
-        assert found["aa2c_test_episodes_total", policy] == test["count"]
-    assert found["aa2c_evaluations_total", None] == status["evaluator"]["evaluations"]

@@ -96,7 +96,9 @@ async def test_workers_on_one_network_train_to_their_budget(small, update_order,
     progress, updates = status["progress"], status["progress"]["updates"]
     assert versions == sorted(versions)
     assert status["run"]["state"] == "finished"
-    assert progress["env_steps"] == updates * config.num_envs * config.num_steps >= 5000
+    learned = updates * config.num_envs * config.num_steps
+    in_flight = config.workers * config.num_envs * config.num_steps  # when the run was ended
+    assert 5000 <= progress["env_steps"] <= learned + in_flight
     assert progress["policy_version"] == updates + 1
     assert progress["episodes"] == status["returns"]["train"]["count"] > 0
     assert all(worker["env_steps"] for worker in status["workers"])

@@ -67,7 +67,15 @@ def test_every_case_of_the_document_is_a_preset_and_says_what_became_of_it():
 @pytest.mark.parametrize("preset", preset_names())
 def test_a_preset_acts_and_learns(preset):
     config = load_config(preset=preset)
-    few = {"num_envs": 2, "update_epochs": 1, "eval_interval_s": 0.0}
+    few = {
+        "num_envs": 2,
+        "num_steps": 8,
+        "batch_steps": 0,
+        "grad_sync_steps": 0,
+        "target_update_steps": 0,
+        "update_epochs": 1,
+        "minibatches": 2,
+    }
     config = dataclasses.replace(config, **few, ent_coef=config.ent_coef[:1])
     envs = make_envs(config, 2, 0)
     network = make_network(config, envs.spec)

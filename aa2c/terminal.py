@@ -76,7 +76,10 @@ class Terminal:
         self.say(f"return of the last {_return_in_words(train)}")
         for policy, test in status["returns"]["test"].items():
             if test["mean"] is not None:
-                self.say(f"last test, {policy}: {test['mean']:.1f} ± {test['std']:.1f}")
+                self.say(
+                    f"last test, {policy}: {test['mean']:.1f} ± {test['std']:.1f} "
+                    f"after {test['env_steps']:,} env steps"
+                )
         self.say(f"kept in {run_part['dir']}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from aa2c import Config
 
@@ -37,6 +38,12 @@ def children() -> set[int]:
     tracker = resource_tracker._resource_tracker._pid
     found = psutil.Process().children(recursive=True)
     return {p.pid for p in found if p.pid != tracker and p.status() != psutil.STATUS_ZOMBIE}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_torch_thread() -> None:
+    """As in every process of a run."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

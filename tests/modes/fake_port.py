@@ -6,13 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 
 from aa2c.config import Config
 from aa2c.ipc.shared_model import SharedModel, shared_model_bytes
 from aa2c.ipc.shm import Segment, name_prefix
 from aa2c.ipc.slot import ArraySpec
 from aa2c.modes import MODES
-from aa2c.rl.network import FlatParameters
+from aa2c.rl.envs import make_envs
+from aa2c.rl.network import FlatParameters, make_network
 
 
 def make_record(
@@ -103,3 +105,33 @@ class FakePort:
 
     def report(self, kind: str, **fields: Any) -> None:
         self.reports.append((kind, fields))
+
+
+class SmallMode:
+    """Both halves of a configuration's mode on a fake port, for a `with` statement."""
+
+    def __init__(self, config: Config) -> None:
+        mode = MODES[config.mode]
+        self.config = config
+        self.envs = make_envs(config, config.num_envs, 0)
+        self.network = make_network(config, self.envs.spec)
+        self.params = FlatParameters(self.network)
+        self.specs = mode.record_arrays(config, self.envs.spec, self.params.num_params)
+        self._model = make_shared(config, self.params)
+        self.port = FakePort(self.specs, [self.params.numpy], self._model)
+        self.consumer = self.make_consumer()
+        replica, generator = make_network(config, self.envs.spec), torch.Generator().manual_seed(0)
+        self.producer = mode.Producer(config, 0, self.envs, replica, generator)
+
+    def make_consumer(self, params: FlatParameters | None = None) -> Any:
+        consumer = MODES[self.config.mode].Consumer
+        return consumer(self.config, params or self.params, self.network, self.port)
+
+    def __enter__(self) -> SmallMode:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.consumer.close()
+        self.envs.close()
+        if self._model is not None:
+            self._model.close()

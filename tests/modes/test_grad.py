@@ -19,15 +19,6 @@ from tests.modes.fake_port import FakePort, forever, make_record
 SEED = 5
 
 
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    """As in worker and updater."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def a_world(config):
     """Environments, network and generator, always the same."""
     envs = make_envs(config, config.num_envs, SEED)

@@ -9,10 +9,7 @@ import pytest
 import torch
 
 from aa2c.config_file import load_config, preset_names, preset_says
-from aa2c.modes import MODES
-from aa2c.rl.envs import make_envs
-from aa2c.rl.network import FlatParameters, make_network
-from tests.modes.fake_port import FakePort, forever, make_shared
+from tests.modes.fake_port import SmallMode, forever
 
 # What the document's tables say: learning rate, value weight, entropy weights, environments of a
 # worker, rollout, push and pull intervals, update threads, workers.
@@ -77,24 +74,12 @@ def test_a_preset_acts_and_learns(preset):
         "minibatches": 2,
     }
     config = dataclasses.replace(config, **few, ent_coef=config.ent_coef[:1])
-    envs = make_envs(config, 2, 0)
-    network = make_network(config, envs.spec)
-    params = FlatParameters(network)
-    before = params.vector.clone()
-    specs = MODES[config.mode].record_arrays(config, envs.spec, params.num_params)
-    model = make_shared(config, params)
-    port = FakePort(specs, [params.numpy], model)
-    consumer = MODES[config.mode].Consumer(config, params, network, port)
-    replica, generator = make_network(config, envs.spec), torch.Generator().manual_seed(0)
-    producer = MODES[config.mode].Producer(config, 0, envs, replica, generator)
-    for _ in range(consumer.records_per_update):
-        producer.produce(port)
-    outcome = consumer.consume(port.records, config.learning_rate, forever)
-    consumer.state()
-    assert np.isfinite(list(outcome.losses.values())).all()
-    assert torch.isfinite(params.vector).all()
-    assert not torch.equal(params.vector, before)
-    consumer.close()
-    envs.close()
-    if model is not None:
-        model.close()
+    with SmallMode(config) as small:
+        before = small.params.vector.clone()
+        for _ in range(small.consumer.records_per_update):
+            small.producer.produce(small.port)
+        outcome = small.consumer.consume(small.port.records, config.learning_rate, forever)
+        small.consumer.state()
+        assert np.isfinite(list(outcome.losses.values())).all()
+        assert torch.isfinite(small.params.vector).all()
+        assert not torch.equal(small.params.vector, before)

@@ -16,14 +16,6 @@ from aa2c.rl.returns import gae
 from tests.modes.fake_port import FakePort, forever, make_record
 
 
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def config_of(**options):
     small = {"mode": "traj", "num_envs": 3, "num_steps": 20, "workers": 2, "hidden_sizes": (16,)}
     return Config(**{**small, **options})

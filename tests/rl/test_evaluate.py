@@ -21,14 +21,6 @@ BREAKOUT = Config(env="ALE/Breakout-v5")
 NOOP, RIGHT = 0, 2
 
 
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def network_for(config: Config):
     torch.manual_seed(0)
     return make_network(config, env_spec(config))

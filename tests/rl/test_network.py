@@ -17,14 +17,6 @@ VECTOR = EnvSpec((4,), "float32", 2)
 ATARI = EnvSpec((4, 84, 84), "uint8", 6)
 
 
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def network_for(spec, **options):
     torch.manual_seed(0)
     return make_network(Config(**options), spec)

@@ -57,14 +57,8 @@ class Returns:
     def summary(self) -> Status:
         """Mean and deviation of the last 100, how many there were at all, and the last one."""
         recent = self._recent
-        with np.errstate(invalid="ignore"):  # infinite returns are shown as null
-            mean, std = (float(f(recent)) if recent else None for f in (np.mean, np.std))
-        return {
-            "mean": _finite(mean),
-            "std": _finite(std),
-            "count": self.count,
-            "last": _finite(recent[-1] if recent else None),
-        }
+        last = _finite(recent[-1] if recent else None)
+        return {**_mean_and_std(recent), "count": self.count, "last": last}
 
 
 class TestReturns:
@@ -83,16 +77,8 @@ class TestReturns:
 
     def summary(self) -> Status:
         """Mean and deviation of the last evaluation, its env steps, and test episodes at all."""
-        with np.errstate(invalid="ignore"):
-            mean, std = (
-                float(f(self._returns)) if self._returns else None for f in (np.mean, np.std)
-            )
-        return {
-            "mean": _finite(mean),
-            "std": _finite(std),
-            "count": self._count,
-            "env_steps": self._env_steps,
-        }
+        spread = _mean_and_std(self._returns)
+        return {**spread, "count": self._count, "env_steps": self._env_steps}
 
 
 class Rate:
@@ -198,6 +184,13 @@ class RunCounters:
     def close(self) -> None:
         for row in (self.updater, self.evaluator, self.run, *self.workers, *self.rings):
             row.close()
+
+
+def _mean_and_std(returns: Sequence[float]) -> Status:
+    """Both null where there are no returns, or infinite ones."""
+    with np.errstate(invalid="ignore"):
+        mean, std = (float(f(returns)) if returns else None for f in (np.mean, np.std))
+    return {"mean": _finite(mean), "std": _finite(std)}
 
 
 def _finite(value: float | None) -> float | None:

@@ -100,81 +100,18 @@ class EvaluatorPort(Protocol):
         """Send a small message to the orchestrator."""
 
 
-class ShmWorkerPort:
-    """A worker's port over shared memory."""
+class _ShmPort:
+    """What the ports over shared memory have in common: signs of life, words, and the board."""
 
     def __init__(
         self,
-        ring: RingProducer,
         board: Board,
         counters: Counters,
         *,
-        space: Wakeup,
-        records: Wakeup,
         hear: Callable[[], bool],
         report: Callable[..., None],
     ) -> None:
         self.counters = counters
-        self.report = report
-        self._ring = ring
-        self._board = board
-        self._space = space
-        self._records = records
-        self._hear = hear
-
-    def beat(self) -> bool:
-        self.counters.add("beats", 1)
-        return self._hear()
-
-    def reserve(self) -> Arrays | None:
-        arrays = self._ring.reserve()
-        while arrays is None:
-            if not self.beat():
-                return None
-            started = time.monotonic()
-            self._space.wait()
-            self.counters.add("wait_s", time.monotonic() - started)
-            arrays = self._ring.reserve()
-        return arrays
-
-    def commit(self, policy_version: int, values: Mapping[str, float]) -> None:
-        if self._ring.commit(policy_version, values):
-            self._records.post()
-        self.counters.add("records", 1)
-
-    def pull(self, out: Vector) -> int:
-        while (version := self._board.pull(out)) == 0:
-            if not self.beat():
-                return 0
-            self._space.wait()
-        return version
-
-    def shared_model(self) -> SharedModel:
-        assert isinstance(self._board, SharedModel)
-        return self._board
-
-    def lock_model(self) -> bool:
-        started = time.monotonic()
-        for is_mine in self.shared_model().lock_attempts():
-            if not is_mine and not self.beat():
-                return False
-        self.counters.add("wait_s", time.monotonic() - started)
-        return True
-
-
-class ShmEvaluatorPort:
-    """The evaluator's port over shared memory."""
-
-    def __init__(
-        self,
-        board: Board,
-        counters_segment: Segment,
-        *,
-        hear: Callable[[], bool],
-        report: Callable[..., None],
-    ) -> None:
-        self.counters = evaluator_row(counters_segment)
-        self.updater = updater_row(counters_segment)
         self.report = report
         self._board = board
         self._hear = hear
@@ -193,8 +130,74 @@ class ShmEvaluatorPort:
             self.wait()
         return version
 
+    def shared_model(self) -> SharedModel:
+        assert isinstance(self._board, SharedModel)
+        return self._board
 
-class ShmUpdaterPort:
+
+class ShmWorkerPort(_ShmPort):
+    """A worker's port over shared memory."""
+
+    def __init__(
+        self,
+        ring: RingProducer,
+        board: Board,
+        counters: Counters,
+        *,
+        space: Wakeup,
+        records: Wakeup,
+        hear: Callable[[], bool],
+        report: Callable[..., None],
+    ) -> None:
+        super().__init__(board, counters, hear=hear, report=report)
+        self._ring = ring
+        self._space = space
+        self._records = records
+
+    def reserve(self) -> Arrays | None:
+        arrays = self._ring.reserve()
+        while arrays is None:
+            if not self.beat():
+                return None
+            started = time.monotonic()
+            self._space.wait()
+            self.counters.add("wait_s", time.monotonic() - started)
+            arrays = self._ring.reserve()
+        return arrays
+
+    def commit(self, policy_version: int, values: Mapping[str, float]) -> None:
+        if self._ring.commit(policy_version, values):
+            self._records.post()
+        self.counters.add("records", 1)
+
+    def wait(self) -> None:
+        self._space.wait()
+
+    def lock_model(self) -> bool:
+        started = time.monotonic()
+        for is_mine in self.shared_model().lock_attempts():
+            if not is_mine and not self.beat():
+                return False
+        self.counters.add("wait_s", time.monotonic() - started)
+        return True
+
+
+class ShmEvaluatorPort(_ShmPort):
+    """The evaluator's port over shared memory."""
+
+    def __init__(
+        self,
+        board: Board,
+        counters_segment: Segment,
+        *,
+        hear: Callable[[], bool],
+        report: Callable[..., None],
+    ) -> None:
+        super().__init__(board, evaluator_row(counters_segment), hear=hear, report=report)
+        self.updater = updater_row(counters_segment)
+
+
+class ShmUpdaterPort(_ShmPort):
     """The updater's port over shared memory: one ring for each living worker incarnation.
 
     A restarted worker brings a new ring. The old one is emptied first, so that what its dead
@@ -211,16 +214,13 @@ class ShmUpdaterPort:
         hear: Callable[[], bool],
         report: Callable[..., None],
     ) -> None:
-        self.counters = updater_row(counters_segment)
+        super().__init__(board, updater_row(counters_segment), hear=hear, report=report)
         self.run = run_row(counters_segment)
-        self.report = report
         self._counters_segment = counters_segment
-        self._board = board
         self._rings: dict[int, deque[RingConsumer]] = {}
         self._ring_counters: dict[int, Counters] = {}
         self._spaces = spaces
         self._records = records
-        self._hear = hear
         self._next_worker = 0
 
     def attach_ring(self, ring: RingConsumer) -> None:
@@ -228,10 +228,6 @@ class ShmUpdaterPort:
         self._rings.setdefault(ring.worker, deque()).append(ring)
         if ring.worker not in self._ring_counters:
             self._ring_counters[ring.worker] = ring_row(self._counters_segment, ring.worker)
-
-    def beat(self) -> bool:
-        self.counters.add("beats", 1)
-        return self._hear()
 
     def take(self, most: int) -> Sequence[Record]:
         taken = self._take_waiting(most)
@@ -275,10 +271,6 @@ class ShmUpdaterPort:
         for record in records:
             if record.release():
                 self._spaces[record.header.worker].post()
-
-    def shared_model(self) -> SharedModel:
-        assert isinstance(self._board, SharedModel)
-        return self._board
 
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         version = self._board.publish(vector, after=after)

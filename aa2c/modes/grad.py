@@ -181,7 +181,7 @@ class Consumer:
         return join_states(self._owners)
 
     def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:
-        load_states(self._owners, saved)
+        load_states([get_state(optimizer) for optimizer in self._owners], saved)
 
     @property
     def _owners(self) -> list[torch.optim.Optimizer]:

@@ -32,7 +32,7 @@ from aa2c.modes.common import (
 from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.losses import Losses
 from aa2c.rl.network import ActorCritic, FlatParameters
-from aa2c.rl.optimizer import make_optimizer, optimizer_vectors
+from aa2c.rl.optimizer import load_states, make_optimizer, optimizer_vectors
 from aa2c.rl.rollout import Rollout, collect
 
 
@@ -44,6 +44,11 @@ def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArrayS
 def shared_vectors(config: Config, num_params: int) -> dict[str, int]:
     """Names and lengths of what is shared: the parameters and the optimizer's state."""
     return {PARAMS: num_params, **optimizer_vectors(config, num_params)}
+
+
+def _tensors(model: SharedModel) -> dict[str, torch.Tensor]:
+    """The shared vectors as tensors, not copies of them."""
+    return {name: torch.from_numpy(vector) for name, vector in model.vectors.items()}
 
 
 class Producer:
@@ -65,7 +70,7 @@ class Producer:
         self._generator = generator
         self._rollout = Rollout(envs, config.num_steps)
         self._model: SharedModel | None = None
-        self._acting = copy.deepcopy(network)
+        self._acting = copy.deepcopy(network) if config.act_on == "snapshot" else network
         self._acting_params = FlatParameters(self._acting)
         make_optimizer(config, torch.zeros(1))  # the first takes seconds to import: before ready
 
@@ -73,16 +78,14 @@ class Producer:
         """Act for one rollout, learn from it, and tell the updater."""
         if port.reserve() is None:
             return
-        snapshot = self._config.act_on == "snapshot"
-        if self._model is None or snapshot:
+        if self._model is None or self._acting is not self._network:
             version = port.pull(self._acting_params.numpy)
         else:
             version = self._model.version
         if version == 0:
             return
         model = self._model or self._share(port)
-        acting = self._acting if snapshot else self._network
-        episodes = collect(self._envs, acting, self._rollout, self._generator)
+        episodes = collect(self._envs, self._acting, self._rollout, self._generator)
         count_rollout(port, self._rollout, episodes)
         losses = rollout_loss(self._config, self._network, self._rollout, self._ent_coef)
         if model.is_locked and not port.lock_model():
@@ -100,9 +103,9 @@ class Producer:
     def _share(self, port: WorkerPort) -> SharedModel:
         """Take the shared vectors for the network's and the optimizer's own."""
         model = port.shared_model()
-        vectors = {name: torch.from_numpy(vector) for name, vector in model.vectors.items()}
-        self._params = FlatParameters(self._network, vector=vectors.pop(PARAMS))
-        self._optimizer = make_optimizer(self._config, self._params.vector, state=vectors)
+        tensors = _tensors(model)
+        self._params = FlatParameters(self._network, vector=tensors.pop(PARAMS))
+        self._optimizer = make_optimizer(self._config, self._params.vector, state=tensors)
         self._model = model
         return model
 
@@ -157,22 +160,16 @@ class Consumer:
         while True:
             with self._model.reading() as is_still:
                 if is_still:
-                    copies = {
-                        name: torch.from_numpy(vector.copy())
-                        for name, vector in self._model.vectors.items()
-                    }
+                    copies = {name: t.clone() for name, t in _tensors(self._model).items()}
                     break
             self._port.beat()
         self._params.vector.copy_(copies.pop(PARAMS))
         return copies
 
     def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:
-        for name, vector in self._model.vectors.items():
-            if name == PARAMS:
-                continue
-            if name not in saved or saved[name].numel() != len(vector):
-                raise ValueError(f"the optimizer's {name} does not fit")
-            vector[:] = saved[name].view(-1).numpy()
+        tensors = _tensors(self._model)
+        del tensors[PARAMS]
+        load_states([tensors], saved)
         self._model.learning_rate = learning_rate
 
     def close(self) -> None: ...

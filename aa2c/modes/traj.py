@@ -31,7 +31,7 @@ from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.frames import split_stacks
 from aa2c.rl.losses import PpoLosses, ppo_loss
 from aa2c.rl.network import ActorCritic, FlatParameters
-from aa2c.rl.optimizer import join_states, load_states, make_optimizer
+from aa2c.rl.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.rl.returns import gae, normalize, vtrace
 from aa2c.rl.rollout import Rollout, collect
 
@@ -311,7 +311,7 @@ class Consumer:
         }
 
     def load_state(self, saved: Mapping[str, Tensor], learning_rate: float) -> None:
-        load_states([self._optimizer], saved)
+        load_states([get_state(self._optimizer)], saved)
         self._generator.set_state(saved[_SHUFFLING])
         self._rate_factor = float(saved[_RATE_FACTOR])
 

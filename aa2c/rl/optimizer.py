@@ -63,9 +63,11 @@ def join_states(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor
     return joined
 
 
-def load_states(optimizers: Sequence[torch.optim.Optimizer], saved: Mapping[str, Tensor]) -> None:
-    """Go on from what `join_states` gave. Raises `ValueError` if it does not fit."""
-    states = [get_state(optimizer) for optimizer in optimizers]
+def load_states(states: Sequence[Mapping[str, Tensor]], saved: Mapping[str, Tensor]) -> None:
+    """Put what `join_states` gave back into the states of consecutive shards.
+
+    Raises `ValueError` if it does not fit.
+    """
     for name in states[0]:
         lengths = [state[name].numel() for state in states]
         whole = name != _STEP

@@ -107,10 +107,10 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: Literal["auto", "mlp", "nature", "document", "impala"] = option(
+    network: Literal["auto", "mlp", "a3c", "nature", "document", "impala"] = option(
         "auto",
-        "nature: CNN; document: CNN with separate 512-unit layers for policy and value; "
-        "impala: residual CNN; mlp: two tanh networks; auto: nature for images, mlp for vectors",
+        "a3c: the small CNN of the A3C paper; nature: DQN's larger one; document: nature with "
+        "separate 512-unit layers for policy and value; impala: residual CNN; mlp: two tanh networks; auto: nature for images, mlp for vectors",
     )
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536

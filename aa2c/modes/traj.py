@@ -153,7 +153,7 @@ class Consumer:
     ) -> Outcome:
         """Several passes over the records' shuffled transitions."""
         batch = join_records([record.arrays for record in records])
-        obs = torch.from_numpy(batch.obs[:-1].reshape(-1, *batch.obs.shape[2:]))
+        obs = torch.from_numpy(batch.obs)[:-1].flatten(0, 1)
         steps: list[Tensor] = []
         for parts in self._passes(batch, obs, learning_rate):
             steps.append(parts)
@@ -231,7 +231,7 @@ class Consumer:
     def _evaluate(self, batch: Batch) -> tuple[Floats, Floats]:
         """Values [T+1, B] and log probabilities of the actions [T, B], of the network as it is."""
         network = self._replicas[0][0]
-        obs = torch.from_numpy(batch.obs.reshape(-1, *batch.obs.shape[2:]))
+        obs = torch.from_numpy(batch.obs).flatten(0, 1)
         with torch.inference_mode():
             parts = [network(part) for part in torch.split(obs, FORWARD_ROWS)]
             logits = torch.cat([logits for logits, _ in parts])[: batch.actions.size]
@@ -281,7 +281,7 @@ class Consumer:
         """Leave the gradient of these rows' share of the loss in the replica's flat gradient."""
         network, params = replica
         config = self._config
-        logits, values = network(obs[rows])
+        logits, values = network(take_rows(obs, rows))
         unit = network.value_unit
         losses = ppo_loss(
             logits,
@@ -317,6 +317,14 @@ class Consumer:
 
     def close(self) -> None:
         self._threads.shutdown()
+
+
+def take_rows(obs: Tensor, rows: Tensor) -> Tensor:
+    """obs[rows], in the same order of memory."""
+    if obs.dim() == 4 and obs.is_contiguous(memory_format=torch.channels_last):
+        # index_select copies rows whole only where the memory's order is the dimensions'.
+        return obs.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return obs.index_select(0, rows)
 
 
 _PARTS = (*PpoLosses._fields, "grad_norm")

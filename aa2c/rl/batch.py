@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aa2c.rl.frames import join_stacks
+from aa2c.rl.frames import empty_stacks, join_stacks
 
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
@@ -54,7 +54,7 @@ def _join_obs(records: Sequence[Arrays]) -> NDArray[Any]:
         return np.concatenate([record["obs"] for record in records], axis=1)
     first = records[0]["first_stack"]
     rows, envs = len(records[0]["planes"]) + 1, len(first)
-    obs = np.empty((rows, envs * len(records), *first.shape[1:]), np.uint8)
+    obs = empty_stacks((rows, envs * len(records), *first.shape[1:]))
     for i, record in enumerate(records):
         part = obs[:, i * envs : (i + 1) * envs]
         join_stacks(record["first_stack"], record["planes"], record["is_reset"], part)

@@ -2,6 +2,9 @@
 
 A rollout's stacks [T+1, B, S, H, W] are its first stack and the newest plane of every later one;
 a quarter of the bytes for S = 4. After a reset the older frames of a stack are zeros.
+
+Arrays of stacks have the shape [..., S, H, W] that Gymnasium gives and, in memory, the order
+[..., H, W, S], in which convolutions are faster and need no copy of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[Any]
+
+
+def empty_stacks(shape: tuple[int, ...]) -> Bytes:
+    """Memory for stacks [..., S, H, W] of bytes, the frames of each pixel side by side."""
+    *outer, size, height, width = shape
+    return np.moveaxis(np.empty((*outer, height, width, size), np.uint8), -1, -3)
+
+
+def copy_stacks(stacks: Bytes, out: Bytes) -> None:
+    """Copy stacks [B, S, H, W] of any order in memory; plane by plane is many times faster."""
+    for k in range(stacks.shape[1]):
+        out[:, k] = stacks[:, k]
 
 
 def split_stacks(obs: Bytes, first: Bytes, planes: Bytes) -> None:

@@ -23,7 +23,9 @@ from aa2c.rl.normalize import RunningMoments
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 SHARD_ALIGNMENT = 64  # parameters; keeps vectorised kernels free of remainders
-NATURE_SMALLEST_SIDE = 36  # pixels that its three convolutions need
+NATURE_FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride
+A3C_FILTERS = ((16, 8, 4), (32, 4, 2))
+CONVOLUTIONS_SMALLEST_SIDE = 36  # pixels that three convolutions need
 IMPALA_SMALLEST_SIDE = 8  # pixels that its three poolings halve to one
 
 
@@ -96,6 +98,13 @@ class _ChannelsFirst(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
+class _FlattenPixels(nn.Module):
+    """[N, C, H, W] -> [N, H * W * C]: without a copy, as convolutions leave the channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
 def make_network(config: Config, spec: EnvSpec) -> ActorCritic:
     """The network of --network for an environment. Raises `StartError` if it does not fit."""
     network = _make_layers(config, spec)
@@ -110,8 +119,12 @@ def _make_layers(config: Config, spec: EnvSpec) -> ActorCritic:
     obs_scale = config.obs_scale or (255.0 if spec.obs_dtype == "uint8" else 1.0)
     kind = config.network
     if kind == "auto":
-        kind = "nature" if spec.is_image and _smallest_side(spec) >= NATURE_SMALLEST_SIDE else "mlp"
-    if kind in ("nature", "document"):
+        kind = (
+            "nature"
+            if spec.is_image and _smallest_side(spec) >= CONVOLUTIONS_SMALLEST_SIDE
+            else "mlp"
+        )
+    if kind in ("a3c", "nature", "document"):
         return _convolutional(kind, spec, obs_scale)
     if kind == "impala":
         return _residual(spec, obs_scale)
@@ -137,44 +150,42 @@ def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> ActorC
 
 
 def _convolutional(kind: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
-    """The convolutions of DQN (doi:10.1038/nature14236) and two heads.
+    """The convolutions of DQN and two heads.
 
-    nature: the heads share a layer of 512 units; document: each has one of its own, as in the
-    user's document.
+    a3c: the small network of the first DQN (arXiv:1312.5602) and of A3C (arXiv:1602.01783, section
+    8); nature: the larger one of doi:10.1038/nature14236; in both the heads share a layer.
+    document: nature's convolutions, and each head has a layer of its own.
     """
-    to_channels_first, channels = _see_image(kind, spec, NATURE_SMALLEST_SIDE)
+    to_channels_first, channels = _see_image(kind, spec, CONVOLUTIONS_SMALLEST_SIDE)
     gain = math.sqrt(2)
-    trunk = nn.Sequential(
-        to_channels_first,
-        orthogonal(nn.Conv2d(channels, 32, 8, stride=4), gain),
-        nn.ReLU(),
-        orthogonal(nn.Conv2d(32, 64, 4, stride=2), gain),
-        nn.ReLU(),
-        orthogonal(nn.Conv2d(64, 64, 3, stride=1), gain),
-        nn.ReLU(),
-        nn.Flatten(),
-    )
+    trunk = nn.Sequential(to_channels_first)
+    for filters, side, stride in A3C_FILTERS if kind == "a3c" else NATURE_FILTERS:
+        trunk.append(orthogonal(nn.Conv2d(channels, filters, side, stride), gain))
+        trunk.append(nn.ReLU())
+        channels = filters
+    trunk.append(_FlattenPixels())
     features = _count_features(trunk, spec)
+    units = 256 if kind == "a3c" else 512
 
     def hidden() -> nn.Sequential:
-        return nn.Sequential(orthogonal(nn.Linear(features, 512), gain), nn.ReLU())
+        return nn.Sequential(orthogonal(nn.Linear(features, units), gain), nn.ReLU())
 
-    policy = orthogonal(nn.Linear(512, spec.num_actions), 0.01)
-    value = orthogonal(nn.Linear(512, 1), 1.0)
-    if kind == "nature":
-        return ActorCritic(policy, value, trunk.extend(hidden()), obs_scale)
-    return ActorCritic(hidden().append(policy), hidden().append(value), trunk, obs_scale)
+    policy = orthogonal(nn.Linear(units, spec.num_actions), 0.01)
+    value = orthogonal(nn.Linear(units, 1), 1.0)
+    if kind == "document":
+        return ActorCritic(hidden().append(policy), hidden().append(value), trunk, obs_scale)
+    return ActorCritic(policy, value, trunk.extend(hidden()), obs_scale)
 
 
 def _residual(spec: EnvSpec, obs_scale: float) -> ActorCritic:
     """The large network of IMPALA (arXiv:1802.01561, figure 3, right), without its LSTM."""
     to_channels_first, channels = _see_image("impala", spec, IMPALA_SMALLEST_SIDE)
-    layers = [to_channels_first]
+    layers: list[nn.Module] = [to_channels_first]
     for width in (16, 32, 32):
         layers += [_conv3(channels, width), nn.MaxPool2d(3, stride=2, padding=1)]
         layers += [_ResidualBlock(width), _ResidualBlock(width)]
         channels = width
-    trunk = nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
+    trunk = nn.Sequential(*layers, nn.ReLU(), _FlattenPixels())
     hidden = orthogonal(nn.Linear(_count_features(trunk, spec), 256), math.sqrt(2))
     policy = orthogonal(nn.Linear(256, spec.num_actions), 0.01)
     value = orthogonal(nn.Linear(256, 1), 1.0)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from aa2c.rl.envs import Envs, Episode
+from aa2c.rl.frames import copy_stacks, empty_stacks
 from aa2c.rl.network import ActorCritic, sample_actions
 
 
@@ -26,7 +27,12 @@ class Rollout:
         obs_shape = (num_steps + 1, envs.num_envs, *envs.spec.obs_shape)
         self.num_steps = num_steps
         self.num_envs = envs.num_envs
-        self.obs: NDArray[Any] = np.zeros(obs_shape, envs.spec.obs_dtype)
+        self._is_stacked = envs.spec.is_stacked
+        self.obs: NDArray[Any] = (
+            empty_stacks(obs_shape)
+            if self._is_stacked
+            else np.empty(obs_shape, envs.spec.obs_dtype)
+        )
         self.actions = np.zeros(shape, np.int64)
         self.rewards = np.zeros(shape, np.float32)
         self.terminated = np.zeros(shape, np.bool_)
@@ -35,7 +41,14 @@ class Rollout:
         self.keep_behaviour = keep_behaviour
         self.log_probs = np.zeros(shape, np.float32)
         self.values = np.zeros((num_steps + 1, envs.num_envs), np.float32)
-        self.obs[num_steps] = envs.reset()
+        self.see(num_steps, envs.reset())
+
+    def see(self, row: int, obs: NDArray[Any]) -> None:
+        """Copy the environments' observations [B, …] into a row."""
+        if self._is_stacked:
+            copy_stacks(obs, self.obs[row])
+        else:
+            self.obs[row] = obs
 
     @property
     def env_steps(self) -> int:
@@ -58,7 +71,7 @@ def collect(
                 rollout.values[t] = values.numpy()
             step = envs.step(actions)
             rollout.actions[t] = actions
-            rollout.obs[t + 1] = step.obs
+            rollout.see(t + 1, step.obs)
             rollout.rewards[t] = step.rewards
             rollout.terminated[t] = step.terminated
             rollout.truncated[t] = step.truncated

@@ -67,7 +67,7 @@ def test_observations_are_divided_by_obs_scale(dtype, obs_scale, divisor):
     assert torch.equal(obs, untouched)
 
 
-@pytest.mark.parametrize("kind", ["nature", "document", "impala"])
+@pytest.mark.parametrize("kind", ["a3c", "nature", "document", "impala"])
 def test_images_with_channels_last_see_what_the_same_image_channels_first_would_show(kind):
     first = network_for(EnvSpec((3, 40, 50), "uint8", 4), network=kind)
     last = network_for(EnvSpec((40, 50, 3), "uint8", 4), network=kind)
@@ -77,7 +77,7 @@ def test_images_with_channels_last_see_what_the_same_image_channels_first_would_
 
 @pytest.mark.parametrize(
     ("spec", "kind"),
-    [(VECTOR, "mlp"), *((ATARI, kind) for kind in ("nature", "document", "impala"))],
+    [(VECTOR, "mlp"), *((ATARI, kind) for kind in ("a3c", "nature", "document", "impala"))],
     ids=str,
 )
 def test_layers_are_orthogonal_with_a_small_last_policy_layer_and_no_bias(spec, kind):
@@ -146,7 +146,9 @@ def impala_by_hand(weights, obs):
         for _ in range(2):
             before = x.clone()
             x = conv(torch.relu(conv(torch.relu(before.clone())))) + before
-    x = torch.relu(F.linear(torch.relu(x).flatten(1), next(remaining), next(remaining)))
+    x = torch.relu(
+        F.linear(torch.relu(x).permute(0, 2, 3, 1).flatten(1), next(remaining), next(remaining))
+    )
     policy = F.linear(x, next(remaining), next(remaining))
     value = F.linear(x, next(remaining), next(remaining))
     assert next(remaining, None) is None

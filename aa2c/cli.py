@@ -10,10 +10,11 @@ import argparse
 import asyncio
 import dataclasses
 import difflib
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -66,17 +67,21 @@ def _nearest_command(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Resolved:
-    """The configuration that the command line asks for, and how it came about."""
+    """The configuration that the command line asks for, how it came about, and the other flags."""
 
     config: Config
     preset: str
-    resume: Path | None
-    keep_serving: bool
-    quiet: bool
+    more: Mapping[str, Any]
 
 
-def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resolved:
-    """Defaults, then preset, then file, then flags. Raises `ConfigError`."""
+Flag = tuple[str, Any, Any]  # name, annotated type, dataclass field
+
+
+def _resolve(command: str, arguments: Sequence[str], more: Sequence[Flag] = ()) -> _Resolved:
+    """Defaults, then preset, then file, then flags; `more` are the command's own flags.
+
+    Raises `ConfigError`.
+    """
     before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     before.add_argument("--preset", default="auto")
     before.add_argument("--config", type=Path)
@@ -85,16 +90,9 @@ def _resolve(command: str, arguments: Sequence[str], *, serving: bool) -> _Resol
     before.add_argument("--resume", type=Path)
     sources, _ = before.parse_known_args(arguments)
     base, preset = _base(sources)
-    parsed = _parse(command, _flags(base, serving=serving), arguments)
-    values = vars(parsed)
+    values = vars(_parse(command, _flags(base, more), arguments))
     options = {field.name: values[field.name] for field in dataclasses.fields(Config)}
-    return _Resolved(
-        config=Config(**options),
-        preset=preset,
-        resume=values.get("resume"),
-        keep_serving=values.get("keep_serving", False),
-        quiet=values.get("quiet", False),
-    )
+    return _Resolved(Config(**options), preset, {name: values[name] for name, _, _ in more})
 
 
 def _parse(command: str, flags: type[T], arguments: Sequence[str]) -> T:
@@ -133,19 +131,14 @@ def _preset_for(mode: str, env: str) -> str:
     return preset if preset in preset_names() else "none"
 
 
-def _flags(base: Config, *, serving: bool) -> type[Any]:
+def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
     """A dataclass for tyro: every option, with `base` as defaults, its help and its unit."""
     hints = get_type_hints(Config)
-    fields: list[tuple[str, Any, Any]] = [
+    fields = [
         _flag("preset", str, "auto", f"auto, none, or one of: {', '.join(preset_names())}"),
         _flag("config", Path | None, None, "TOML file of options; flags override it"),
+        *more,
     ]
-    if serving:
-        fields += [
-            _flag("resume", Path | None, None, "go on with this run, from its newest checkpoint"),
-            _flag("keep_serving", bool, False, "leave the HTTP endpoint up after the run"),
-            _flag("quiet", bool, False, "print only the page's URL and errors"),
-        ]
     for group in GROUPS:
         for option in dataclasses.fields(group):
             unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
@@ -160,14 +153,14 @@ def _flags(base: Config, *, serving: bool) -> type[Any]:
     return dataclasses.make_dataclass("Options", fields)
 
 
-def _flag(name: str, hint: Any, default: Any, text: str) -> tuple[str, Any, Any]:
+def _flag(name: str, hint: Any, default: Any, text: str) -> Flag:
     annotated = Annotated[hint, arg(help=text)]
     return name, annotated, dataclasses.field(default=default)
 
 
 def config(arguments: Sequence[str]) -> int:
     """Print the resolved configuration as TOML."""
-    print(to_toml(_resolve("config", arguments, serving=False).config), end="")
+    print(to_toml(_resolve("config", arguments).config), end="")
     return 0
 
 
@@ -180,7 +173,12 @@ def presets(_: Sequence[str]) -> int:
 
 def serve(arguments: Sequence[str]) -> int:
     """Train, and serve the page, /status and /metrics meanwhile."""
-    resolved = _resolve("serve", arguments, serving=True)
+    more = [
+        _flag("resume", Path | None, None, "go on with this run, from its newest checkpoint"),
+        _flag("keep_serving", bool, False, "leave the HTTP endpoint up after the run"),
+        _flag("quiet", bool, False, "print only the page's URL and errors"),
+    ]
+    resolved = _resolve("serve", arguments, more)
     import uvloop  # here, as in _serve, because --help must be instant
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -195,9 +193,9 @@ async def _serve(resolved: _Resolved) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    terminal = Terminal(quiet=resolved.quiet)
+    terminal = Terminal(quiet=resolved.more["quiet"])
     orchestrator = Orchestrator(
-        resolved.config, http=True, resume=resolved.resume, on_event=terminal.on_event
+        resolved.config, http=True, resume=resolved.more["resume"], on_event=terminal.on_event
     )
     async with orchestrator as run:
         terminal.begin(run, resolved.preset)
@@ -214,7 +212,7 @@ async def _serve(resolved: _Resolved) -> int:
             stopping.cancel()
             await asyncio.gather(stopping, ending, return_exceptions=True)
             terminal.end(run)
-        if resolved.keep_serving and not stop.is_set():
+        if resolved.more["keep_serving"] and not stop.is_set():
             terminal.say(f"finished; still serving {run.url} (Ctrl-C ends it)")
             await stop.wait()
     return 0
@@ -300,10 +298,34 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def bench(arguments: Sequence[str]) -> int:
+    """Measure what this machine can do of a run's stages, and how near the whole run comes."""
+    more = [
+        _flag("rounds", int, 3, "everything is measured so many times; medians count"),
+        _flag("seconds", float, 3.0, "time for each stage in a round; 4 times that for the run"),
+        _flag("json", bool, False, "print one JSON document"),
+    ]
+    resolved = _resolve("bench", arguments, more)
+    for name, least in (("rounds", 1), ("seconds", 0.1)):
+        if not least <= resolved.more[name] <= 1000:
+            raise ConfigError(f"{flag(name)} must be in {least} … 1000.")
+    from aa2c.bench.rounds import run_bench
+
+    result = run_bench(
+        resolved.config,
+        rounds=resolved.more["rounds"],
+        seconds=resolved.more["seconds"],
+        say=lambda words: print(words, file=sys.stderr),
+    )
+    print(json.dumps(result.document(), indent=2) if resolved.more["json"] else result.text())
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "serve": serve,
     "config": config,
     "eval": evaluate,
     "report": report,
+    "bench": bench,
     "presets": presets,
 }

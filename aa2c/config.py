@@ -69,7 +69,7 @@ class Config(
                 "--update-order sum is for --mode grad: in --mode model workers step one at a time "
                 "(fifo) or without a lock (hogwild)."
             )
-        for name in ("norm_obs", "norm_returns", "adaptive_kl"):
+        for name in ("norm_returns", "adaptive_kl"):
             if self.mode != "traj" and getattr(self, name):
                 raise ConfigError(f"{flag(name)} needs --mode traj, where the updater learns.")
         for name in ("grad_sync_steps", "target_update_steps", "batch_steps"):

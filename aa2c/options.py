@@ -118,6 +118,11 @@ class LearningOptions:
     obs_scale: float = option(
         0.0, "observations are divided by this; 0: 255 for bytes, 1 otherwise", minimum=0
     )
+    norm_obs: bool = option(
+        False,
+        "scale observations by their mean and deviation in random play before the first update; "
+        "mode traj lets them follow what is seen later",
+    )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
     optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=0)
     learning_rate: float = option(1e-3, "the optimizer's step size", minimum=0)
@@ -158,7 +163,6 @@ class TrajOptions:
         "the step size is divided by 1.5 after a pass with an approx_kl above twice this, and "
         "multiplied by it below half; 0: not adapted", unit="nats", minimum=0,
     )  # fmt: skip
-    norm_obs: bool = option(False, "scale observations by their running mean and deviation")
     norm_returns: bool = option(
         False, "let the value learn returns that are scaled by their running mean and deviation"
     )

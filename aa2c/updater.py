@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ from aa2c.ipc.port import UpdaterPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import ArraySpec
 from aa2c.modes import MODES, Consumer
-from aa2c.rl.envs import EnvSpec, env_spec
+from aa2c.rl.envs import EnvSpec, env_spec, make_envs
 from aa2c.rl.network import ActorCritic, FlatParameters, make_network
+from aa2c.rl.rollout import observe_random_play
 
 RECENT_LAGS = 256
 LOSS_NAMES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
@@ -190,6 +192,9 @@ def run_updater(
     saved = checkpoint.load_checkpoint(resume) if resume else None
     if saved is not None:
         checkpoint.load_network(saved, network)
+    elif config.norm_obs:
+        with closing(make_envs(config, config.num_envs, config.seed)) as envs:
+            observe_random_play(envs, network, config.seed)
     params = FlatParameters(network)
     mode = MODES[config.mode]
     arrays = mode.record_arrays(config, spec, params.num_params)

@@ -19,119 +19,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import queue
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from aa2c.ipc.ring import RingConsumer, RingProducer, ring_bytes
-from aa2c.ipc.shm import Segment, name_prefix
-from aa2c.ipc.slot import ArraySpec, slot_bytes
-from aa2c.ipc.wakeup import Wakeup
+from aa2c.bench.transport import measure, memcpy_rate, ring_rate, running, source_buffer, spawn
 
 SIZES = {"16 KiB": 2**14, "1 MiB": 2**20, "16 MiB": 2**24}
-START_S = 30.0
-
-spawn = multiprocessing.get_context("spawn")
-
-
-def source_buffer(nbytes: int) -> np.ndarray[Any, Any]:
-    """Written bytes: pages never written would all be the one page of zeros."""
-    return np.arange(nbytes, dtype=np.uint8)
-
-
-def measure(receive: Callable[[], bool], nbytes: int, seconds: float) -> float:
-    """MB/s that `receive` gets, from the second record on: starting a process is not counted."""
-    deadline = time.perf_counter() + START_S
-    while not receive():
-        if time.perf_counter() > deadline:
-            raise TimeoutError("the producer sent nothing")
-    started = now = time.perf_counter()
-    received = 0
-    while now - started < seconds:
-        received += receive()
-        now = time.perf_counter()
-    return received * nbytes / (now - started) / 1e6
-
-
-def bench_memcpy(nbytes: int, options: argparse.Namespace) -> float:
-    """Plain copies."""
-    source, target = source_buffer(nbytes), np.ones(nbytes, np.uint8)
-
-    def receive() -> bool:
-        np.copyto(target, source)
-        return True
-
-    return measure(receive, nbytes, options.seconds)
-
-
-def produce_into_ring(
-    name: str, slots: int, nbytes: int, checksum: bool, space: Wakeup, records: Wakeup
-) -> None:
-    """Fill slots until killed."""
-    specs = (ArraySpec("data", "|u1", (nbytes,)),)
-    ring = RingProducer(
-        Segment.attach(name),
-        slots,
-        slot_bytes(specs),
-        specs,
-        worker=0,
-        generation=0,
-        payload_checksum=checksum,
-    )
-    source = source_buffer(nbytes)
-    while True:
-        arrays = ring.reserve()
-        if arrays is None:
-            space.wait()
-            continue
-        np.copyto(arrays["data"], source)
-        if ring.commit(0, {}):
-            records.post()
 
 
 def bench_ring(nbytes: int, options: argparse.Namespace, *, copy_out: bool) -> float:
     """A producer process and this one, over one ring."""
-    slot = slot_bytes((ArraySpec("data", "|u1", (nbytes,)),))
-    name = f"{name_prefix('bench')}ring"
-    segment = Segment.create(name, ring_bytes(options.slots, slot))
-    space, records = Wakeup(), Wakeup()
-    ring = RingConsumer(segment, options.slots, slot, worker=0, generation=0)
-    target = np.ones(nbytes, np.uint8)
-    producer = spawn.Process(
-        target=produce_into_ring,
-        args=(name, options.slots, nbytes, options.payload_checksum, space, records),
-        daemon=True,
+    return ring_rate(
+        nbytes,
+        options.seconds,
+        slots=options.slots,
+        copy_out=copy_out,
+        payload_checksum=options.payload_checksum,
     )
-
-    def receive() -> bool:
-        record = ring.take()
-        if record is None:
-            records.wait()
-            return False
-        if copy_out:
-            np.copyto(target, record.arrays["data"])
-        if record.release():
-            space.post()
-        return True
-
-    try:
-        producer.start()
-        rate = measure(receive, nbytes, options.seconds)
-        if any(ring.dropped.values()):
-            raise RuntimeError(f"records were dropped: {ring.dropped}")
-        return rate
-    finally:
-        stop(producer)
-        ring.close()
-        segment.unlink()
-        space.close()
-        records.close()
 
 
 def produce_into_queue(target: Any, nbytes: int, as_array: bool) -> None:
@@ -145,9 +52,6 @@ def produce_into_queue(target: Any, nbytes: int, as_array: bool) -> None:
 def bench_queue(nbytes: int, options: argparse.Namespace, *, as_array: bool) -> float:
     """A producer process and this one, over one `multiprocessing.Queue`."""
     records = spawn.Queue(options.slots)
-    producer = spawn.Process(
-        target=produce_into_queue, args=(records, nbytes, as_array), daemon=True
-    )
 
     def receive() -> bool:
         try:
@@ -157,23 +61,14 @@ def bench_queue(nbytes: int, options: argparse.Namespace, *, as_array: bool) -> 
         return True
 
     try:
-        producer.start()
-        return measure(receive, nbytes, options.seconds)
+        with running(produce_into_queue, records, nbytes, as_array):
+            return measure(receive, nbytes, options.seconds)
     finally:
-        stop(producer)
         records.close()
 
 
-def stop(process: Any) -> None:
-    """Kill: neither ring nor benchmark minds, and a queue is thrown away afterwards."""
-    if process.pid is not None:
-        process.kill()
-        process.join()
-    process.close()
-
-
 COLUMNS: dict[str, Callable[[int, argparse.Namespace], float]] = {
-    "memcpy": bench_memcpy,
+    "memcpy": lambda nbytes, options: memcpy_rate(nbytes, options.seconds),
     "ring zero-copy": lambda nbytes, options: bench_ring(nbytes, options, copy_out=False),
     "ring copy-out": lambda nbytes, options: bench_ring(nbytes, options, copy_out=True),
     "queue bytes": lambda nbytes, options: bench_queue(nbytes, options, as_array=False),

@@ -12,6 +12,9 @@ from aa2c.rl.envs import Envs, Episode
 from aa2c.rl.frames import copy_stacks, empty_stacks
 from aa2c.rl.network import ActorCritic, sample_actions
 
+RANDOM_STEPS = 256  # of each environment
+LOOK_EVERY = 4  # of these steps: neighbours tell little more
+
 
 class Rollout:
     """Arrays of one rollout, time first. Row t of `obs` is what action t was chosen from.
@@ -80,3 +83,15 @@ def collect(
         if rollout.keep_behaviour:
             rollout.values[-1] = network(torch.from_numpy(rollout.obs[-1]))[1].numpy()
     return episodes
+
+
+def observe_random_play(envs: Envs, network: ActorCritic, seed: int) -> None:
+    """Let observations of random actions count in the network's moments (arXiv:1810.12894, 2.4)."""
+    rng = np.random.default_rng(seed)
+    envs.reset()
+    seen = []
+    for t in range(RANDOM_STEPS):
+        step = envs.step(rng.integers(0, envs.spec.num_actions, envs.num_envs))
+        if t % LOOK_EVERY == 0:
+            seen.append(np.array(step.obs))
+    network.observe(torch.from_numpy(np.concatenate(seen)))

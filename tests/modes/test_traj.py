@@ -240,7 +240,7 @@ def test_every_update_thread_scales_by_the_same_moments():
     torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["norm_obs", "norm_returns", "adaptive_kl"])
+@pytest.mark.parametrize("name", ["norm_returns", "adaptive_kl"])
 @pytest.mark.parametrize("mode", ["grad", "model"])
 def test_what_only_an_updater_that_learns_can_do_is_refused_elsewhere(mode, name):
     with pytest.raises(ConfigError, match="needs --mode traj"):

@@ -47,6 +47,18 @@ def test_normalized_rows_have_mean_0_deviation_1_and_a_limit():
     assert moments.normalize(torch.tensor([[1e9, -1e9, 2.5]])).abs().max() == OBS_LIMIT
 
 
+def test_normalized_images_do_not_depend_on_the_order_in_memory():
+    rows = torch.randn(50, 4, 6, 5)
+    moments = RunningMoments((4, 6, 5))
+    moments.update(rows)
+    channels_last = rows.contiguous(memory_format=torch.channels_last)
+    untouched = channels_last.clone()
+    normalized = moments.normalize(channels_last)
+    torch.testing.assert_close(normalized, moments.normalize(rows))
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(channels_last, untouched)
+
+
 def test_values_stay_what_they_were_when_the_moments_of_returns_change():
     network = make_network(Config(mode="traj", norm_returns=True), SPEC)
     obs = torch.randn(100, 4)

@@ -7,7 +7,7 @@ import torch
 from aa2c.config import Config
 from aa2c.rl.envs import make_envs
 from aa2c.rl.network import make_network, sample_actions
-from aa2c.rl.rollout import Rollout, collect
+from aa2c.rl.rollout import LOOK_EVERY, RANDOM_STEPS, Rollout, collect, observe_random_play
 from tests.rl.custom_env import FIRST_ACTION
 
 STEPS_SO_FAR, LAST_ACTION, EPISODE = range(3)
@@ -78,3 +78,21 @@ def test_each_episode_is_reported_once_with_its_own_return_and_length(world):
 def test_env_steps_are_steps_times_environments(world):
     _, _, rollout, _ = world
     assert rollout.env_steps == 18
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Breakout-v5"])
+def test_random_play_settles_the_moments_of_observations(env):
+    config = Config(env=env, num_envs=3, norm_obs=True)
+    moments = []
+    for _ in range(2):
+        envs = make_envs(config, config.num_envs, seed=1)
+        network = make_network(config, envs.spec)
+        observe_random_play(envs, network, seed=1)
+        envs.close()
+        moments.append(network.obs_moments)
+    first, second = moments
+    assert first.count == RANDOM_STEPS / LOOK_EVERY * config.num_envs
+    assert first.mean.abs().sum() > 0
+    assert (first.variance < 1).any()
+    assert torch.equal(first.mean, second.mean)
+    assert torch.equal(first.variance, second.variance)

@@ -184,6 +184,8 @@ class Children:
                 slot.has_come_up = True
                 if all(s.has_come_up for s in (self.updater, *self.workers)):
                     self.have_come_up.set()
+            case "precision":
+                self._log.info("precision", chosen=message["chosen"], reason=message["reason"])
             case "retired":
                 self._memory.retire_ring(message["worker"], message["generation"])
             case _:

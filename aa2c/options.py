@@ -115,6 +115,11 @@ class LearningOptions:
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
     )
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto",
+        "arithmetic of convolutions; auto: bfloat16 where the CPU has it (AMX, AVX512-BF16) and a "
+        "self-test against float32 passes",
+    )
     obs_scale: float = option(
         0.0, "observations are divided by this; 0: 255 for bytes, 1 otherwise", minimum=0
     )

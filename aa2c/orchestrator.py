@@ -254,9 +254,8 @@ class Orchestrator:
                     self._uptime_s, env_steps, "train", slot.index, message["episodes"]
                 )
             case "evaluated":
-                policy, env_steps, episodes = (
-                    message[key] for key in ("policy", "env_steps", "episodes")
-                )
+                policy, env_steps = message["policy"], message["env_steps"]
+                episodes = message["episodes"]
                 self._tests[policy].set(env_steps, [total for total, _ in episodes])
                 self._recording.write_episodes(self._uptime_s, env_steps, policy, None, episodes)
             case "saved":

@@ -208,6 +208,7 @@ def run_updater(
         learner.restore(saved)
     if must_wait:
         port.publish(params.numpy, after=saved.counts["policy_version"] if saved else 0)
+    port.report("precision", chosen=network.precision.name, reason=network.precision.reason)
     port.report("ready")
     while port.beat():
         learner.take_and_learn()

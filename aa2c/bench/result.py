@@ -26,6 +26,8 @@ class Result:
 
     config: Config
     cores: int
+    precision: str
+    precision_reason: str
     rounds: int
     seconds: float
     rates: Mapping[str, float]
@@ -68,6 +70,8 @@ class Result:
                 f"--update-threads {self.cores}: so that no core idles while an update is made"
             )
         lines += self._advice_on_batch()
+        if config.precision == "float32":
+            lines.append("--precision auto: bfloat16 where the CPU has it")
         if config.mode == "traj" and self.binds == "learn" and config.update_epochs > 1:
             fewer = 1 - 1 / config.update_epochs
             lines.append(
@@ -111,6 +115,7 @@ class Result:
         lines = [
             f"{config.mode}, {config.env}, network {config.network}; {self.cores} cores of "
             f"{cpu_name()}; {config.workers} workers x {config.num_envs} environments",
+            f"{self.precision}: {self.precision_reason}",
             f"medians of {self.rounds} rounds; each stage alone, all cores busy",
             "",
             f"{'':14}{'env steps/s':>12}{'share of the cost':>20}",

@@ -23,6 +23,7 @@ def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str
     rates: dict[str, list[float]] = defaultdict(list)
     with AllCores(config) as cores:
         record_bytes, params_bytes = cores.sizes()
+        precision = cores.precision()
         for number in range(1, rounds + 1):
             say(f"round {number} of {rounds}")
             for stage in STAGES:
@@ -36,6 +37,8 @@ def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str
     return Result(
         config=config,
         cores=cores.count,
+        precision=precision.name,
+        precision_reason=precision.reason,
         rounds=rounds,
         seconds=seconds,
         rates={stage: medians[stage] for stage in STAGES},

@@ -32,9 +32,11 @@ from aa2c.modes.common import rollout_loss
 from aa2c.rl.envs import Envs, make_envs
 from aa2c.rl.network import ActorCritic, FlatParameters, make_network, sample_actions
 from aa2c.rl.optimizer import make_optimizer
+from aa2c.rl.precision import Choice
 from aa2c.rl.rollout import Rollout, collect
 
 START_S = 120.0
+ACTIONS_IN_A_ROW = 16  # as in a rollout, before whose start weights may be converted
 
 Work = Callable[[], int]  # does a piece of a stage; returns how many env steps that is
 
@@ -55,9 +57,10 @@ def act_stage(network: ActorCritic, obs: torch.Tensor) -> Work:
     generator = torch.Generator().manual_seed(0)
 
     def act() -> int:
-        with torch.inference_mode():
-            sample_actions(network(obs)[0], generator)
-        return len(obs)
+        with torch.inference_mode(), network.acting():
+            for _ in range(ACTIONS_IN_A_ROW):
+                sample_actions(network(obs)[0], generator)
+        return ACTIONS_IN_A_ROW * len(obs)
 
     return act
 
@@ -157,7 +160,7 @@ class Bench:
         torch.set_num_threads(1)
         self._config = config
         self._envs = make_envs(config, config.num_envs, seed)
-        self._network = make_network(config, self._envs.spec)
+        self.network = make_network(config, self._envs.spec)
         stage = batch_stage if config.mode == "traj" else rollout_stage
         self._learn = stage(config, self._envs, make_network(config, self._envs.spec))
         self._step = env_stage(config, self._envs)
@@ -168,7 +171,7 @@ class Bench:
             return self._step
         if stage == "learn":
             return self._learn
-        return act_stage(self._network, self._obs(batch_size))
+        return act_stage(self.network, self._obs(batch_size))
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -212,6 +215,10 @@ def _sizes() -> tuple[int, int]:
     return _bench.sizes
 
 
+def _precision() -> Choice:
+    return _bench.network.precision
+
+
 class AllCores:
     """A process on every core, for a `with` statement; `rate` lets them all do one stage."""
 
@@ -235,6 +242,10 @@ class AllCores:
     def sizes(self) -> tuple[int, int]:
         """Bytes of a record's arrays, and of the parameters."""
         return self._pool.submit(_sizes).result()
+
+    def precision(self) -> Choice:
+        """In which arithmetic the network computes here."""
+        return self._pool.submit(_precision).result()
 
     def __enter__(self) -> AllCores:
         return self

@@ -6,8 +6,10 @@ are each one operation on it, and the layers' weights are views into it.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from aa2c.config import Config
 from aa2c.errors import StartError
 from aa2c.rl.envs import EnvSpec
 from aa2c.rl.normalize import RunningMoments
+from aa2c.rl.precision import Choice, choose_precision, evaluate_in
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -45,17 +48,44 @@ class ActorCritic(nn.Module):
         self.value = value
         self.obs_moments: RunningMoments | None = None
         self.return_moments: RunningMoments | None = None
+        self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
+        self._acting_trunk: list[nn.Module] = []  # a list, so that it is no part of the module
+        self._is_acting = False
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         scaled = self._scale(obs)
         if self.obs_moments is not None:
             scaled = self.obs_moments.normalize(scaled)
-        features = self.trunk(scaled)
+        if self._is_acting:
+            features = self._acting_trunk[0](scaled.bfloat16()).float()
+        else:
+            features = evaluate_in(self.precision.dtype, self.trunk, scaled)
         values = self.value(features).squeeze(-1)
         if self.return_moments is not None:
             values = values * self.return_moments.deviation + self.return_moments.mean
         return self.policy(features), values
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """Many small batches follow: in bfloat16, convert the trunk's weights once for all.
+
+        Until the end the trunk is a snapshot. It has no gradient.
+        """
+        if self.precision.dtype == torch.float32:
+            yield
+            return
+        with torch.inference_mode(False), torch.no_grad():
+            if not self._acting_trunk:
+                self._acting_trunk.append(copy.deepcopy(self.trunk).bfloat16())
+            weights = zip(self._acting_trunk[0].parameters(), self.trunk.parameters(), strict=True)
+            for half, weight in weights:
+                half.copy_(weight)
+        self._is_acting = True
+        try:
+            yield
+        finally:
+            self._is_acting = False
 
     def _scale(self, obs: Tensor) -> Tensor:
         scaled = obs.float()
@@ -108,6 +138,8 @@ class _FlattenPixels(nn.Module):
 def make_network(config: Config, spec: EnvSpec) -> ActorCritic:
     """The network of --network for an environment. Raises `StartError` if it does not fit."""
     network = _make_layers(config, spec)
+    if any(isinstance(layer, nn.Conv2d) for layer in network.trunk.modules()):
+        network.precision = choose_precision(config.precision)
     if config.norm_obs:
         network.obs_moments = RunningMoments(spec.obs_shape)
     if config.norm_returns:

@@ -64,7 +64,7 @@ def collect(
     """Fill the rollout, going on from its last row; returns the episodes that ended."""
     episodes: list[Episode] = []
     rollout.obs[0] = rollout.obs[-1]
-    with torch.inference_mode():
+    with torch.inference_mode(), network.acting():
         for t in range(rollout.num_steps):
             logits, values = network(torch.from_numpy(rollout.obs[t]))
             actions = sample_actions(logits, generator).numpy()

@@ -1,0 +1,72 @@
+"""Env steps a second of Sample Factory's asynchronous APPO on an Atari game, on all cores.
+
+    python run_sample_factory.py appo GAME SECONDS
+
+2 workers with 16 environments each, in two halves, one pass, its `convnet_atari` (the Nature CNN).
+What it logs every 5 s are frames: env steps are a quarter. Measured from the second of these
+lines on. Its wheel has no ROMs: they are taken from where AA2C_ROMS points to.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LINE = re.compile(r"Total num frames: (\d+).*?Samples: (\d+)")
+FRAME_SKIP = 4
+WARM_S = 15.0
+
+
+def main() -> None:
+    """Train for some seconds; print one JSON document."""
+    _, game, seconds = sys.argv[1:]
+    importer = Path(sys.executable).with_name("ale-import-roms")
+    subprocess.run([importer, os.environ["AA2C_ROMS"]], check=True, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory() as directory:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "sf_examples.atari.train_atari", "--algo=APPO",
+                f"--env=atari_{game.lower()}", f"--train_dir={directory}", "--experiment=bench",
+                "--device=cpu", "--num_workers=2", "--num_envs_per_worker=16",
+                "--worker_num_splits=2", "--rollout=32", "--batch_size=1024",
+                "--num_batches_per_epoch=1", "--num_epochs=1", "--async_rl=True",
+                "--serial_mode=False", "--train_for_env_steps=1000000000",
+                f"--train_for_seconds={int(WARM_S + float(seconds) + 60)}",
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            first, last = _watch(process, float(seconds))
+        finally:
+            process.terminate()
+            process.wait()
+    frames, passed = last[0] - first[0], last[1] - first[1]
+    result = {"env_steps": frames / FRAME_SKIP, "seconds": passed, "trained_share": None}
+    print(json.dumps(result))
+
+
+def _watch(process: "subprocess.Popen[str]", seconds: float) -> tuple[tuple, tuple]:
+    first = None
+    log = []
+    for line in process.stdout:
+        log.append(line)
+        found = LINE.search(line)
+        if not found or int(found[1]) == 0:
+            continue
+        now = int(found[1]), time.perf_counter()
+        if first is None:
+            warm_at = now[1] + WARM_S
+            first = now
+        elif first[1] < warm_at <= now[1] and seconds:
+            first, warm_at = now, float("inf")
+        elif warm_at == float("inf") and now[1] - first[1] >= seconds:
+            return first, now
+    sys.exit("".join(log[-30:]))
+
+
+if __name__ == "__main__":
+    main()

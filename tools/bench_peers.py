@@ -1,0 +1,178 @@
+"""aa2c beside its peers, in turn, on this machine: env steps a second, all of them learned from.
+
+    python tools/bench_peers.py [--game Pong] [--rounds 3] [--seconds 60] [--venvs DIR] [--json]
+
+Protocol. One game, frame skip 4, 84x84 grey, 4 frames stacked, the Nature CNN in float32 or what
+`--precision auto` finds, learning on CPU with everything the machine has. aa2c, Sample Factory and
+RLlib have 2 worker processes with 16 environments each; Stable-Baselines3 has a process for each
+environment. Env steps are agent steps: frames are 4 times as many. Each program is measured for
+so many seconds after it has warmed up, one after the other, and again in the next round; medians
+and their ratios count. What each script in tools/peers/ says at its top is part of the protocol.
+
+Each peer gets a virtual environment of its own, under --venvs, from the exact versions in
+tools/peers/. One that cannot be installed or does not run is reported with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import ale_py
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers"
+EXTRA_S = 240.0  # for starting, warming up and stopping
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is run: a script of tools/peers with an argument, in the environment of a peer."""
+
+    name: str
+    peer: str  # "" is aa2c
+    kind: str
+
+    def command(self, venvs: Path, game: str, seconds: float) -> list[str]:
+        """The command line."""
+        python = venvs / self.peer / "bin" / "python" if self.peer else sys.executable
+        script = PEERS / f"run_{self.peer or 'aa2c'}.py"
+        return [str(python), str(script), self.kind, game, str(seconds)]
+
+
+PROGRAMS = (
+    Program("aa2c traj, 1 pass", "", "traj"),
+    Program("Sample Factory APPO, 1 pass", "sample_factory", "appo"),
+    Program("aa2c grad", "", "grad"),
+    Program("SB3 A2C, 16 environments", "stable_baselines3", "a2c"),
+    Program("aa2c model", "", "model"),
+    Program("SB3 PPO, 8 environments, 4 passes", "stable_baselines3", "ppo"),
+    Program("RLlib APPO, 1 pass", "rllib", "appo"),
+    Program("aa2c grad, recipe of its own", "", "recipe-grad"),
+    Program("aa2c model, recipe of its own", "", "recipe-model"),
+)
+RATIOS = (
+    ("aa2c traj, 1 pass", "Sample Factory APPO, 1 pass", 3.0),
+    ("aa2c traj, 1 pass", "SB3 PPO, 8 environments, 4 passes", 6.0),
+    ("aa2c traj, 1 pass", "RLlib APPO, 1 pass", 10.0),
+    ("aa2c grad", "SB3 A2C, 16 environments", 2.5),
+    ("aa2c model", "SB3 A2C, 16 environments", 2.5),
+    ("aa2c grad, recipe of its own", "SB3 A2C, 16 environments", 2.5),
+    ("aa2c model, recipe of its own", "SB3 A2C, 16 environments", 2.5),
+)
+
+
+def install(peer: str, venvs: Path) -> str:
+    """Make a peer's virtual environment unless it is there; what went wrong, or nothing."""
+    home = venvs / peer
+    done = home / "installed"
+    wanted = (PEERS / f"{peer}.txt").read_text()
+    if done.is_file() and done.read_text() == wanted:
+        return ""
+    steps = [
+        [sys.executable, "-m", "venv", str(home)],
+        # torch first: from a range another package would bring the build for GPUs.
+        [str(home / "bin" / "pip"), "install", "--quiet", "torch==2.13.0"],
+        [str(home / "bin" / "pip"), "install", "--quiet", "-r", str(PEERS / f"{peer}.txt")],
+    ]
+    for step in steps:
+        ran = subprocess.run(step, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            return f"cannot be installed: {ran.stderr.strip().splitlines()[-1]}"
+    done.write_text(wanted)
+    return ""
+
+
+def measure(program: Program, options: argparse.Namespace) -> tuple[float, float | None]:
+    """Env steps a second and the share learned from. Raises `RuntimeError` if it does not run."""
+    roms = Path(ale_py.__file__).parent / "roms"
+    try:
+        ran = subprocess.run(
+            program.command(options.venvs, options.game, options.seconds),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=options.seconds + EXTRA_S,
+            env=os.environ | {"AA2C_ROMS": str(roms)},
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"nothing came within {options.seconds + EXTRA_S:.0f} s") from None
+    try:
+        result = json.loads(ran.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        words = (ran.stderr or ran.stdout).strip().splitlines()[-3:]
+        raise RuntimeError(" | ".join(words) or f"exit {ran.returncode}") from None
+    return result["env_steps"] / result["seconds"], result["trained_share"]
+
+
+def run_rounds(options: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Rates of each program in each round, and what there is to say of some."""
+    rates: dict[str, list[float]] = {}
+    notes = {}
+    peers = sorted({p.peer for p in PROGRAMS if p.peer})
+    problems = {peer: install(peer, options.venvs) for peer in peers}
+    for number in range(1, options.rounds + 1):
+        for program in PROGRAMS:
+            problem = problems.get(program.peer)
+            if problem:
+                notes[program.name] = problem
+                continue
+            try:
+                rate, share = measure(program, options)
+            except RuntimeError as error:
+                notes[program.name] = f"failed in round {number}: {error}"
+                continue
+            rates.setdefault(program.name, []).append(rate)
+            if share is not None and share < 0.995:
+                notes[program.name] = f"learns from {share:.0%} of its samples"
+            print(f"round {number}: {program.name}: {rate:,.0f}", file=sys.stderr, flush=True)
+    return rates, notes
+
+
+def print_table(rates: dict[str, list[float]], notes: dict[str, str]) -> None:
+    """Medians with their ranges, then the ratios that aa2c aims at."""
+    print(f"{'':36}{'env steps/s':>12}{'lowest':>9}{'highest':>9}")
+    for program in PROGRAMS:
+        values, note = rates.get(program.name), notes.get(program.name, "")
+        if values:
+            middle, low, high = statistics.median(values), min(values), max(values)
+            print(f"{program.name:36}{middle:>12,.0f}{low:>9,.0f}{high:>9,.0f}  {note}")
+        else:
+            print(f"{program.name:36}{'not measured':>12}  {note}")
+    print()
+    for ours, theirs, aim in RATIOS:
+        if rates.get(ours) and rates.get(theirs):
+            ratio = statistics.median(rates[ours]) / statistics.median(rates[theirs])
+            print(f"{ours} / {theirs}: {ratio:.2f} (aim {aim:g})")
+
+
+def main() -> None:
+    """Read the options, run, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--game", default="Pong", help="as in ALE/Pong-v5")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement")
+    parser.add_argument(
+        "--venvs", type=Path, default=Path.home() / ".cache" / "aa2c-peers", help="environments"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    options = parser.parse_args()
+    rates, notes = run_rounds(options)
+    if options.json:
+        print(
+            json.dumps({"game": options.game, "env_steps_per_s": rates, "notes": notes}, indent=2)
+        )
+    else:
+        print_table(rates, notes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Env steps a second of aa2c itself on an Atari game, on all cores, as the peers are measured.
+
+    python run_aa2c.py grad|model|traj|recipe-grad|recipe-model GAME SECONDS
+
+2 workers with 16 environments each. traj: one pass, two update threads, rollouts of 32 steps;
+grad and model: the options of `grad/atari` and `model/atari`; all three with the Nature CNN.
+recipe-…: the options of the tuned `grad/pong` and `model/pong`, with the network they name.
+Every sample but those of reset rows is learned from: once.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import replace
+
+from aa2c.bench.whole import whole_rate
+from aa2c.config_file import load_config
+
+TRAJ = {
+    "network": "nature",
+    "update_epochs": 1,
+    "minibatches": 4,
+    "update_threads": 2,
+    "num_steps": 32,
+}
+
+
+def main() -> None:
+    """Train for some seconds; print one JSON document."""
+    kind, game, seconds = sys.argv[1:]
+    mode = kind.removeprefix("recipe-")
+    preset = f"{mode}/pong" if kind.startswith("recipe-") else f"{mode}/atari"
+    config = replace(
+        load_config(preset=preset), env=f"ALE/{game}-v5", workers=2, num_envs=16, port=0
+    )
+    if kind == "traj":
+        config = replace(config, **TRAJ)
+    started = time.perf_counter()
+    rate = asyncio.run(whole_rate(config, float(seconds)))
+    passed = time.perf_counter() - started
+    print(json.dumps({"env_steps": rate * passed, "seconds": passed, "trained_share": 1.0}))
+
+
+if __name__ == "__main__":
+    main()

@@ -264,7 +264,7 @@ def evaluate(arguments: Sequence[str]) -> int:
             seed=flags.seed,
             max_steps=flags.max_steps,
         )
-        print(f"{way:8} {summarise(episodes or [])}", flush=True)
+        print(f"{way:8} {summarise(episodes)}", flush=True)
     if flags.video is not None:
         from aa2c.video import record
 

@@ -7,20 +7,30 @@ evaluation. It runs behind everyone else on the CPU, and nothing waits for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aa2c.config import Config
 from aa2c.ipc.port import EvaluatorPort
-from aa2c.rl.envs import env_spec
-from aa2c.rl.evaluate import play
+from aa2c.rl.evaluate import games_for, play_on
+from aa2c.rl.games import Game
 from aa2c.rl.network import FlatParameters, make_network
 
 SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
 
 
 def run_evaluator(config: Config, connect: Callable[[], EvaluatorPort]) -> None:
-    """Evaluate every `eval_interval_s` until the port says stop."""
-    network = make_network(config, env_spec(config))
+    """Evaluate every `eval_interval_s` until the port says stop.
+
+    Raises `StartError` if the environment or its network cannot be made.
+    """
+    with games_for(config, config.eval_episodes) as games:
+        _evaluate_on(games, config, connect)
+
+
+def _evaluate_on(
+    games: Sequence[Game], config: Config, connect: Callable[[], EvaluatorPort]
+) -> None:
+    network = make_network(config, games[0].spec)
     params = FlatParameters(network)
     port = connect()
     port.report("ready")
@@ -34,8 +44,8 @@ def run_evaluator(config: Config, connect: Callable[[], EvaluatorPort]) -> None:
         env_steps = port.updater.count("env_steps")
         seed = config.seed + SEED_STEP * (1 + port.counters.count("records"))
         for policy in ("greedy", "sampled"):
-            episodes = play(
-                config,
+            episodes = play_on(
+                games,
                 network,
                 episodes=config.eval_episodes,
                 greedy=policy == "greedy",

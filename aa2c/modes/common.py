@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from aa2c.config import Config
 from aa2c.ipc.port import WorkerPort
-from aa2c.rl.envs import Episode
+from aa2c.rl.envs import Envs
 from aa2c.rl.losses import Losses, a2c_loss
 from aa2c.rl.network import ActorCritic
 from aa2c.rl.returns import gae, normalize
-from aa2c.rl.rollout import Rollout
+from aa2c.rl.rollout import Rollout, collect
 
 EPISODES_PER_MESSAGE = 1000
 LOSSES = ("policy", "value", "entropy", "grad_norm")
@@ -34,12 +34,33 @@ class Outcome(NamedTuple):
     policy_version: int | None = None
 
 
-def count_rollout(port: WorkerPort, rollout: Rollout, episodes: Sequence[Episode]) -> None:
-    """Count a rollout's env steps and report the episodes that it ended."""
-    port.counters.add("env_steps", rollout.env_steps)
-    port.counters.add("episodes", len(episodes))
-    for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
-        port.report("episodes", episodes=episodes[start : start + EPISODES_PER_MESSAGE])
+class Actor:
+    """What every mode's producer is: environments, a network that acts in them, and a rollout."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: int,
+        envs: Envs,
+        network: ActorCritic,
+        generator: torch.Generator,
+        *,
+        keep_behaviour: bool = False,
+    ) -> None:
+        self._config = config
+        self._worker = worker
+        self._envs = envs
+        self._network = network
+        self._generator = generator
+        self._rollout = Rollout(envs, config.num_steps, keep_behaviour=keep_behaviour)
+
+    def _act(self, port: WorkerPort, network: ActorCritic) -> None:
+        """Fill the rollout; count its env steps and report the episodes that it ended."""
+        episodes = collect(self._envs, network, self._rollout, self._generator)
+        port.counters.add("env_steps", self._rollout.env_steps)
+        port.counters.add("episodes", len(episodes))
+        for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
+            port.report("episodes", episodes=episodes[start : start + EPISODES_PER_MESSAGE])
 
 
 def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np.float32]:

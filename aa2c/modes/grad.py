@@ -29,9 +29,9 @@ from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import ArraySpec
 from aa2c.modes.common import (
     LOSSES,
+    Actor,
     Outcome,
     add_losses,
-    count_rollout,
     has_losses,
     rollout_loss,
 )
@@ -39,7 +39,6 @@ from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.losses import Losses
 from aa2c.rl.network import SHARD_ALIGNMENT, ActorCritic, FlatParameters
 from aa2c.rl.optimizer import get_state, join_states, load_states, make_optimizer
-from aa2c.rl.rollout import Rollout, collect
 
 Vector = NDArray[np.float32]
 
@@ -54,7 +53,7 @@ def shared_vectors(config: Config, num_params: int) -> dict[str, int]:
     return {}
 
 
-class Producer:
+class Producer(Actor):
     """The worker's half: its own replica of the network, and no optimizer."""
 
     def __init__(
@@ -65,13 +64,9 @@ class Producer:
         network: ActorCritic,
         generator: torch.Generator,
     ) -> None:
-        self._config = config
+        super().__init__(config, worker, envs, network, generator)
         self._ent_coef = config.worker_ent_coef(worker)
-        self._envs = envs
-        self._network = network
         self._params = FlatParameters(network)
-        self._generator = generator
-        self._rollout = Rollout(envs, config.num_steps)
         self._policy_version = 0
         self._rollouts_since_pull = config.rollouts_per_pull
         self._summed = torch.zeros_like(self._params.grad)
@@ -87,8 +82,7 @@ class Producer:
                 return
             if oldest_version is None:
                 oldest_version = self._policy_version
-            episodes = collect(self._envs, self._network, self._rollout, self._generator)
-            count_rollout(port, self._rollout, episodes)
+            self._act(port, self._network)
             losses, grad_norm = self._differentiate()
             self._summed += self._params.grad
             values["env_steps"] += self._rollout.env_steps

@@ -23,9 +23,9 @@ from aa2c.ipc.shared_model import PARAMS, SharedModel
 from aa2c.ipc.slot import ArraySpec
 from aa2c.modes.common import (
     LOSSES,
+    Actor,
     Outcome,
     add_losses,
-    count_rollout,
     has_losses,
     rollout_loss,
 )
@@ -33,7 +33,6 @@ from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.losses import Losses
 from aa2c.rl.network import ActorCritic, FlatParameters
 from aa2c.rl.optimizer import load_states, make_optimizer, optimizer_vectors
-from aa2c.rl.rollout import Rollout, collect
 
 
 def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
@@ -51,7 +50,7 @@ def _tensors(model: SharedModel) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(vector) for name, vector in model.vectors.items()}
 
 
-class Producer:
+class Producer(Actor):
     """The worker's half: acts on the shared network, and steps it."""
 
     def __init__(
@@ -62,13 +61,8 @@ class Producer:
         network: ActorCritic,
         generator: torch.Generator,
     ) -> None:
-        self._config = config
-        self._worker = worker
+        super().__init__(config, worker, envs, network, generator)
         self._ent_coef = config.worker_ent_coef(worker)
-        self._envs = envs
-        self._network = network
-        self._generator = generator
-        self._rollout = Rollout(envs, config.num_steps)
         self._model: SharedModel | None = None
         self._acting = copy.deepcopy(network) if config.act_on == "snapshot" else network
         self._acting_params = FlatParameters(self._acting)
@@ -85,8 +79,7 @@ class Producer:
         if version == 0:
             return
         model = self._model or self._share(port)
-        episodes = collect(self._envs, self._acting, self._rollout, self._generator)
-        count_rollout(port, self._rollout, episodes)
+        self._act(port, self._acting)
         losses = rollout_loss(self._config, self._network, self._rollout, self._ent_coef)
         if model.is_locked and not port.lock_model():
             return

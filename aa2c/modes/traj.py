@@ -25,7 +25,7 @@ from aa2c.config import Config
 from aa2c.ipc.port import UpdaterPort, WorkerPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import DTYPES, ArraySpec
-from aa2c.modes.common import Outcome, clip_rewards, count_rollout
+from aa2c.modes.common import Actor, Outcome, clip_rewards
 from aa2c.rl.batch import TRANSITION_ARRAYS, Batch, join_records
 from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.frames import split_stacks
@@ -33,7 +33,6 @@ from aa2c.rl.losses import PpoLosses, ppo_loss
 from aa2c.rl.network import ActorCritic, FlatParameters
 from aa2c.rl.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.rl.returns import gae, normalize, vtrace
-from aa2c.rl.rollout import Rollout, collect
 
 FORWARD_ROWS = 1024  # observations evaluated at once where no gradient is needed
 OBSERVED_ROWS = 1024  # about so many of a batch's observations count in the running moments
@@ -78,7 +77,7 @@ def _sent_dtype(spec: EnvSpec) -> str:
     return dtype if dtype in DTYPES else "<f4"
 
 
-class Producer:
+class Producer(Actor):
     """The worker's half: newest parameters, a rollout, a record."""
 
     def __init__(
@@ -89,11 +88,8 @@ class Producer:
         network: ActorCritic,
         generator: torch.Generator,
     ) -> None:
-        self._envs = envs
-        self._network = network
+        super().__init__(config, worker, envs, network, generator, keep_behaviour=True)
         self._params = FlatParameters(network)
-        self._generator = generator
-        self._rollout = Rollout(envs, config.num_steps, keep_behaviour=True)
 
     def produce(self, port: WorkerPort) -> None:
         """Act for one rollout and send it. The slot comes first, so that what acts is new."""
@@ -103,9 +99,8 @@ class Producer:
         version = port.pull(self._params.numpy)
         if version == 0:
             return
+        self._act(port, self._network)
         rollout = self._rollout
-        episodes = collect(self._envs, self._network, rollout, self._generator)
-        count_rollout(port, rollout, episodes)
         if "planes" in arrays:
             split_stacks(rollout.obs, arrays["first_stack"], arrays["planes"])
         else:

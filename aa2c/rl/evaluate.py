@@ -6,8 +6,9 @@ before the first one starts: taking those that finish first would favour short o
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,27 +45,27 @@ def play(
     greedy: bool,
     seed: int,
     max_steps: int,
-    keep_going: Callable[[], bool] = always,
-) -> list[TestEpisode] | None:
-    """Play exactly `episodes` whole games, up to `MAX_GAMES` side by side.
+) -> list[TestEpisode]:
+    """Play exactly `episodes` whole games, each as `play_on` says.
 
-    Returns and starts are as `play_on` says. Raises `StartError` for an environment that cannot
-    be made.
+    Raises `StartError` for an environment that cannot be made.
     """
+    with games_for(config, episodes) as games:
+        played = play_on(
+            games, network, episodes=episodes, greedy=greedy, seed=seed, max_steps=max_steps
+        )
+    return played or []
+
+
+@contextlib.contextmanager
+def games_for(config: Config, episodes: int) -> Iterator[list[Game]]:
+    """As many games as play so many episodes side by side, up to `MAX_GAMES`, evenly loaded."""
     rounds = math.ceil(episodes / MAX_GAMES)
-    games: list[Game] = []
-    try:
-        for _ in range(math.ceil(episodes / rounds)):
-            if not keep_going():
-                return None
-            games.append(make_game(config))
-        return play_on(
-            games, network, episodes=episodes, greedy=greedy, seed=seed, max_steps=max_steps,
-            keep_going=keep_going,
-        )  # fmt: skip
-    finally:
-        for game in games:
-            game.close()
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(contextlib.closing(make_game(config)))
+            for _ in range(math.ceil(episodes / rounds))
+        ]
 
 
 def play_on(

@@ -50,13 +50,22 @@ def uses(file, name):
         (["structlog"], ["log.py"]),
         (
             ["torch"],
-            ["rl/", "modes/", "worker.py", "updater.py", "checkpoint.py", "child.py", "cli.py"],
-        ),
+            [
+                "rl/",
+                "modes/",
+                "worker.py",
+                "updater.py",
+                "checkpoint.py",
+                "child.py",
+                "cli.py",
+                "bench/stages.py",
+            ],
+        ),  # fmt: skip
         (["matplotlib"], ["report.py"]),
         (["imageio"], ["video.py"]),
         (
             ["aa2c.orchestrator", "aa2c.Orchestrator", "aa2c.train"],
-            ["cli.py", "terminal.py", "__init__.py", "__main__.py"],
+            ["cli.py", "terminal.py", "__init__.py", "__main__.py", "bench/whole.py"],
         ),
     ],
     ids=lambda names: " ".join(names)[:40],

@@ -60,7 +60,7 @@ def uses(file, name):
                 "cli.py",
                 "bench/stages.py",
             ],
-        ),  # fmt: skip
+        ),
         (["matplotlib"], ["report.py"]),
         (["imageio"], ["video.py"]),
         (

@@ -39,6 +39,7 @@ from aa2c.log import LogFile, make_logger
 COMMAND_WAIT_S = 0.02
 EVALUATOR_NICENESS = 5
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 Role = Literal["worker", "updater", "evaluator"]
 
@@ -110,6 +111,7 @@ class Commands:
 def main(spec: ChildSpec) -> None:
     """Entry point of a child process."""
     _join_parent(spec)
+    keep_freed_memory()
     _redirect_output(spec.run_dir / "output.log")
     setproctitle.setproctitle(spec.title)
     log = make_logger(LogFile(spec.run_dir / "log.jsonl"), spec.title)
@@ -148,6 +150,17 @@ def _join_parent(spec: ChildSpec) -> None:
     if os.getppid() != spec.parent_pid:
         os._exit(1)
     threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed: the kernel would hand out each batch's buffers page by page.
+
+    Another C library has no such setting, or needs none.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _exit_with_parent() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aa2c.child import keep_freed_memory
 from aa2c.config import Config
 from aa2c.ipc.counters import table_bytes, worker_row
 from aa2c.ipc.params import ParameterBoard, board_bytes
@@ -194,6 +195,7 @@ _together: threading.Barrier
 
 def _set_up(config: Config, together: Any) -> None:
     global _bench, _together
+    keep_freed_memory()
     _bench, _together = Bench(config, os.getpid()), together
 
 

@@ -16,8 +16,10 @@ tools/peers/. One that cannot be installed or does not run is reported with its 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -92,22 +94,28 @@ def install(peer: str, venvs: Path) -> str:
 def measure(program: Program, options: argparse.Namespace) -> tuple[float, float | None]:
     """Env steps a second and the share learned from. Raises `RuntimeError` if it does not run."""
     roms = Path(ale_py.__file__).parent / "roms"
+    process = subprocess.Popen(
+        program.command(options.venvs, options.game, options.seconds),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"AA2C_ROMS": str(roms)},
+        start_new_session=True,
+    )
     try:
-        ran = subprocess.run(
-            program.command(options.venvs, options.game, options.seconds),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=options.seconds + EXTRA_S,
-            env=os.environ | {"AA2C_ROMS": str(roms)},
-        )
+        out, err = process.communicate(timeout=options.seconds + EXTRA_S)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"nothing came within {options.seconds + EXTRA_S:.0f} s") from None
+    finally:
+        # Some leave processes behind, which would slow down whatever is measured next.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     try:
-        result = json.loads(ran.stdout.strip().splitlines()[-1])
+        result = json.loads(out.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        words = (ran.stderr or ran.stdout).strip().splitlines()[-3:]
-        raise RuntimeError(" | ".join(words) or f"exit {ran.returncode}") from None
+        words = (err or out).strip().splitlines()[-3:]
+        raise RuntimeError(" | ".join(words) or f"exit {process.returncode}") from None
     return result["env_steps"] / result["seconds"], result["trained_share"]
 
 

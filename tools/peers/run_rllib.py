@@ -73,15 +73,17 @@ def main() -> None:
         counts = _counts(algorithm.train())
     passed = time.perf_counter() - began
     sampled, trained = (b - a for a, b in zip(first, counts, strict=True))
+    if not sampled:
+        sys.exit(f"RLlib's env runners gave no samples within {seconds} s of measuring")
     print(json.dumps({"env_steps": sampled, "seconds": passed, "trained_share": trained / sampled}))
     ray.shutdown()
 
 
 def _counts(result: dict) -> tuple[float, float]:
-    """Env steps sampled and learned from, so far."""
-    sampled = result["env_runners"]["num_env_steps_sampled_lifetime"]
-    trained = result["learners"]["__all_modules__"]["num_env_steps_trained_lifetime"]
-    return float(sampled), float(trained)
+    """Env steps sampled and learned from, so far; the first results have neither."""
+    sampled = result["env_runners"].get("num_env_steps_sampled_lifetime", 0)
+    learners = result.get("learners", {}).get("__all_modules__", {})
+    return float(sampled), float(learners.get("num_env_steps_trained_lifetime", 0))
 
 
 if __name__ == "__main__":

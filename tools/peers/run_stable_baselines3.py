@@ -11,12 +11,16 @@ import json
 import sys
 import time
 
+import ale_py
+import gymnasium as gym
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
 
 WARM_ROLLOUTS = 2
+
+gym.register_envs(ale_py)  # here, because the environments' processes import this file, too
 
 
 class Clock(BaseCallback):

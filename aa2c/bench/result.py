@@ -73,10 +73,10 @@ class Result:
         if config.precision == "float32":
             lines.append("--precision auto: bfloat16 where the CPU has it")
         if config.mode == "traj" and self.binds == "learn" and config.update_epochs > 1:
-            fewer = 1 - 1 / config.update_epochs
+            one_pass = self.shares["learn"] / config.update_epochs
             lines.append(
                 f"--update-epochs {config.update_epochs - 1}: learning binds, and each pass over "
-                f"the data is {(1 - fewer) * self.shares['learn']:.0%} of an env step's cost; it "
+                f"the data is {one_pass:.0%} of an env step's cost; it "
                 "changes what is learned"
             )
         return lines or ["nothing: these options suit this machine"]

@@ -3,8 +3,9 @@
     python run_sample_factory.py appo GAME SECONDS
 
 2 workers with 16 environments each, in two halves, one pass, its `convnet_atari` (the Nature CNN).
-What it logs every 5 s are frames: env steps are a quarter. Measured from the second of these
-lines on. Its wheel has no ROMs: they are taken from where AA2C_ROMS points to.
+What it logs every 5 s are frames: env steps are a quarter. Measured from the first of these lines
+that is 15 s after the first with frames. Its wheel has no ROMs: they are taken from where
+AA2C_ROMS points to.
 """
 
 import json
@@ -16,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-LINE = re.compile(r"Total num frames: (\d+).*?Samples: (\d+)")
+LINE = re.compile(r"Total num frames: (\d+)")
 FRAME_SKIP = 4
 WARM_S = 15.0
 
@@ -50,21 +51,17 @@ def main() -> None:
 
 
 def _watch(process: "subprocess.Popen[str]", seconds: float) -> tuple[tuple, tuple]:
-    first = None
-    log = []
+    """Frames so far and when they were logged: after warming up, and so many seconds later."""
+    log, marks = [], []
     for line in process.stdout:
         log.append(line)
         found = LINE.search(line)
         if not found or int(found[1]) == 0:
             continue
-        now = int(found[1]), time.perf_counter()
-        if first is None:
-            warm_at = now[1] + WARM_S
-            first = now
-        elif first[1] < warm_at <= now[1] and seconds:
-            first, warm_at = now, float("inf")
-        elif warm_at == float("inf") and now[1] - first[1] >= seconds:
-            return first, now
+        marks.append((int(found[1]), time.perf_counter()))
+        warm = [mark for mark in marks if mark[1] >= marks[0][1] + WARM_S]
+        if warm and marks[-1][1] - warm[0][1] >= seconds:
+            return warm[0], marks[-1]
     sys.exit("".join(log[-30:]))
 
 

@@ -16,6 +16,7 @@ import gymnasium as gym
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
 
 WARM_ROLLOUTS = 2
@@ -50,12 +51,12 @@ def main() -> None:
         make_atari_env(f"{game}NoFrameskip-v4", num_envs, seed=0, vec_env_cls=SubprocVecEnv), 4
     )
     if algorithm == "a2c":
-        options = {"ent_coef": 0.01, "vf_coef": 0.25}
         model = A2C(
             "CnnPolicy",
             envs,
-            policy_kwargs={"optimizer_class": _rmsprop(), "optimizer_kwargs": {"eps": 1e-5}},
-            **options,
+            policy_kwargs={"optimizer_class": RMSpropTFLike, "optimizer_kwargs": {"eps": 1e-5}},
+            ent_coef=0.01,
+            vf_coef=0.25,
         )
     else:
         model = PPO(
@@ -73,12 +74,6 @@ def main() -> None:
     steps, passed = (b - a for a, b in zip(clock.first, clock.last, strict=True))
     print(json.dumps({"env_steps": steps, "seconds": passed, "trained_share": 1.0}))
     envs.close()
-
-
-def _rmsprop() -> type:
-    from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-
-    return RMSpropTFLike
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from aa2c.config import Config
     from aa2c.config_file import load_config
     from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
-    from aa2c.orchestrator import Orchestrator, train
+    from aa2c.orchestrator import Orchestrator
+    from aa2c.training import train
 
 __all__ = [
     "Aa2cError",
@@ -41,7 +42,7 @@ _HOMES = {
     "StartError": "errors",
     "load_config": "config_file",
     "load_policy": "checkpoint",
-    "train": "orchestrator",
+    "train": "training",
 }
 
 

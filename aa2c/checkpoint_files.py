@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from aa2c.config import Config
+from aa2c.config import Config, check_same_learner
 from aa2c.config_file import structure
-from aa2c.errors import StartError
+from aa2c.errors import ConfigError, StartError
 
 T = TypeVar("T")
 
@@ -123,6 +123,17 @@ def _best_first(directory: Path) -> list[Path]:
         return value if math.isfinite(value) else -math.inf
 
     return sorted(_newest_first(directory), key=score, reverse=True)
+
+
+def dir_to_resume(saved: CheckpointFiles, config: Config) -> Path:
+    """The directory of a run that shall go on so. Raises `ConfigError` if it cannot."""
+    check_same_learner(saved.config, config)
+    if saved.counts["env_steps"] >= config.total_env_steps:
+        raise ConfigError(
+            f"--resume {saved.run_dir}: the run has had its {saved.counts['env_steps']:,} env "
+            "steps; give it more with --total-env-steps."
+        )
+    return saved.run_dir
 
 
 def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: bool = False) -> T:

@@ -26,7 +26,7 @@ import setproctitle
 from aa2c.config import Config
 from aa2c.errors import Aa2cError, StartError
 from aa2c.ipc.channel import Receiver, Sender
-from aa2c.ipc.counters import worker_row
+from aa2c.ipc.counters import run_row, worker_row
 from aa2c.ipc.params import ParameterBoard
 from aa2c.ipc.port import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
 from aa2c.ipc.ring import RingConsumer, RingProducer
@@ -190,6 +190,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
 
     def connect() -> ShmWorkerPort:
         attach = commands.wait_for("attach")
+        counters = Segment.attach(spec.counters_segment)
         ring = RingProducer(
             Segment.attach(attach["ring"]),
             config.ring_slots,
@@ -200,9 +201,11 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
             payload_checksum=has_payload_checksum(config),
         )
         return ShmWorkerPort(
+            config,
             ring,
             attach_board(config, attach),
-            worker_row(Segment.attach(spec.counters_segment), spec.index),
+            worker_row(counters, spec.index),
+            run_row(counters),
             space=spec.spaces[spec.index],
             records=spec.records,
             hear=commands.hear,
@@ -261,6 +264,7 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
         attached: list[dict[str, Any]] = []
         commands.on("attach_ring", attached.append)
         port = ShmUpdaterPort(
+            config,
             attach_board(config, commands.wait_for("attach")),
             Segment.attach(spec.counters_segment),
             spaces=spec.spaces,
@@ -269,6 +273,7 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
             report=report.send,
         )
         commands.on("attach_ring", attach_ring)
+        commands.on("let_go", lambda command: port.let_go(command["worker"]))
         for command in attached:
             attach_ring(command)
         return port
@@ -290,6 +295,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
     def connect() -> ShmEvaluatorPort:
         os.nice(EVALUATOR_NICENESS)
         return ShmEvaluatorPort(
+            spec.config,
             attach_board(spec.config, commands.wait_for("attach")),
             Segment.attach(spec.counters_segment),
             hear=commands.hear,

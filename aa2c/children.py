@@ -54,15 +54,44 @@ class Children:
         self.updater = ChildSlot("updater")
         self.evaluator = ChildSlot("evaluator")
         self.workers = [ChildSlot("worker", i) for i in range(config.workers)]
+        self._gone: dict[int, ChildSlot] = {}
+        self._keeping: dict[int, asyncio.Task[None]] = {}
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Start them all, in tasks that end when they have been stopped."""
+        self._tasks = tasks
         counters = self._memory.counters
         tasks.create_task(self._keep(self.updater, counters.updater))
-        for slot, row in zip(self.workers, counters.workers, strict=True):
-            tasks.create_task(self._keep(slot, row))
+        for slot in self.workers:
+            self._keep_worker(slot)
         if self._config.eval_interval_s:
             tasks.create_task(self._keep_evaluator(counters.evaluator))
+
+    def _keep_worker(self, slot: ChildSlot) -> None:
+        row = self._memory.counters.workers[slot.index]
+        self._keeping[slot.index] = self._tasks.create_task(self._keep(slot, row))
+
+    async def set_workers(self, count: int) -> None:
+        """Add workers, or take the last ones away; these finish what they are at."""
+        while len(self.workers) < count:
+            index = len(self.workers)
+            slot = self._gone.pop(index, None) or ChildSlot("worker", index)
+            slot.is_leaving = False
+            self.workers.append(slot)
+            self._keep_worker(slot)
+        leaving = self.workers[count:]
+        await asyncio.gather(*(self._take_away(slot) for slot in leaving))
+
+    async def _take_away(self, slot: ChildSlot) -> None:
+        slot.is_leaving = True
+        if slot.child:
+            share = WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
+            await slot.child.stop(time.monotonic() + share)
+        await asyncio.wait([self._keeping.pop(slot.index)])
+        slot.generation += 1  # the next one here must not be taken for this one
+        self.workers.remove(slot)
+        self._gone[slot.index] = slot
+        self._updater_send("let_go", worker=slot.index)
 
     async def stop(self, last_word: Callable[[], None]) -> None:
         """Workers first, then the updater, which learns what still waits and saves.
@@ -89,7 +118,7 @@ class Children:
     async def _keep(self, slot: ChildSlot, row: Counters) -> None:
         """Keep a child running until the run ends: start, watch, and start again."""
         policy = RestartPolicy(self._config)
-        while not self._stopping.is_set():
+        while not (self._stopping.is_set() or slot.is_leaving):
             records_before = row.count("records")
             child = slot.child = Child(
                 lambda commands, reports: self._spec(slot, commands, reports),
@@ -97,7 +126,7 @@ class Children:
             )
             self._attach(slot)
             exit_code = await watch(child, lambda: row.count("beats"), self._config)
-            if self._stopping.is_set():
+            if self._stopping.is_set() or slot.is_leaving:
                 break
             slot.last_exit = exit_in_words(exit_code)
             produced = row.count("records") > records_before

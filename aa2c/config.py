@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from aa2c.options import (
     LearningOptions,
     RunOptions,
     SupervisionOptions,
+    TrackingOptions,
     TrajOptions,
     UpdaterOptions,
     WorkerOptions,
@@ -28,6 +30,7 @@ from aa2c.options import (
 @dataclass(frozen=True, kw_only=True)
 class Config(
     HttpOptions,
+    TrackingOptions,
     SupervisionOptions,
     EvaluationOptions,
     UpdaterOptions,
@@ -48,6 +51,8 @@ class Config(
             _check_bounds(item, value)
         if not self.env:
             raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
+        if not self.host:
+            raise ConfigError("--host is empty: give an address, such as 127.0.0.1.")
         if not self.hidden_sizes:
             raise ConfigError("--hidden-sizes is empty: give at least one size.")
         if Path(self.name).name != self.name or self.name == "..":
@@ -90,6 +95,11 @@ class Config(
         return self.batch_steps // self.num_steps or self.workers
 
     @property
+    def least_workers(self) -> int:
+        """Fewer could not hold the trajectories of one batch in their rings."""
+        return -(-self.rollouts_per_batch // self.ring_slots) if self.mode == "traj" else 1
+
+    @property
     def rollouts_per_push(self) -> int:
         """Rollouts whose gradients make one record of mode grad."""
         return max(1, self.grad_sync_steps // self.num_steps)
@@ -102,6 +112,15 @@ class Config(
     def worker_ent_coef(self, worker: int) -> float:
         """The entropy weight of one worker."""
         return self.ent_coef[worker % len(self.ent_coef)]
+
+
+# May be changed while a run goes on. A new one needs a word in the orchestrator's row of counters.
+LIVE_OPTIONS = ("learning_rate", "ent_coef", "max_grad_norm", "clip_coef", "eval_interval_s")
+
+
+def changed(config: Config, values: Mapping[str, float]) -> Config:
+    """The configuration with other values of live options. Raises `ConfigError`."""
+    return dataclasses.replace(config, **values)  # type: ignore[arg-type]
 
 
 LEARNER_OPTIONS = (
@@ -135,9 +154,9 @@ def _check_bounds(item: dataclasses.Field[Any], value: Any) -> None:
     minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
     unit = f" {item.metadata['unit']}" if item.metadata["unit"] else ""
     name = flag(item.name)
-    if isinstance(value, str) and not _is_writable(value):
-        raise ConfigError(f"{name} has characters that cannot be written to a file.")
     for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, str) and not _is_writable(number):
+            raise ConfigError(f"{name} has characters that cannot be written to a file.")
         if isinstance(number, float) and not math.isfinite(number):
             raise ConfigError(f"{name} is not a finite number.")
         if minimum is not None and number < minimum:

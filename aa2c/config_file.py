@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import cattrs
 
@@ -91,8 +91,8 @@ def structure(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     for key, value in raw.items():
         if key not in hints:
             raise ConfigError(f"{source}: unknown option {key!r}{_nearest(key, list(hints))}")
-        if hints[key] in (tuple[int, ...], tuple[float, ...]) and not isinstance(value, list):
-            value = [value]  # one number stands for a list of one
+        if get_origin(hints[key]) is tuple and not isinstance(value, list):
+            value = [value]  # one value stands for a list of one
         try:
             values[key] = _strict.structure(value, hints[key])
         except Exception as error:  # cattrs raises many kinds
@@ -117,7 +117,10 @@ def _type_in_words(hint: Any) -> str:
         str: "a string",
         tuple[int, ...]: "a list of integers",
         tuple[float, ...]: "a number or a list of numbers",
+        tuple[str, ...]: "a string or a list of strings",
     }
+    if get_origin(hint) is tuple and hint not in words:
+        return f"a list of {_type_in_words(hint.__args__[0])}"
     return words.get(hint) or f"one of {', '.join(map(str, hint.__args__))}"
 
 

@@ -29,3 +29,7 @@ class StartError(Aa2cError):
 
 class SharedMemoryTooSmall(StartError):
     """/dev/shm cannot hold the run; refused before anything is trained."""
+
+
+class ControlRefused(Aa2cError):
+    """A run cannot do now what is asked of it."""

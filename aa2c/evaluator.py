@@ -36,10 +36,12 @@ def _evaluate_on(
     port.report("ready")
     due = time.monotonic()
     while port.beat():
-        if time.monotonic() < due:
+        now, interval_s = time.monotonic(), port.config_now().eval_interval_s
+        due = min(due, now + interval_s)
+        if now < due or not interval_s:
             port.wait()
             continue
-        due = time.monotonic() + config.eval_interval_s
+        due = now + interval_s
         version = port.pull(params.numpy)
         env_steps = port.updater.count("env_steps")
         seed = config.seed + SEED_STEP * (1 + port.counters.count("records"))

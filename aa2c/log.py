@@ -66,12 +66,13 @@ def _to_json(event: Any, **_: Any) -> bytes:
     return json.dumps(event, default=str).encode()
 
 
-def readable(event: EventDict) -> str:
-    """One line for a person: time, level, what happened, and the rest as key=value."""
+def readable(event: EventDict, *, with_prefix: bool = True) -> str:
+    """One line for a person: time and level, what happened, and the rest as key=value."""
     rest = {k: v for k, v in event.items() if k not in _SHOWN_FIRST}
     pairs = " ".join(f"{key}={value}" for key, value in rest.items())
     level = "" if event["level"] == "info" else f"{event['level']}: "
-    return f"{event['timestamp'][11:19]} {level}{event['event']} {pairs}".rstrip()
+    prefix = f"{event['timestamp'][11:19]} {level}" if with_prefix else ""
+    return f"{prefix}{event['event']} {pairs}".rstrip()
 
 
 _SHOWN_FIRST = {"timestamp", "level", "event", "process", "exception"}

@@ -5,6 +5,7 @@ Runs in the orchestrator, which creates and unlinks everything; children only at
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aa2c.config import Config
@@ -17,23 +18,30 @@ from aa2c.ipc.shared_model import shared_model_bytes
 from aa2c.ipc.wakeup import Wakeup
 from aa2c.status import RunCounters
 
+ROOM_FOR_WORKERS = 16  # that may be added while it runs: all children inherit their wake-ups
+MOST_WORKERS = 256
+
 
 class RunMemory:
     """All segments of one run. Raises `SharedMemoryTooSmall` before it makes what cannot fit."""
 
-    def __init__(self, config: Config, run_id: str, env_steps_before: int = 0) -> None:
+    def __init__(
+        self, config: Config, run_id: str, before: Mapping[str, int] | None = None
+    ) -> None:
+        """`before`: what a run that goes on from a checkpoint has counted already."""
+        self.most_workers = min(config.workers + ROOM_FOR_WORKERS, MOST_WORKERS)
         self._config = config
         self._prefix = shm.name_prefix(run_id)
         self._spec: Message | None = None
         self._board: shm.Segment | None = None
         self._rings: dict[tuple[int, int], RingView] = {}
-        self._committed_before = [0] * config.workers
-        nbytes = table_bytes(config.workers)
+        self._committed_before = [0] * self.most_workers
+        nbytes = table_bytes(self.most_workers)
         shm.require_space(nbytes)
         self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
-        self.counters = RunCounters(self.counters_segment, config.workers, env_steps_before)
+        self.counters = RunCounters(self.counters_segment, self.most_workers, before)
         self.records = Wakeup()
-        self.spaces = tuple(Wakeup() for _ in range(config.workers))
+        self.spaces = tuple(Wakeup() for _ in range(self.most_workers))
 
     @property
     def is_sized(self) -> bool:
@@ -52,6 +60,11 @@ class RunMemory:
         shm.require_space(board + ring * (self._config.workers + 1))
         self._spec = spec
         self._board = shm.Segment.create(self._prefix + "board", board)
+
+    def require_rings(self, count: int) -> None:
+        """Raises `SharedMemoryTooSmall` if there is no room for so many rings more."""
+        assert self._spec is not None
+        shm.require_space(count * ring_bytes(self._config.ring_slots, self._spec["slot_bytes"]))
 
     def create_ring(self, worker: int, generation: int) -> dict[str, Any]:
         """A ring for one incarnation of a worker; returns what that worker must know."""

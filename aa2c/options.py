@@ -239,11 +239,23 @@ class SupervisionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackingOptions:
+    """Experiment trackers."""
+
+    track: tuple[Literal["tensorboard", "wandb"], ...] = option(
+        (), "also record for TensorBoard (the run's tb/), Weights & Biases, or both"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class HttpOptions:
     """The page, /status and /metrics."""
 
-    host: Literal["127.0.0.1", "localhost", "::1"] = option(
-        "127.0.0.1", "loopback address to listen on"
+    host: str = option(
+        "127.0.0.1", "address to listen on; beyond loopback reading, too, needs the token"
+    )
+    allowed_host: tuple[str, ...] = option(
+        (), "more names, or name:port, by which the page may be asked for"
     )
     port: int = option(8420, "TCP port; 0: a free one", minimum=0, maximum=65535)
 
@@ -257,5 +269,6 @@ GROUPS = (
     UpdaterOptions,
     EvaluationOptions,
     SupervisionOptions,
+    TrackingOptions,
     HttpOptions,
 )

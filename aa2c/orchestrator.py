@@ -11,28 +11,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from aa2c.checkpoint_files import CheckpointFiles, read_checkpoint
+from aa2c.checkpoint_files import dir_to_resume, read_checkpoint
 from aa2c.children import Children
-from aa2c.config import Config, check_same_learner
-from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
+from aa2c.config import Config
+from aa2c.controls import Controls
+from aa2c.errors import Aa2cError, RunFailed, StartError
+from aa2c.history import RunHistory
 from aa2c.ipc.channel import Message
 from aa2c.ipc.shm import remove_leftovers
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
-from aa2c.recording import Recording, make_run_dir
-from aa2c.status import LagHistogram, Returns, Status, TestReturns, make_status
+from aa2c.recording import make_run_dir, write_token
+from aa2c.status import LagHistogram, Status, make_status
 from aa2c.supervisor import ChildSlot, exit_in_words
-from aa2c.web.server import Server
+from aa2c.web.server import Served, Server, open_socket
 
 BUDGET_CHECK_S = 0.1
 SAMPLE_S = 1.0
+TOKEN_BYTES = 32
+SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 
 RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 
@@ -40,11 +45,15 @@ RunState = Literal["starting", "running", "paused", "stopping", "finished", "fai
 class Orchestrator:
     """A run. `async with Orchestrator(config) as run: await run.wait()`.
 
-    With `http` it also serves the page, /status and /metrics at `run.url`. With `resume`, a run or
-    one of its checkpoints, it goes on from there, in that run's directory. It installs no signal
+    With `http` it also serves the page, /status and /metrics at `run.url`, and controls to who has
+    `run.token`. With `resume`, a run or one of its checkpoints, it goes on from there, in that
+    run's directory. `run.controls` are the same controls for a program. It installs no signal
     handler and no loop policy, and several may run in one event loop. `on_event` sees every
     event that the orchestrator logs.
     """
+
+    dir: Path
+    controls: Controls
 
     def __init__(
         self,
@@ -56,12 +65,12 @@ class Orchestrator:
     ) -> None:
         self.config = config
         self.id = secrets.token_hex(4)
-        self.state: RunState = "starting"
         self.error: Aa2cError | None = None
+        self.token: str | None = secrets.token_urlsafe(TOKEN_BYTES) if http else None
+        self._phase: RunState = "starting"
         self._http = http
         self._resume = resume
         self._on_event = on_event
-        self._tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
         self._is_saved = False
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
@@ -88,27 +97,27 @@ class Orchestrator:
         before.
         """
         leftovers = remove_leftovers()
-        collector = RunCollector(self.status, self._lag_histogram)
-        if self._http:
-            self._server = await Server.listen(
-                self.config.host, self.config.port, self.status, collector
-            )
+        listening = open_socket(self.config) if self._http else None
         try:
             self._open(leftovers)
         except BaseException:
-            await self._close_server()
+            if listening is not None:
+                listening.close()
             raise
         self._main = asyncio.create_task(self._run(), name=f"aa2c-run-{self.id}")
+        if listening is not None:
+            await self._serve(listening)
 
     def _open(self, leftovers: list[str]) -> None:
         """Directory, log, counters and wake-ups of the run."""
         saved = read_checkpoint(self._resume, lambda it: it) if self._resume else None
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
-        self.dir = self._dir_of(saved) if saved else make_run_dir(self.config)
-        self._recording = Recording(self.dir, self.config)
+        self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
+        self._history = RunHistory(self.dir, self.config, counts)
         self._log_file = LogFile(self.dir / "log.jsonl")
-        self._log = make_logger(self._log_file, "orchestrator", on_event=self._on_event)
-        self._memory = RunMemory(self.config, self.id, counts["env_steps"])
+        on_event = self._history.watch_log(self._on_event)
+        self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
+        self._memory = RunMemory(self.config, self.id, saved.counts if saved else None)
         self._children = Children(
             self.config,
             self.dir,
@@ -118,21 +127,36 @@ class Orchestrator:
             on_message=self._hear,
             on_failure=self._end,
         )
-        self._returns = Returns(counts["episodes"])
+        self.controls = Controls(
+            self.config,
+            self._memory,
+            self._children,
+            note=self._note,
+            phase=lambda: self._phase,
+            end=self._end,
+        )
         self._started_at = time.time()
-        self._clock_start = time.monotonic()
         if leftovers:
             self._log.warning("removed shared memory of dead runs", segments=leftovers)
 
-    def _dir_of(self, saved: CheckpointFiles) -> Path:
-        """The directory of a run that shall go on. Raises `ConfigError` if it cannot."""
-        check_same_learner(saved.config, self.config)
-        if saved.counts["env_steps"] >= self.config.total_env_steps:
-            raise ConfigError(
-                f"--resume {self._resume}: the run has had its {saved.counts['env_steps']:,} env "
-                "steps; give it more with --total-env-steps."
-            )
-        return saved.run_dir
+    async def _serve(self, listening: socket.socket) -> None:
+        assert self.token is not None
+        write_token(self.dir, self.token)
+        served = Served(
+            self.status,
+            self._history.document,
+            RunCollector(self.status, self._lag_histogram),
+            self.controls,
+            self.token,
+        )
+        self._server = Server(listening, self.config, served)
+        await self._server.start()
+
+    @property
+    def state(self) -> RunState:
+        """Where the run is in its life."""
+        is_paused = self._phase == "running" and self.controls.is_paused
+        return "paused" if is_paused else self._phase
 
     @property
     def url(self) -> str | None:
@@ -204,16 +228,16 @@ class Orchestrator:
                 self._children.start(tasks)
                 await self._ending.wait()
                 noting.cancel()
-                self.state = "stopping"
-                await self._children.stop(lambda: self._memory.counters.tell_score(self._returns))
+                self._phase = "stopping"
+                await self._children.stop(self._tell_score)
                 self._check_result()
         except* Exception as group:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
         finally:
-            self.state = "failed" if self.error else "finished"
+            self._phase = "failed" if self.error else "finished"
             self._log.info(
-                self.state, env_steps=self._memory.counters.env_steps, error=str(self.error or "")
+                self._phase, env_steps=self._memory.counters.env_steps, error=str(self.error or "")
             )
             self._release()
 
@@ -233,31 +257,28 @@ class Orchestrator:
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
                 self._memory.counters.sample()
-                self._memory.counters.tell_score(self._returns)
-                self._write_metrics()
+                self._tell_score()
+                try:
+                    self._history.add_row(self.status())
+                except OSError as error:
+                    self._end(RunFailed(f"{self.dir} cannot be written: {error.strerror}."))
             await asyncio.sleep(BUDGET_CHECK_S)
 
-    def _write_metrics(self) -> None:
-        try:
-            self._recording.write_metrics(self.status())
-        except OSError as error:
-            self._end(RunFailed(f"{self.dir} cannot be written: {error.strerror}."))
+    def _tell_score(self) -> None:
+        self._memory.counters.tell_score(self._history.returns)
+
+    def _note(self, kind: str, text: str) -> None:
+        """Keep what the run's owner did."""
+        self._log.info(text, by="owner")
+        self._history.add_mark(self._memory.counters.env_steps, kind, text)
 
     def _hear(self, slot: ChildSlot, message: Message) -> None:
         """What children say of the run itself."""
         match message["kind"]:
-            case "episodes":
-                for episode_return, _ in message["episodes"]:
-                    self._returns.add(episode_return)
-                env_steps = self._memory.counters.env_steps
-                self._recording.write_episodes(
-                    self._uptime_s, env_steps, "train", slot.index, message["episodes"]
-                )
-            case "evaluated":
-                policy, env_steps = message["policy"], message["env_steps"]
-                episodes = message["episodes"]
-                self._tests[policy].set(env_steps, [total for total, _ in episodes])
-                self._recording.write_episodes(self._uptime_s, env_steps, policy, None, episodes)
+            case "episodes" | "evaluated":
+                self._history.hear(self._memory.counters.env_steps, slot.index, message)
+            case "checkpoint" | "frames":
+                self.controls.hear(message)
             case "saved":
                 self._is_saved = True
             case "rejected":
@@ -270,8 +291,8 @@ class Orchestrator:
         """The run is running once its children have come up."""
         await self._children.have_come_up.wait()
         if not self._ending.is_set():
-            self.state = "running"
-            self._log.info("running", after_s=round(self._uptime_s, 2))
+            self._phase = "running"
+            self._log.info("running", after_s=round(self._history.uptime_s, 2))
 
     def _check_result(self) -> None:
         """A run that ended without its last checkpoint, or learned nothing, has failed."""
@@ -296,15 +317,11 @@ class Orchestrator:
             self._final_lag_histogram = self._memory.counters.lag_histogram()
             self._final_status = self.status()
             with contextlib.suppress(OSError):  # a full disk was told when it was first met
-                self._recording.write_metrics(self._final_status)
+                self._history.add_row(self._final_status)
         finally:
             self._memory.release()
-            self._recording.close()
+            self._history.close()
             self._log_file.close()
-
-    @property
-    def _uptime_s(self) -> float:
-        return self._recording.time_before_s + time.monotonic() - self._clock_start
 
     def _lag_histogram(self) -> LagHistogram:
         return self._final_lag_histogram or self._memory.counters.lag_histogram()
@@ -322,28 +339,20 @@ class Orchestrator:
             "env": self.config.env,
             "state": self.state,
             "started_at": self._started_at,
-            "uptime_s": round(self._uptime_s, 3),
+            "uptime_s": round(self._history.uptime_s, 3),
             "seed": self.config.seed,
             "error": str(self.error) if self.error else None,
+            "options": {name: getattr(self.config, name) for name in SHOWN_OPTIONS},
         }
-        return make_status(
+        status = make_status(
             run,
             self.config,
             self._memory.counters,
-            self._returns,
-            self._tests,
+            self._history.returns,
+            self._history.tests,
             self._children.updater,
             self._children.evaluator,
             self._children.workers,
             self._memory.ring_status,
         )
-
-
-def train(config: Config) -> Status:
-    """Run a training to its end; returns the last status. Raises `Aa2cError` if it fails."""
-
-    async def run_to_end() -> Status:
-        async with Orchestrator(config) as run:
-            return await run.wait()
-
-    return asyncio.run(run_to_end())
+        return status | {"settings": self.controls.changeable()} | self._history.told()

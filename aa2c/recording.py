@@ -1,4 +1,4 @@
-"""What a run leaves on disk: its directory, configuration, log, and rows of metrics and episodes.
+"""What a run leaves on disk: its directory, configuration, and rows of metrics, episodes and marks.
 
 Runs in the orchestrator, the only writer of these files but the log.
 """
@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,6 +46,14 @@ def make_run_dir(config: Config) -> Path:
     raise ConfigError(f"--name {names[0]} exists in {config.runs_dir} already: choose another.")
 
 
+def write_token(run_dir: Path, token: str) -> None:
+    """Keep the token of a run's endpoint where only its owner can read it."""
+    path = run_dir / "token"
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token)
+
+
 class Recording:
     """config.toml at the start, then a row a second and a row an episode; appends where a run goes on.
 
@@ -54,20 +62,26 @@ class Recording:
 
     def __init__(self, run_dir: Path, config: Config) -> None:
         self._lock = _lock(run_dir)
-        self.time_before_s = _last_time_s(run_dir / "metrics.jsonl")
         (run_dir / "config.toml").write_text(to_toml(config))
         self._metrics = _open_to_append(run_dir / "metrics.jsonl", buffering=1)
         self._episodes = _open_to_append(run_dir / "episodes.csv")
+        self._marks = _open_to_append(run_dir / "marks.jsonl", buffering=1)
         self._episode_rows = csv.writer(self._episodes)
         if not self._episodes.tell():
             self._episode_rows.writerow(EPISODE_COLUMNS)
 
-    def write_metrics(self, status: dict[str, Any]) -> None:
-        """One row: the run's numbers, without the parts that name processes."""
+    def write_metrics(self, status: dict[str, Any]) -> dict[str, Any]:
+        """One row: the run's numbers, without the parts that name processes. Returns it."""
         parts = ("progress", "throughput", "returns", "losses", "policy_lag")
         row = {"time_s": status["run"]["uptime_s"]} | {part: status[part] for part in parts}
         self._metrics.write(json.dumps(row) + "\n")
         self._episodes.flush()
+        return row
+
+    def write_mark(self, mark: dict[str, Any]) -> None:
+        """One row: something that the run's owner did. On a full disk it is lost."""
+        with contextlib.suppress(OSError):
+            self._marks.write(json.dumps(mark) + "\n")
 
     def write_episodes(
         self,
@@ -85,7 +99,7 @@ class Recording:
 
     def close(self) -> None:
         """Close the files, even on a full disk."""
-        for file in (self._metrics, self._episodes, self._lock):
+        for file in (self._metrics, self._episodes, self._marks, self._lock):
             with contextlib.suppress(OSError):
                 file.close()
 
@@ -101,14 +115,16 @@ def _lock(run_dir: Path) -> IO[bytes]:
     return file
 
 
-def _last_time_s(path: Path) -> float:
-    """How long the run has been trained before, by its last whole row; 0 for a new one."""
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole rows of a .jsonl file, none if there is no file; damaged lines are left out."""
     if not path.exists():
-        return 0.0
-    for line in reversed(path.read_bytes().splitlines()):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return float(json.loads(line)["time_s"])
-    return 0.0
+        return
+    with path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict):
+                    yield row
 
 
 def _open_to_append(path: Path, buffering: int = -1) -> IO[str]:

@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,44 @@ from aa2c.supervisor import ChildSlot
 SCHEMA = 1
 RECENT_EPISODES = 100
 RATE_WINDOW_S = 10.0
+LAG_WINDOW_S = 60.0
 WAITS_MUCH = 0.2  # share of its time above which a stage counts as waiting
 RUN_STATES = ("starting", "running", "paused", "stopping", "finished", "failed")
 LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
+
+_BALANCED = "Nobody waits much for anybody."
+_MORE_ACTING = "or --num-envs, if there are idle cores, or give each of them less to do."
+ADVICE = {  # by mode and bottleneck; share is that of the waiting
+    ("grad", "balanced"): _BALANCED,
+    ("model", "balanced"): _BALANCED,
+    ("traj", "balanced"): _BALANCED,
+    ("grad", "workers"): "The updater waits {share:.0%} of its time for gradients: raise --workers "
+    + _MORE_ACTING,
+    (
+        "model",
+        "workers",
+    ): "Workers step the network themselves and wait for nobody; the updater only counts.",
+    (
+        "traj",
+        "workers",
+    ): "The updater waits {share:.0%} of its time for trajectories: raise --workers "
+    + _MORE_ACTING,
+    (
+        "grad",
+        "updater",
+    ): "Workers wait {share:.0%} of their time for the updater: raise --update-threads "
+    "or --grad-sync-steps, or try --update-order sum.",
+    (
+        "model",
+        "updater",
+    ): "Workers wait {share:.0%} of their time for the lock: lower --workers, raise "
+    "--num-envs or --num-steps, or try --update-order hogwild.",
+    (
+        "traj",
+        "updater",
+    ): "Workers wait {share:.0%} of their time for the updater: raise --update-threads, "
+    "lower --update-epochs, or use fewer workers.",
+}
 
 Status = dict[str, Any]
 LagHistogram = tuple[list[tuple[str, float]], float]
@@ -44,9 +79,9 @@ class Returns:
         self.count = count
         self._recent: deque[float] = deque(maxlen=RECENT_EPISODES)
 
-    def add(self, episode_return: float) -> None:
-        self.count += 1
-        self._recent.append(episode_return)
+    def add(self, episode_returns: Sequence[float]) -> None:
+        self.count += len(episode_returns)
+        self._recent.extend(episode_returns)
 
     @property
     def settled_mean(self) -> float | None:
@@ -103,9 +138,11 @@ class Rate:
 class RunCounters:
     """All rows of a run's counters, with rates over the last seconds."""
 
-    def __init__(self, segment: Segment, workers: int, env_steps_before: int = 0) -> None:
-        """`env_steps_before`: those of a run that goes on from a checkpoint."""
-        self._env_steps_before = env_steps_before
+    def __init__(
+        self, segment: Segment, workers: int, before: Mapping[str, int] | None = None
+    ) -> None:
+        """Room for so many workers. `before`: what a run that goes on has counted already."""
+        self._env_steps_before = before["env_steps"] if before else 0
         self.updater = updater_row(segment)
         self.evaluator = evaluator_row(segment)
         self.run = run_row(segment)
@@ -115,6 +152,10 @@ class RunCounters:
         self.updater_wait = Rate()
         self.worker_env_steps = [Rate() for _ in range(workers)]
         self.worker_waits = [Rate() for _ in range(workers)]
+        self._lag_counts: deque[tuple[float, list[int]]] = deque()
+        for name in ("updates", "policy_version"):
+            if before:  # there is no updater yet: it goes on from these
+                self.updater.set(name, before[name])
 
     def sample(self) -> None:
         """Take a sample for the rates; to be called at a steady pace."""
@@ -126,6 +167,12 @@ class RunCounters:
         ):
             steps.sample(now, row.count("env_steps"))
             wait.sample(now, row.value("wait_s"))
+        self._lag_counts.append((now, self._count_lags()))
+        while now - self._lag_counts[0][0] > LAG_WINDOW_S:
+            self._lag_counts.popleft()
+
+    def _count_lags(self) -> list[int]:
+        return [self.updater.count(f"lag_bucket_{i}") for i in range(len(LAG_BUCKETS) + 1)]
 
     def tell_score(self, returns: Returns) -> None:
         """Let the updater know how good its policy is: it keeps the best checkpoint."""
@@ -143,27 +190,38 @@ class RunCounters:
         return self.updater.count("updates")
 
     @property
-    def bottleneck(self) -> str:
-        """The stage that the others wait for: workers, updater, or balanced."""
-        updater_waits = self.updater_wait.per_second
-        workers_wait = statistics.fmean(rate.per_second for rate in self.worker_waits)
-        if max(updater_waits, workers_wait) < WAITS_MUCH:
-            return "balanced"
-        return "workers" if updater_waits > workers_wait else "updater"
+    def env_steps_per_s(self) -> float:
+        return sum(rate.per_second for rate in self.worker_env_steps)
 
-    def throughput(self) -> Status:
+    def throughput(self, mode: str, workers: Iterable[int]) -> Status:
+        """Rates, and who waits for whom; `workers` are those that there are now."""
+        waits = [self.worker_waits[i].per_second for i in workers]
+        updater_waits = min(1.0, self.updater_wait.per_second)
+        workers_wait = min(1.0, statistics.fmean(waits)) if waits else 0.0
+        bottleneck = find_bottleneck(updater_waits, workers_wait)
+        share = updater_waits if bottleneck == "workers" else workers_wait
         return {
-            "env_steps_per_s": round(sum(r.per_second for r in self.worker_env_steps), 1),
+            "env_steps_per_s": round(self.env_steps_per_s, 1),
             "updates_per_s": round(self.updates.per_second, 1),
-            "bottleneck": self.bottleneck,
+            "bottleneck": bottleneck,
+            "updater_wait_share": round(updater_waits, 3),
+            "worker_wait_share": round(workers_wait, 3),
+            "advice": ADVICE[mode, bottleneck].format(share=share),
         }
 
     def policy_lag(self) -> Status:
+        """The spread of the newest records' lags, and how many had which in the last minute."""
         row = self.updater
+        before = self._lag_counts[0][1] if self._lag_counts else self._count_lags()
+        counts = [now - then for now, then in zip(self._count_lags(), before, strict=True)]
         return {
             "min": row.count("lag_min"),
             "mean": row.value("lag_mean"),
             "max": row.count("lag_max"),
+            "recent": [
+                {"le": bound, "count": count}
+                for bound, count in zip((*LAG_BUCKETS, None), counts, strict=True)
+            ],
         }
 
     def losses(self) -> Status:
@@ -197,6 +255,13 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def find_bottleneck(updater_waits: float, workers_wait: float) -> str:
+    """The stage that the others wait for, by the shares of their time: or balanced."""
+    if max(updater_waits, workers_wait) < WAITS_MUCH:
+        return "balanced"
+    return "workers" if updater_waits > workers_wait else "updater"
+
+
 def make_status(
     run: Status,
     config: Config,
@@ -218,8 +283,9 @@ def make_status(
             "updates": counters.updates_made,
             "policy_version": counters.updater.count("policy_version"),
             "episodes": returns.count,
+            "time_left_s": _time_left_s(config, counters),
         },
-        "throughput": counters.throughput(),
+        "throughput": counters.throughput(config.mode, [slot.index for slot in workers]),
         "returns": {
             "train": returns.summary(),
             "test": {policy: test.summary() for policy, test in tests.items()},
@@ -244,6 +310,12 @@ def make_status(
         "workers": [_worker_status(slot, counters) for slot in workers],
         "rings": [ring_status(slot.index) for slot in workers],
     }
+
+
+def _time_left_s(config: Config, counters: RunCounters) -> float | None:
+    """Time to the end of the budget by the present rate; null while nothing moves."""
+    left, per_second = config.total_env_steps - counters.env_steps, counters.env_steps_per_s
+    return round(max(0, left) / per_second, 1) if per_second else None
 
 
 def _child_status(slot: ChildSlot) -> Status:

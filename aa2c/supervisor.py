@@ -149,12 +149,15 @@ class ChildSlot:
     child: Child | None = None
     generation: int = 0
     has_come_up: bool = False
+    is_leaving: bool = False
     last_exit: str | None = None
 
     @property
     def state(self) -> str:
         if self.child is None:
             return "starting"
+        if self.is_leaving and self.child.is_alive:
+            return "stopping"
         if not self.child.is_alive:
             return "stopped"
         return "running" if self.child.is_ready else "starting"

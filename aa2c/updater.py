@@ -56,11 +56,12 @@ class Learner:
         self._pending: list[Record] = []
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
         self._saved_at = time.monotonic()
+        self._checkpoints_asked = port.run.count("checkpoints_wanted")
 
     @property
     def learning_rate(self) -> float:
         """The step size now, annealed over the env steps that were learned from."""
-        config = self._config
+        config = self._port.config_now()
         if not config.anneal_learning_rate:
             return config.learning_rate
         left = 1 - self._counters.count("env_steps") / config.total_env_steps
@@ -139,21 +140,25 @@ class Learner:
             raise CheckpointError(f"{saved.path} does not fit this run: {error}") from None
 
     def save_if_due(self) -> None:
-        """Write a checkpoint if the last one is old enough."""
-        if time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s:
+        """Write a checkpoint if the last one is old enough, or if one is asked for."""
+        asked = self._port.run.count("checkpoints_wanted")
+        if asked > self._checkpoints_asked:
+            self._checkpoints_asked = asked
+            self._port.report("checkpoint", path=str(self.save()))
+        elif time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s:
             self.save()
 
-    def save(self) -> None:
-        """Write a checkpoint."""
+    def save(self) -> Path:
+        """Write a checkpoint; returns its directory."""
         self._saved_at = time.monotonic()
         state = self._consumer.state()  # first: it may bring the parameters up to date
         counts = {name: self._counters.count(name) for name in COUNT_NAMES}
         score = self._port.run.value("train_return_mean")
-        checkpoint.save(
+        path = checkpoint.save(
             self._directory,
             network=self._network,
             optimizer=state,
-            config=self._config,
+            config=self._port.config_now(),
             spec=self._spec,
             counts=counts | {"episodes": self._port.run.count("episodes")},
             rng=torch.get_rng_state(),
@@ -161,6 +166,7 @@ class Learner:
             keep=self._config.checkpoints_kept,
         )
         self._counters.set("checkpoint_time", time.time())
+        return path
 
     def close(self) -> None:
         self._consumer.close()

@@ -21,7 +21,7 @@ import torch
 
 from aa2c.child import keep_freed_memory
 from aa2c.config import Config
-from aa2c.ipc.counters import table_bytes, worker_row
+from aa2c.ipc.counters import run_row, table_bytes, worker_row
 from aa2c.ipc.params import ParameterBoard, board_bytes
 from aa2c.ipc.port import ShmUpdaterPort, ShmWorkerPort
 from aa2c.ipc.ring import RingConsumer, RingProducer, ring_bytes
@@ -76,7 +76,7 @@ def rollout_stage(config: Config, envs: Envs, network: ActorCritic) -> Work:
     collect(envs, network, rollout, torch.Generator().manual_seed(0))
 
     def learn() -> int:
-        losses = rollout_loss(config, network, rollout, config.ent_coef[0])
+        losses = rollout_loss(config, network, rollout, 0)
         params.grad.zero_()
         losses.total.backward()  # type: ignore[no-untyped-call]
         params.clip_grad_norm(config.max_grad_norm)
@@ -123,16 +123,24 @@ def _ports(
     board = ParameterBoard(board_memory, params.num_params)
     space, records = Wakeup(), Wakeup()
     worker_port = ShmWorkerPort(
+        config,
         RingProducer(ring, slots, record_bytes, specs, worker=0, generation=0),
         board,
         worker_row(counters, 0),
+        run_row(counters),
         space=space,
         records=records,
         hear=_hear_nothing,
         report=_tell_nobody,
     )
     updater_port = ShmUpdaterPort(
-        board, counters, spaces=[space], records=records, hear=_hear_nothing, report=_tell_nobody
+        config,
+        board,
+        counters,
+        spaces=[space],
+        records=records,
+        hear=_hear_nothing,
+        report=_tell_nobody,
     )
     updater_port.attach_ring(RingConsumer(ring, slots, record_bytes, worker=0, generation=0))
     updater_port.publish(params.numpy)

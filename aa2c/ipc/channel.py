@@ -48,7 +48,7 @@ class Receiver:
             strict_map_key=True,
             max_buffer_size=MESSAGE_LIMIT,
             max_str_len=MESSAGE_LIMIT,
-            max_bin_len=0,
+            max_bin_len=MESSAGE_LIMIT,
             max_ext_len=0,
         )
 

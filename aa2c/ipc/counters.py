@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aa2c.config import LIVE_OPTIONS
 from aa2c.ipc.shm import Segment
 
 LAG_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128)  # upper bounds; one more counts what is above
@@ -62,7 +63,17 @@ WORKER = RowLayout(
 )
 RING = RowLayout(ints=("checksum", "fenced", "invalid"))
 EVALUATOR = RowLayout(ints=("beats", "records"))
-RUN = RowLayout(ints=("episodes", "episodes_in_mean"), floats=("train_return_mean",))
+RUN = RowLayout(
+    ints=(
+        "episodes",
+        "episodes_in_mean",
+        "is_paused",
+        "checkpoints_wanted",
+        "frames_wanted",
+        "settings_changed",
+    ),
+    floats=("train_return_mean", *LIVE_OPTIONS),
+)
 
 _ROWS_BEFORE_WORKERS = 3
 
@@ -118,7 +129,7 @@ def evaluator_row(segment: Segment) -> Counters:
 
 
 def run_row(segment: Segment) -> Counters:
-    """What the orchestrator tells the updater: training episodes, and the mean of recent ones."""
+    """What the orchestrator tells the others: its wishes, and how good the policy is."""
     return Counters(segment, 2, RUN)
 
 

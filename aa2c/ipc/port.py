@@ -17,9 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aa2c.config import Config
 from aa2c.ipc.counters import Counters, evaluator_row, ring_row, run_row, updater_row
 from aa2c.ipc.params import ParameterBoard
 from aa2c.ipc.ring import DROP_REASONS, Record, RingConsumer, RingProducer
+from aa2c.ipc.settings import Settings
 from aa2c.ipc.shared_model import SharedModel
 from aa2c.ipc.shm import Segment
 from aa2c.ipc.slot import Arrays
@@ -30,12 +32,19 @@ Board = ParameterBoard | SharedModel
 
 
 class WorkerPort(Protocol):
-    """A worker's port."""
+    """A worker's port. `run` is what the orchestrator tells of the run."""
 
     counters: Counters
+    run: Counters
+
+    def config_now(self) -> Config:
+        """The configuration as it is now: some options may be changed while the run goes on."""
 
     def beat(self) -> bool:
-        """Show a sign of life and hear commands; False once the worker is to stop."""
+        """Show a sign of life and hear commands; False once the worker is to stop.
+
+        Returns only when the run is not paused.
+        """
 
     def reserve(self) -> Arrays | None:
         """Arrays to fill; waits while the ring is full. None once the worker is to stop."""
@@ -62,6 +71,9 @@ class UpdaterPort(Protocol):
     counters: Counters
     run: Counters
 
+    def config_now(self) -> Config:
+        """The configuration as it is now: some options may be changed while the run goes on."""
+
     def beat(self) -> bool:
         """Show a sign of life and hear commands; False once the updater is to stop."""
 
@@ -87,8 +99,14 @@ class EvaluatorPort(Protocol):
     counters: Counters
     updater: Counters
 
+    def config_now(self) -> Config:
+        """The configuration as it is now: some options may be changed while the run goes on."""
+
     def beat(self) -> bool:
-        """Show a sign of life and hear commands; False once the evaluator is to stop."""
+        """Show a sign of life and hear commands; False once the evaluator is to stop.
+
+        Returns only when the run is not paused.
+        """
 
     def wait(self) -> None:
         """Let a moment pass."""
@@ -101,18 +119,25 @@ class EvaluatorPort(Protocol):
 
 
 class _ShmPort:
-    """What the ports over shared memory have in common: signs of life, words, and the board."""
+    """What the ports over shared memory have in common: signs of life, words, and the board.
+
+    `counters` is its process's row, and `run` the orchestrator's.
+    """
 
     def __init__(
         self,
+        config: Config,
         board: Board,
         counters: Counters,
+        run: Counters,
         *,
         hear: Callable[[], bool],
         report: Callable[..., None],
     ) -> None:
         self.counters = counters
+        self.run = run
         self.report = report
+        self.config_now = Settings(config, run).now
         self._board = board
         self._hear = hear
 
@@ -135,21 +160,34 @@ class _ShmPort:
         return self._board
 
 
-class ShmWorkerPort(_ShmPort):
+class _PausingPort(_ShmPort):
+    """A port of those who rest while the run is paused."""
+
+    def beat(self) -> bool:
+        while super().beat():
+            if not self.run.count("is_paused"):
+                return True
+            self.wait()
+        return False
+
+
+class ShmWorkerPort(_PausingPort):
     """A worker's port over shared memory."""
 
     def __init__(
         self,
+        config: Config,
         ring: RingProducer,
         board: Board,
         counters: Counters,
+        run: Counters,
         *,
         space: Wakeup,
         records: Wakeup,
         hear: Callable[[], bool],
         report: Callable[..., None],
     ) -> None:
-        super().__init__(board, counters, hear=hear, report=report)
+        super().__init__(config, board, counters, run, hear=hear, report=report)
         self._ring = ring
         self._space = space
         self._records = records
@@ -182,18 +220,20 @@ class ShmWorkerPort(_ShmPort):
         return True
 
 
-class ShmEvaluatorPort(_ShmPort):
+class ShmEvaluatorPort(_PausingPort):
     """The evaluator's port over shared memory."""
 
     def __init__(
         self,
+        config: Config,
         board: Board,
         counters_segment: Segment,
         *,
         hear: Callable[[], bool],
         report: Callable[..., None],
     ) -> None:
-        super().__init__(board, evaluator_row(counters_segment), hear=hear, report=report)
+        row, run = evaluator_row(counters_segment), run_row(counters_segment)
+        super().__init__(config, board, row, run, hear=hear, report=report)
         self.updater = updater_row(counters_segment)
 
 
@@ -206,6 +246,7 @@ class ShmUpdaterPort(_ShmPort):
 
     def __init__(
         self,
+        config: Config,
         board: Board,
         counters_segment: Segment,
         *,
@@ -214,20 +255,26 @@ class ShmUpdaterPort(_ShmPort):
         hear: Callable[[], bool],
         report: Callable[..., None],
     ) -> None:
-        super().__init__(board, updater_row(counters_segment), hear=hear, report=report)
-        self.run = run_row(counters_segment)
+        row, run = updater_row(counters_segment), run_row(counters_segment)
+        super().__init__(config, board, row, run, hear=hear, report=report)
         self._counters_segment = counters_segment
         self._rings: dict[int, deque[RingConsumer]] = {}
         self._ring_counters: dict[int, Counters] = {}
+        self._leaving: set[int] = set()
         self._spaces = spaces
         self._records = records
         self._next_worker = 0
 
     def attach_ring(self, ring: RingConsumer) -> None:
         """Take from this ring too, after what its worker's earlier rings still hold."""
+        self._leaving.discard(ring.worker)
         self._rings.setdefault(ring.worker, deque()).append(ring)
         if ring.worker not in self._ring_counters:
             self._ring_counters[ring.worker] = ring_row(self._counters_segment, ring.worker)
+
+    def let_go(self, worker: int) -> None:
+        """A worker has ended and comes back with a new ring or not at all."""
+        self._leaving.add(worker)
 
     def take(self, most: int) -> Sequence[Record]:
         taken = self._take_waiting(most)
@@ -253,11 +300,15 @@ class ShmUpdaterPort(_ShmPort):
         return taken
 
     def _take_from(self, worker: int) -> Record | None:
-        rings = self._rings[worker]
-        while len(rings) > 1 and rings[0].drained:
+        rings = self._rings.get(worker, deque())
+        while len(rings) > (worker not in self._leaving) and rings[0].drained:
             retired = rings.popleft()
             retired.close()
             self.report("retired", worker=worker, generation=retired.generation)
+        if not rings:
+            self._rings.pop(worker, None)
+            self._leaving.discard(worker)
+            return None
         ring = rings[0]
         before = ring.dropped.copy()
         record = ring.take()

@@ -53,14 +53,19 @@ class Actor:
         self._network = network
         self._generator = generator
         self._rollout = Rollout(envs, config.num_steps, keep_behaviour=keep_behaviour)
+        self._frames_shown = 0
 
     def _act(self, port: WorkerPort, network: ActorCritic) -> None:
         """Fill the rollout; count its env steps and report the episodes that it ended."""
+        self._config = port.config_now()
         episodes = collect(self._envs, network, self._rollout, self._generator)
         port.counters.add("env_steps", self._rollout.env_steps)
         port.counters.add("episodes", len(episodes))
         for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
             port.report("episodes", episodes=episodes[start : start + EPISODES_PER_MESSAGE])
+        if self._worker == 0 and port.run.count("frames_wanted") > self._frames_shown:
+            self._frames_shown = port.run.count("frames_wanted")
+            port.report("frames", **self._rollout.newest_frames())
 
 
 def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np.float32]:
@@ -68,8 +73,8 @@ def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np
     return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
 
 
-def rollout_loss(config: Config, network: ActorCritic, rollout: Rollout, ent_coef: float) -> Losses:
-    """The actor-critic loss of a rollout, for A3C: evaluated anew, with a graph to go back on."""
+def rollout_loss(config: Config, network: ActorCritic, rollout: Rollout, worker: int) -> Losses:
+    """The actor-critic loss of a worker's rollout, for A3C: evaluated anew, with a graph."""
     rows = (config.num_steps + 1) * rollout.num_envs
     logits, values = network(torch.from_numpy(rollout.obs).view(rows, *rollout.obs.shape[2:]))
     states = values.detach().numpy().reshape(-1, rollout.num_envs)
@@ -94,7 +99,7 @@ def rollout_loss(config: Config, network: ActorCritic, rollout: Rollout, ent_coe
         torch.from_numpy(returns).flatten(),
         torch.from_numpy(valid).flatten().float(),
         vf_coef=config.vf_coef,
-        ent_coef=ent_coef,
+        ent_coef=config.worker_ent_coef(worker),
         value_loss=config.value_loss,
     )
 

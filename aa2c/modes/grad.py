@@ -65,7 +65,6 @@ class Producer(Actor):
         generator: torch.Generator,
     ) -> None:
         super().__init__(config, worker, envs, network, generator)
-        self._ent_coef = config.worker_ent_coef(worker)
         self._params = FlatParameters(network)
         self._policy_version = 0
         self._rollouts_since_pull = config.rollouts_per_pull
@@ -104,7 +103,7 @@ class Producer(Actor):
 
     def _differentiate(self) -> tuple[Losses, float]:
         """Leave the clipped gradient of the rollout's loss in the flat gradient."""
-        losses = rollout_loss(self._config, self._network, self._rollout, self._ent_coef)
+        losses = rollout_loss(self._config, self._network, self._rollout, self._worker)
         self._params.grad.zero_()
         losses.total.backward()  # type: ignore[no-untyped-call]
         return losses, self._params.clip_grad_norm(self._config.max_grad_norm)

@@ -62,7 +62,6 @@ class Producer(Actor):
         generator: torch.Generator,
     ) -> None:
         super().__init__(config, worker, envs, network, generator)
-        self._ent_coef = config.worker_ent_coef(worker)
         self._model: SharedModel | None = None
         self._acting = copy.deepcopy(network) if config.act_on == "snapshot" else network
         self._acting_params = FlatParameters(self._acting)
@@ -80,7 +79,7 @@ class Producer(Actor):
             return
         model = self._model or self._share(port)
         self._act(port, self._acting)
-        losses = rollout_loss(self._config, self._network, self._rollout, self._ent_coef)
+        losses = rollout_loss(self._config, self._network, self._rollout, self._worker)
         if model.is_locked and not port.lock_model():
             return
         try:

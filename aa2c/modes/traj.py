@@ -122,6 +122,7 @@ class Consumer:
         self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
     ) -> None:
         self._config = config
+        self._config_now = port.config_now
         self._params = params
         self._rate_factor = 1.0
         self._optimizer = make_optimizer(config, params.vector)
@@ -147,6 +148,7 @@ class Consumer:
         self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
     ) -> Outcome:
         """Several passes over the records' shuffled transitions."""
+        self._config = self._config_now()
         batch = join_records([record.arrays for record in records])
         obs = torch.from_numpy(batch.obs)[:-1].flatten(0, 1)
         steps: list[Tensor] = []

@@ -12,6 +12,9 @@ from aa2c.rl.envs import Envs, Episode
 from aa2c.rl.frames import copy_stacks, empty_stacks
 from aa2c.rl.network import ActorCritic, sample_actions
 
+SHOWN_FRAMES = 16
+SHOWN_NUMBERS = 64  # of a vector
+MOST_FRAME_BYTES = 512 * 1024
 RANDOM_STEPS = 256  # of each environment
 LOOK_EVERY = 4  # of these steps: neighbours tell little more
 
@@ -56,6 +59,24 @@ class Rollout:
     @property
     def env_steps(self) -> int:
         return self.num_steps * self.num_envs
+
+    def newest_frames(self) -> dict[str, Any]:
+        """What the first environment showed last, for a person.
+
+        `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors.
+        """
+        seen = self.obs[-SHOWN_FRAMES:, 0]
+        if self._is_stacked:
+            seen = seen[:, -1]
+        elif seen.ndim == 4 and seen.shape[1] in (1, 3):
+            seen = seen.transpose(0, 2, 3, 1)
+        if seen.ndim == 4 and seen.shape[-1] == 1:
+            seen = seen[..., 0]
+        is_image = seen.ndim == 3 or (seen.ndim == 4 and seen.shape[-1] == 3)
+        if is_image and seen.dtype == np.uint8 and seen.nbytes <= MOST_FRAME_BYTES:
+            return {"shape": seen.shape, "data": seen.tobytes()}
+        numbers = seen.reshape(len(seen), -1)[:, :SHOWN_NUMBERS].astype(float)
+        return {"values": numbers.tolist()}
 
 
 def collect(

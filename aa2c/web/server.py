@@ -1,135 +1,251 @@
-"""The HTTP endpoint of a run. Runs in the orchestrator's event loop and only reads.
+"""The HTTP endpoint of a run: page, status, metrics, events, controls. In the orchestrator's loop.
 
-Every route answers only to the names under which it listens: a page of another site that reaches
-this port through DNS rebinding carries its own name in `Host`, and gets 403.
+It is given what it serves and holds no run. Bodies and clients are bounded, and a reader that is too
+slow is let go, so that no client can hold the run up.
 """
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import contextlib
 import errno
 import json
+import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from prometheus_client.registry import Collector
 
-from aa2c.errors import ConfigError
+from aa2c.config import Config
+from aa2c.controls import Controls
+from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.metrics import exposition
+from aa2c.web.security import Guard, add_security_headers, refusal
 
 STATIC = Path(__file__).parent / "static"
 BODY_LIMIT = 16 * 1024
+BODY_TIMEOUT_S = 10.0
 SHUTDOWN_S = 1.0
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+EVENT_S = 1.0
+SLOW_READER_S = 5.0
+MOST_LISTENERS = 32
+MOST_BUFFERED_BYTES = 64 * 1024
+ENDED_STATES = ("finished", "failed")
+BACKLOG = 128
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # no address to go to: what reaches it here
 
-ReadStatus = Callable[[], dict[str, Any]]
-RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Document = dict[str, Any]
+Act = Callable[[Document], Awaitable[str] | str]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a run shows, and what may be done to it."""
+
+    status: Callable[[], Document]
+    history: Callable[[], Document]
+    collector: Collector
+    controls: Controls
+    token: str
+
+
+def open_socket(config: Config) -> socket.socket:
+    """Listen before anything else is started. Raises `ConfigError` if that cannot be."""
+    host, port = config.host, config.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"--host {host} cannot be listened on: {error.strerror}.") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"--port {port} is taken by another program: choose another, or 0 for a free one."
+            ) from None
+        raise ConfigError(f"--host {host} --port {port}: {error.strerror}.") from None
+    return listening
 
 
 class Server:
     """A listening endpoint; `url` is its page."""
 
-    def __init__(self, runner: web.AppRunner, url: str) -> None:
-        self._runner = runner
-        self.url = url
+    def __init__(self, listening: socket.socket, config: Config, served: Served) -> None:
+        guard = Guard(served.token, config.host, config.allowed_host)
+        routes = _Routes(served, guard)
+        app = web.Application(middlewares=[guard.check], client_max_size=BODY_LIMIT)
+        app.on_response_prepare.append(add_security_headers)
+        app.on_shutdown.append(routes.let_listeners_go)
+        app.add_routes(routes.table())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._socket = listening
+        host = EVERYWHERE.get(config.host, config.host)
+        port = listening.getsockname()[1]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
-    @classmethod
-    async def listen(
-        cls, host: str, port: int, read_status: ReadStatus, collector: Collector
-    ) -> Server:
-        """Start to serve. Raises `ConfigError` if the port is taken."""
-        routes = _Routes(read_status, collector)
-        app = web.Application(middlewares=[check_host], client_max_size=BODY_LIMIT)
-        app.on_response_prepare.append(_add_security_headers)
-        app.add_routes(
-            [
-                web.get("/", routes.page),
-                web.get("/status", routes.status),
-                web.get("/metrics", routes.metrics),
-                web.get("/healthz", routes.healthz),
-                web.get("/readyz", routes.readyz),
-                web.static("/static", STATIC),
-            ]
-        )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            await runner.cleanup()
-            if error.errno == errno.EADDRINUSE:
-                raise ConfigError(
-                    f"--port {port} is taken by another program: choose another, or 0 for a free one."
-                ) from None
-            raise ConfigError(f"--host {host} --port {port}: {error.strerror}.") from None
-        except BaseException:
-            await runner.cleanup()
-            raise
-        bound = runner.addresses[0][1]
-        shown = f"[{host}]" if ":" in host else host
-        return cls(runner, f"http://{shown}:{bound}/")
+    async def start(self) -> None:
+        """Begin to answer."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._socket).start()
 
     async def close(self) -> None:
         await self._runner.cleanup()
+        self._socket.close()
 
 
 class _Routes:
     """What each route answers."""
 
-    def __init__(self, read_status: ReadStatus, collector: Collector) -> None:
-        self._read_status = read_status
-        self._collector = collector
+    def __init__(self, served: Served, guard: Guard) -> None:
+        self._served = served
+        self._guard = guard
+        self._listeners = 0
+        self._closing = asyncio.Event()
+
+    def table(self) -> list[web.AbstractRouteDef]:
+        controls = self._served.controls
+        acts: dict[str, Act] = {
+            "pause": lambda _: controls.pause(),
+            "resume": lambda _: controls.resume(),
+            "stop": lambda _: controls.stop(),
+            "checkpoint": lambda _: controls.checkpoint(),
+            "workers": lambda body: controls.set_workers(_only(body, "workers")),
+            "set": controls.set,
+        }
+        return [
+            web.get("/", self.page),
+            web.get("/status", self.status),
+            web.get("/history", self.history),
+            web.get("/events", self.events),
+            web.get("/frames", self.frames),
+            web.get("/metrics", self.metrics),
+            web.get("/healthz", self.healthz),
+            web.get("/readyz", self.readyz),
+            web.get("/session", self.session),
+            web.post("/session", self.open_session),
+            *(web.post(f"/control/{name}", _control(act)) for name, act in acts.items()),
+            web.static("/static", STATIC),
+        ]
 
     async def page(self, _: web.Request) -> web.FileResponse:
         return web.FileResponse(STATIC / "index.html")
 
     async def status(self, _: web.Request) -> web.Response:
-        return web.json_response(self._read_status())
+        return web.json_response(self._served.status())
+
+    async def history(self, _: web.Request) -> web.Response:
+        return web.json_response(self._served.history())
 
     async def metrics(self, request: web.Request) -> web.Response:
-        content_type, body = exposition(self._collector, request.headers.get("Accept", ""))
+        content_type, body = exposition(self._served.collector, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthz(self, _: web.Request) -> web.Response:
         """503 once the run has failed."""
-        run = self._read_status()["run"]
+        run = self._served.status()["run"]
         return _health(run["state"] != "failed", run)
 
     async def readyz(self, _: web.Request) -> web.Response:
         """200 while the run is training."""
-        run = self._read_status()["run"]
+        run = self._served.status()["run"]
         return _health(run["state"] in ("running", "paused"), run)
 
+    async def session(self, request: web.Request) -> web.Response:
+        """Whether this browser may control the run."""
+        return web.json_response({"control": self._guard.may_control(request)})
 
-def _health(is_good: bool, run: dict[str, Any]) -> web.Response:
+    async def open_session(self, request: web.Request) -> web.Response:
+        return self._guard.admit(request)
+
+    async def frames(self, _: web.Request) -> web.Response:
+        """A few newest frames of one environment."""
+        try:
+            message = await self._served.controls.frames()
+        except TimeoutError:
+            return refusal(504, "No frames came in time: the worker is busy or has ended.")
+        except ControlRefused as error:
+            return refusal(409, str(error))
+        parts = {key: message[key] for key in ("shape", "values", "data") if key in message}
+        if "data" in parts:
+            parts["data"] = base64.b64encode(parts["data"]).decode()
+        return web.json_response({"worker": 0} | parts)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """The status once a second, until the run has ended."""
+        if self._listeners >= MOST_LISTENERS:
+            return refusal(503, "Too many pages watch this run already.")
+        self._listeners += 1
+        try:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            if request.transport is not None:
+                request.transport.set_write_buffer_limits(MOST_BUFFERED_BYTES)
+            await self._tell(request, response)
+            return response
+        finally:
+            self._listeners -= 1
+
+    async def _tell(self, request: web.Request, response: web.StreamResponse) -> None:
+        while not self._closing.is_set():
+            status = self._served.status()
+            line = f"data: {json.dumps(status)}\n\n".encode()
+            try:
+                await asyncio.wait_for(response.write(line), SLOW_READER_S)
+            except (TimeoutError, ConnectionError):
+                if request.transport is not None:
+                    request.transport.abort()
+                return
+            if status["run"]["state"] in ENDED_STATES:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), EVENT_S)
+
+    async def let_listeners_go(self, _: web.Application) -> None:
+        self._closing.set()
+
+
+def _control(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A route that reads a JSON object, acts on it, and says what came of it."""
+
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = json.loads(await request.read())
+        except TimeoutError:
+            return refusal(408, "The body did not come in time.")
+        except (ValueError, RecursionError):
+            return refusal(400, "The body is not JSON.")
+        if not isinstance(body, dict):
+            return refusal(400, "The body is not a JSON object.")
+        try:
+            said = act(body)
+            text = said if isinstance(said, str) else await said
+        except ConfigError as error:
+            return refusal(422, str(error))
+        except Aa2cError as error:
+            return refusal(409, str(error))
+        return web.json_response({"ok": True, "text": text})
+
+    return handle
+
+
+def _only(body: Document, name: str) -> Any:
+    """The one value of a body. Raises `ConfigError`."""
+    if set(body) != {name}:
+        raise ConfigError(f'The body must be {{"{name}": …}}.')
+    return body[name]
+
+
+def _health(is_good: bool, run: Document) -> web.Response:
     body = json.dumps({"state": run["state"], "error": run["error"]})
     return web.Response(text=body, status=200 if is_good else 503, content_type="application/json")
-
-
-@web.middleware
-async def check_host(request: web.Request, handler: RequestHandler) -> web.StreamResponse:
-    """403 for a `Host` that is not a loopback name with the port it came in by."""
-    hosts = request.headers.getall("Host", [])
-    if len(hosts) != 1 or not _is_own_name(hosts[0], request):
-        raise web.HTTPForbidden(text="This Host is not served here.\n")
-    return await handler(request)
-
-
-def _is_own_name(host: str, request: web.Request) -> bool:
-    name, _, port = host.rpartition(":")
-    if not name or host.endswith("]"):
-        name, port = host, "80"
-    transport = request.transport
-    own_port = transport.get_extra_info("sockname")[1] if transport else None
-    return name.lower() in LOOPBACK_NAMES and port == str(own_port)
-
-
-async def _add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(SECURITY_HEADERS)

@@ -56,9 +56,14 @@ class FakePort:
     """
 
     def __init__(
-        self, specs: list[ArraySpec], parameters: list[Any], model: SharedModel | None = None
+        self,
+        config: Config,
+        specs: list[ArraySpec],
+        parameters: list[Any],
+        model: SharedModel | None = None,
     ) -> None:
-        self.counters = self
+        self.config = config
+        self.counters = self.run = self
         self.counts: dict[str, float] = {}
         self.records: list[Any] = []
         self.reports: list[tuple[str, dict[str, Any]]] = []
@@ -67,6 +72,12 @@ class FakePort:
         self._specs = specs
         self._parameters = parameters
         self._model = model
+
+    def count(self, name: str) -> int:
+        return int(self.counts.get(name, 0))
+
+    def config_now(self) -> Config:
+        return self.config
 
     def add(self, name: str, amount: float) -> None:
         self.counts[name] = self.counts.get(name, 0) + amount
@@ -118,7 +129,7 @@ class SmallMode:
         self.params = FlatParameters(self.network)
         self.specs = mode.record_arrays(config, self.envs.spec, self.params.num_params)
         self._model = make_shared(config, self.params)
-        self.port = FakePort(self.specs, [self.params.numpy], self._model)
+        self.port = FakePort(config, self.specs, [self.params.numpy], self._model)
         self.consumer = self.make_consumer()
         replica, generator = make_network(config, self.envs.spec), torch.Generator().manual_seed(0)
         self.producer = mode.Producer(config, 0, self.envs, replica, generator)

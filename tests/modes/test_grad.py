@@ -38,7 +38,7 @@ def produce(config, records, worker=0, pulls=20, change=None):
     envs, network, generator = a_world(config)
     parameters = parameters_of(network, pulls)
     producer = grad.Producer(config, worker, envs, network, generator)
-    port = FakePort(grad.record_arrays(config, envs.spec, len(parameters[0])), parameters)
+    port = FakePort(config, grad.record_arrays(config, envs.spec, len(parameters[0])), parameters)
     for name, value in (change or {}).items():
         setattr(port, name, value)
     for _ in range(records):

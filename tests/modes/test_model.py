@@ -72,7 +72,7 @@ class World:
         segment.unlink()
         segment.close()
         self.shared.publish(self.params.numpy)
-        self.port = Port([], [], self.shared)
+        self.port = Port(config, [], [], self.shared)
         self.consumer = model.Consumer(config, self.params, self.network, self.port)
         self.producer = model.Producer(
             config, worker, self.envs, copy.deepcopy(self.network), self.generator
@@ -147,7 +147,7 @@ class Literal:
     """The same with torch's optimizer on one plain vector, and a network that copies it."""
 
     def __init__(self, config, worker=0):
-        self.config, self.ent_coef = config, config.worker_ent_coef(worker)
+        self.config, self.worker = config, worker
         self.envs = WatchedEnvs(config)
         torch.manual_seed(SEED)
         self.network = make_network(config, self.envs.spec)
@@ -169,7 +169,7 @@ class Literal:
         collect(self.envs, self.network, self.rollout, self.generator)
 
     def learn(self, learning_rate):
-        losses = rollout_loss(self.config, self.network, self.rollout, self.ent_coef)
+        losses = rollout_loss(self.config, self.network, self.rollout, self.worker)
         gradients = torch.autograd.grad(losses.total, list(self.network.parameters()))
         gradient = torch.cat([g.flatten() for g in gradients])
         self.vector.grad = torch.zeros_like(self.vector)
@@ -235,7 +235,7 @@ def test_it_is_also_what_a_plain_torch_loop_over_the_networks_parameters_gives(a
         world.produce()
         literal.collect()
         optimizer.zero_grad()
-        rollout_loss(world.config, literal.network, literal.rollout, 0.0).total.backward()
+        rollout_loss(world.config, literal.network, literal.rollout, 0).total.backward()
         clip_grad_norm_(parameters, world.config.max_grad_norm)
         optimizer.param_groups[0]["lr"] = 1e-2
         optimizer.step()

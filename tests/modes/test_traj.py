@@ -27,7 +27,7 @@ def produce(config, count=2, seed=0):
     envs = make_envs(config, config.num_envs, seed)
     network = make_network(config, envs.spec)
     params = FlatParameters(network)
-    port = FakePort(traj.record_arrays(config, envs.spec, params.num_params), [params.numpy])
+    port = FakePort(config, traj.record_arrays(config, envs.spec, params.num_params), [params.numpy])
     replica = make_network(config, envs.spec)
     generator = torch.Generator().manual_seed(seed)
     producer = traj.Producer(config, 0, envs, replica, generator)
@@ -44,7 +44,7 @@ def learn(config, records, *, seed=0, learning_rate=1e-3, keep_going=forever):
     network = make_network(config, envs.spec)
     envs.close()
     params = FlatParameters(network)
-    consumer = traj.Consumer(config, params, network, None)
+    consumer = traj.Consumer(config, params, network, FakePort(config, [], []))
     outcome = consumer.consume(records, learning_rate, keep_going)
     consumer.close()
     return params.vector.clone(), outcome
@@ -140,7 +140,7 @@ def test_reset_rows_are_not_learned_from():
 def test_a_record_that_is_not_finite_is_refused(name, number):
     config = config_of()
     port, network, params, _ = produce(config)
-    consumer = traj.Consumer(config, params, network, None)
+    consumer = traj.Consumer(config, params, network, FakePort(config, [], []))
     assert consumer.accepts(port.records[0])
     arrays = {key: array.copy() for key, array in port.records[0].arrays.items()}
     arrays[name][0, 0] = number
@@ -186,7 +186,7 @@ def moments_after(config, records, name):
     envs = make_envs(config, 1, 0)
     network = make_network(config, envs.spec)
     envs.close()
-    consumer = traj.Consumer(config, FlatParameters(network), network, None)
+    consumer = traj.Consumer(config, FlatParameters(network), network, FakePort(config, [], []))
     consumer.consume(records, 0.0, forever)
     consumer.close()
     return getattr(network, name)

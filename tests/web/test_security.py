@@ -1,0 +1,284 @@
+"""Attacks on the endpoint of a real run, over real sockets; each must fail, and change nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import stat
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from aa2c import ConfigError, Orchestrator
+from aa2c.web import server
+from tests.conftest import until
+
+READING = ("status", "history", "metrics", "frames", "session", "events")
+CONTROLS = ("pause", "resume", "checkpoint", "stop", "workers", "set")
+
+
+@pytest.fixture
+async def run(small: Any) -> AsyncIterator[Orchestrator]:
+    async with Orchestrator(small(total_env_steps=10**9, port=0), http=True) as run:
+        await run.ready()
+        await until(lambda: run.state == "running")
+        yield run
+        assert run.state == "running", "an attack has had an effect"
+        assert run.status()["marks"] == []
+        await asyncio.to_thread(run._log_file.flush)
+        assert run.token not in (run.dir / "log.jsonl").read_text()
+
+
+async def ask(run: Orchestrator, method: str, path: str, **request: Any) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"{run.url}{path}", **request) as answer,
+    ):
+        body = "" if answer.content_type == "text/event-stream" else await answer.text()
+        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        return answer.status, body
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_attacks(run):
+    """One run for the whole matrix, because a run takes seconds to come up."""
+    await _nobody_controls_without_the_token(run)
+    await _the_token_is_not_enough_from_elsewhere(run)
+    await _a_page_of_another_site_reads_nothing(run)
+    await _no_form_can_post(run)
+    await _strange_bodies_are_refused(run)
+    await _a_body_that_never_ends_is_given_up(run)
+    await _other_methods_are_refused(run)
+    await _too_many_and_too_slow_listeners_are_let_go(run)
+
+
+async def _nobody_controls_without_the_token(run):
+    token = run.token
+    wrong = (None, "", "x", token[:-1], token + "x", token[::-1], token.upper(), "é" * 43, "\t")
+    for given in wrong:
+        headers = {} if given is None else bearer(given)
+        for name in CONTROLS:
+            status, body = await ask(run, "POST", f"control/{name}", json={}, headers=headers)
+            assert (status, "token" in body) == (401, True), (given, name)
+        assert (await ask(run, "POST", "session", json={}, headers=headers))[0] == 401
+    port = run.url.rstrip("/").rpartition(":")[2]
+    for cookies in (
+        {"aa2c": token},
+        {f"aa2c_{port}": token[:-1]},
+        {f"aa2c_{int(port) + 1}": token},
+    ):
+        assert (await ask(run, "POST", "control/pause", json={}, cookies=cookies))[0] == 401
+    assert (await ask(run, "POST", "control/pause", json={}, headers={"Authorization": token}))[
+        0
+    ] == 401
+    assert (await ask(run, "POST", f"control/pause?token={token}", json={}))[0] == 401
+
+
+async def _the_token_is_not_enough_from_elsewhere(run):
+    port = run.url.rstrip("/").rpartition(":")[2]
+    good = bearer(run.token)
+    for foreign in (
+        {"Host": f"evil.example:{port}"},
+        {"Host": "127.0.0.1"},
+        {"Origin": "http://evil.example"},
+        {"Origin": f"http://evil.example:{port}"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1"},
+        {"Origin": f"http://127.0.0.1:{int(port) + 1}"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        for name in (*CONTROLS, "../session"):
+            headers = good | foreign
+            status, _ = await ask(run, "POST", f"control/{name}", json={}, headers=headers)
+            assert status == 403, (foreign, name)
+
+
+async def _a_page_of_another_site_reads_nothing(run):
+    for foreign in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        for path in READING:
+            assert (await ask(run, "GET", path, headers=foreign))[0] == 403, (foreign, path)
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert (await ask(run, "GET", "", headers=link))[0] == 200, "a link to the page is no attack"
+    assert (await ask(run, "GET", "status", headers=link))[0] == 403
+
+
+async def _no_form_can_post(run):
+    good = bearer(run.token)
+    for kind in (
+        "application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "", "text/json",
+    ):  # fmt: skip
+        headers = good | {"Content-Type": kind}
+        assert (await ask(run, "POST", "control/stop", data=b"{}", headers=headers))[0] == 415
+
+
+async def _strange_bodies_are_refused(run):
+    good = bearer(run.token) | {"Content-Type": "application/json"}
+
+    async def post(name: str, body: bytes) -> tuple[int, str]:
+        return await ask(run, "POST", f"control/{name}", data=body, headers=good)
+
+    for body in (b"", b"{", b"[]", b"3", b"null", b'"x"', b"\xff\xfe", b"[" * 10_000):
+        assert (await post("set", body))[0] == 400, body[:20]
+    assert (await post("set", b'{"learning_rate": ' + b"9" * 20_000 + b"}"))[0] == 413
+    for body, why in (
+        (b'{"learning_rate": -1}', "--learning-rate -1.0 must be at least 0"),
+        (b'{"learning_rate": NaN}', "finite"),
+        (b'{"learning_rate": 1e999}', "finite"),
+        (b'{"learning_rate": {}}', "takes a number"),
+        (b'{"learning_rate": ' + b"9" * 4000 + b"}", "takes a number"),
+        (b'{"nothing": 1}', "cannot be changed here"),
+    ):
+        status, text = await post("set", body)
+        assert (status, why in json.loads(text)["error"]) == (422, True), body[:40]
+    strange = good | {"Content-Type": "application/json; charset=nonsense"}
+    body = b'{"learning_rate": -1}'
+    assert (await ask(run, "POST", "control/set", data=body, headers=strange))[0] == 422
+    for body in (b"{}", b'{"workers": 0}', b'{"workers": "2"}', b'{"workers": 2, "more": 1}'):
+        assert (await post("workers", body))[0] == 422, body
+
+
+async def _a_body_that_never_ends_is_given_up(run):
+    server_timeout, server.BODY_TIMEOUT_S = server.BODY_TIMEOUT_S, 0.3
+    port = int(run.url.rstrip("/").rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = (
+        f"POST /control/pause HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 2\r\n"
+        f"Content-Type: application/json\r\nAuthorization: Bearer {run.token}\r\n\r\n{{"
+    )
+    writer.write(head.encode())
+    assert b" 408 " in await reader.readline()
+    writer.close()
+    server.BODY_TIMEOUT_S = server_timeout
+
+
+async def _other_methods_are_refused(run):
+    good = bearer(run.token)
+    for name in CONTROLS:
+        assert (await ask(run, "GET", f"control/{name}", headers=good))[0] == 405
+        for method in ("PUT", "DELETE", "PATCH"):
+            assert (await ask(run, method, f"control/{name}", json={}, headers=good))[0] == 405
+    for path in ("status", "control/stop"):
+        assert (await ask(run, "OPTIONS", path, headers=good))[0] in (405, 415)
+
+
+async def _too_many_and_too_slow_listeners_are_let_go(run):
+    port = int(run.url.rstrip("/").rpartition(":")[2])
+    request = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    listeners = []
+    for _ in range(server.MOST_LISTENERS):
+        listener = socket.create_connection(("127.0.0.1", port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.sendall(request)
+        listeners.append(listener)
+    await asyncio.sleep(0.5)
+    assert (await ask(run, "GET", "events"))[0] == 503
+    assert (await ask(run, "GET", "status"))[0] == 200, "the others are served"
+    for listener in listeners:
+        listener.close()
+    await asyncio.sleep(2.5)  # the next event finds them gone
+    assert (await ask(run, "GET", "events"))[0] == 200
+    await _a_slow_reader_is_let_go(port, request)
+
+
+async def _a_slow_reader_is_let_go(port, request):
+    """It reads nothing: its buffers fill, and then the endpoint must not wait for it."""
+    before = server.EVENT_S, server.SLOW_READER_S
+    server.EVENT_S, server.SLOW_READER_S = 0.0, 0.3
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", port))
+        slow.sendall(request)
+        slow.setblocking(False)
+        await asyncio.sleep(3.0)
+        server.EVENT_S, server.SLOW_READER_S = before
+        assert await _is_cut_off(slow)
+
+
+async def _is_cut_off(slow: socket.socket) -> bool:
+    """Whether what was sent to it comes to an end."""
+    async with asyncio.timeout(10):
+        try:
+            while await asyncio.get_running_loop().sock_recv(slow, 1 << 20):
+                pass
+        except ConnectionResetError:
+            pass
+    return True
+
+
+async def test_the_token_opens_the_controls_and_is_kept_where_only_its_owner_reads(small):
+    async with Orchestrator(small(total_env_steps=10**9, port=0), http=True) as run:
+        file = run.dir / "token"
+        assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (run.token, 0o600)
+        assert len(run.token) >= 43, "32 random bytes"
+        await run.ready()
+        await until(lambda: run.state == "running")
+        port = int(run.url.rstrip("/").rpartition(":")[2])
+        own = {"Origin": f"http://127.0.0.1:{port}", "Sec-Fetch-Site": "same-origin"}
+        jar = aiohttp.CookieJar(unsafe=True)  # addresses may have cookies, too
+        async with aiohttp.ClientSession(run.url, cookie_jar=jar, headers=own) as page:
+            assert await (await page.get("/session")).json() == {"control": False}
+            answer = await page.post("/session", json={}, headers=bearer(run.token))
+            assert answer.status == 204
+            cookie = answer.headers["Set-Cookie"]
+            assert cookie.startswith(f"aa2c_{port}=")
+            assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+            assert await (await page.get("/session")).json() == {"control": True}
+            answer = await page.post("/control/pause", json={})
+            assert (answer.status, await answer.json()) == (200, {"ok": True, "text": "paused"})
+            assert (await page.post("/control/set", json={"ent_coef": 0.5})).status == 200
+            assert (await page.post("/control/resume", json={})).status == 200
+            assert (await page.post("/control/workers", json={"workers": 1})).status == 200
+            status = await (await page.get("/status")).json()
+            assert [len(status["workers"]), status["settings"]["ent_coef"]["value"]] == [1, 0.5]
+            assert (await page.post("/control/stop", json={})).status == 200
+        await run.wait()
+        async with aiohttp.ClientSession(headers=bearer(run.token)) as late:
+            for name, body in (("stop", {}), ("pause", {}), ("set", {"ent_coef": 0.1})):
+                answer = await late.post(f"{run.url}control/{name}", json=body)
+                assert answer.status == 409, name
+            events = await late.get(f"{run.url}events")
+            document = json.loads((await events.text()).removeprefix("data: "))
+            assert document["run"]["state"] == "finished"
+
+
+async def test_beyond_loopback_reading_needs_the_token_too(small):
+    config = small(total_env_steps=10**9, port=0, host="0.0.0.0", allowed_host=("box.example",))
+    async with Orchestrator(config, http=True) as run:
+        port = int(run.url.rstrip("/").rpartition(":")[2])
+        for host in (f"127.0.0.1:{port}", f"box.example:{port}"):
+            for path in set(READING) - {"session"}:
+                assert (await _get(port, path, Host=host))[0] == 401, (host, path)
+            for path in ("", "healthz", "static/page.js"):
+                assert (await _get(port, path, Host=host))[0] in (200, 503), (host, path)
+            headers = bearer(run.token) | {"Host": host}
+            assert (await _get(port, "status", **headers))[0] == 200
+        for host in ("box.example", "box.example:1", f"evil.example:{port}", f"0.0.0.0:{port}"):
+            headers = bearer(run.token) | {"Host": host}
+            assert (await _get(port, "status", **headers))[0] in (403, 400), host
+
+
+async def _get(port: int, path: str, **headers: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/{path}", headers=headers) as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid"])
+async def test_an_address_that_is_not_this_machine_s_is_refused_before_anything_starts(
+    small, host, tmp_path
+):
+    with pytest.raises(ConfigError, match=f"--host {host}"):
+        await Orchestrator(small(host=host, port=0), http=True).start()
+    assert not (tmp_path / "runs").exists()

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 from aa2c.checkpoint_files import dir_to_resume, read_checkpoint
 from aa2c.children import Children
@@ -30,7 +29,7 @@ from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
 from aa2c.recording import make_run_dir, write_token
-from aa2c.status import LagHistogram, Status, make_status
+from aa2c.status import LagHistogram, RunState, Status, make_status
 from aa2c.supervisor import ChildSlot, exit_in_words
 from aa2c.web.server import Served, Server, open_socket
 
@@ -38,8 +37,6 @@ BUDGET_CHECK_S = 0.1
 SAMPLE_S = 1.0
 TOKEN_BYTES = 32
 SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
-
-RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 
 
 class Orchestrator:
@@ -51,9 +48,6 @@ class Orchestrator:
     handler and no loop policy, and several may run in one event loop. `on_event` sees every
     event that the orchestrator logs.
     """
-
-    dir: Path
-    controls: Controls
 
     def __init__(
         self,
@@ -68,7 +62,6 @@ class Orchestrator:
         self.error: Aa2cError | None = None
         self.token: str | None = secrets.token_urlsafe(TOKEN_BYTES) if http else None
         self._phase: RunState = "starting"
-        self._http = http
         self._resume = resume
         self._on_event = on_event
         self._is_saved = False
@@ -97,7 +90,7 @@ class Orchestrator:
         before.
         """
         leftovers = remove_leftovers()
-        listening = open_socket(self.config) if self._http else None
+        listening = open_socket(self.config) if self.token else None
         try:
             self._open(leftovers)
         except BaseException:
@@ -114,6 +107,8 @@ class Orchestrator:
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
         self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
         self._history = RunHistory(self.dir, self.config, counts)
+        if self.token:
+            write_token(self.dir, self.token)
         self._log_file = LogFile(self.dir / "log.jsonl")
         on_event = self._history.watch_log(self._on_event)
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
@@ -141,16 +136,14 @@ class Orchestrator:
 
     async def _serve(self, listening: socket.socket) -> None:
         assert self.token is not None
-        write_token(self.dir, self.token)
-        served = Served(
-            self.status,
-            self._history.document,
-            RunCollector(self.status, self._lag_histogram),
-            self.controls,
-            self.token,
-        )
+        collector = RunCollector(self.status, self._lag_histogram)
+        served = Served(self.status, self._history.document, collector, self.controls, self.token)
         self._server = Server(listening, self.config, served)
-        await self._server.start()
+        try:
+            await self._server.start()
+        except BaseException:
+            await self.close()
+            raise
 
     @property
     def state(self) -> RunState:
@@ -348,11 +341,8 @@ class Orchestrator:
             run,
             self.config,
             self._memory.counters,
-            self._history.returns,
-            self._history.tests,
-            self._children.updater,
-            self._children.evaluator,
-            self._children.workers,
+            (self._history.returns, self._history.tests),
+            (self._children.updater, self._children.evaluator, self._children.workers),
             self._memory.ring_status,
         )
         return status | {"settings": self.controls.changeable()} | self._history.told()

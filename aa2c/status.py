@@ -10,7 +10,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -31,7 +31,6 @@ RECENT_EPISODES = 100
 RATE_WINDOW_S = 10.0
 LAG_WINDOW_S = 60.0
 WAITS_MUCH = 0.2  # share of its time above which a stage counts as waiting
-RUN_STATES = ("starting", "running", "paused", "stopping", "finished", "failed")
 LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
 
 _BALANCED = "Nobody waits much for anybody."
@@ -67,6 +66,9 @@ ADVICE = {  # by mode and bottleneck; share is that of the waiting
     ): "Workers wait {share:.0%} of their time for the updater: raise --update-threads, "
     "lower --update-epochs, or use fewer workers.",
 }
+
+RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
+RUN_STATES: tuple[str, ...] = get_args(RunState)
 
 Status = dict[str, Any]
 LagHistogram = tuple[list[tuple[str, float]], float]
@@ -266,14 +268,16 @@ def make_status(
     run: Status,
     config: Config,
     counters: RunCounters,
-    returns: Returns,
-    tests: Mapping[str, TestReturns],
-    updater: ChildSlot,
-    evaluator: ChildSlot,
-    workers: Sequence[ChildSlot],
+    all_returns: tuple[Returns, Mapping[str, TestReturns]],
+    children: tuple[ChildSlot, ChildSlot, Sequence[ChildSlot]],
     ring_status: Callable[[int], Status],
 ) -> Status:
-    """The document, schema 1: keys are added to it, never renamed."""
+    """The document, schema 1: keys are added to it, never renamed.
+
+    `all_returns` are those of training and of tests; `children` the updater, the evaluator and the
+    workers.
+    """
+    (returns, tests), (updater, evaluator, workers) = all_returns, children
     return {
         "schema": SCHEMA,
         "run": run,

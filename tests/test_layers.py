@@ -65,7 +65,14 @@ def uses(file, name):
         (["imageio"], ["video.py"]),
         (
             ["aa2c.orchestrator", "aa2c.Orchestrator", "aa2c.train"],
-            ["cli.py", "terminal.py", "training.py", "__init__.py", "__main__.py", "bench/whole.py"],
+            [
+                "cli.py",
+                "terminal.py",
+                "training.py",
+                "__init__.py",
+                "__main__.py",
+                "bench/whole.py",
+            ],
         ),
     ],
     ids=lambda names: " ".join(names)[:40],

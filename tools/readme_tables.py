@@ -46,7 +46,7 @@ def metrics_table() -> str:
         slots = ChildSlot("updater"), ChildSlot("evaluator"), [ChildSlot("worker")]
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
         status = make_status(
-            run, config, memory.counters, Returns(), tests, *slots, memory.ring_status
+            run, config, memory.counters, (Returns(), tests), slots, memory.ring_status
         )
         families = list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
     finally:

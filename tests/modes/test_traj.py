@@ -27,7 +27,9 @@ def produce(config, count=2, seed=0):
     envs = make_envs(config, config.num_envs, seed)
     network = make_network(config, envs.spec)
     params = FlatParameters(network)
-    port = FakePort(config, traj.record_arrays(config, envs.spec, params.num_params), [params.numpy])
+    port = FakePort(
+        config, traj.record_arrays(config, envs.spec, params.num_params), [params.numpy]
+    )
     replica = make_network(config, envs.spec)
     generator = torch.Generator().manual_seed(seed)
     producer = traj.Producer(config, 0, envs, replica, generator)

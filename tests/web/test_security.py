@@ -262,7 +262,7 @@ async def test_beyond_loopback_reading_needs_the_token_too(small):
                 assert (await _get(port, path, Host=host))[0] in (200, 503), (host, path)
             headers = bearer(run.token) | {"Host": host}
             assert (await _get(port, "status", **headers))[0] == 200
-        for host in ("box.example", "box.example:1", f"evil.example:{port}", f"0.0.0.0:{port}"):
+        for host in ("box.example:1", f"evil.example:{port}", f"0.0.0.0:{port}"):
             headers = bearer(run.token) | {"Host": host}
             assert (await _get(port, "status", **headers))[0] in (403, 400), host
 

@@ -226,8 +226,11 @@ class RunCounters:
             ],
         }
 
-    def losses(self) -> Status:
-        return {name: _finite(self.updater.value(name)) for name in LOSSES}
+    def losses(self, mode: str) -> Status:
+        """The newest update's; null before the first, and approx_kl where there is none."""
+        told: Status = {name: _finite(self.updater.value(name)) for name in LOSSES}
+        absent = LOSSES if not self.updates_made else () if mode == "traj" else ("approx_kl",)
+        return told | dict.fromkeys(absent)
 
     def lag_histogram(self) -> LagHistogram:
         """Cumulative buckets (upper bound, count) and the sum, as Prometheus has them."""
@@ -294,7 +297,7 @@ def make_status(
             "train": returns.summary(),
             "test": {policy: test.summary() for policy, test in tests.items()},
         },
-        "losses": counters.losses(),
+        "losses": counters.losses(config.mode),
         "policy_lag": counters.policy_lag(),
         "updater": {
             **_child_status(updater),

@@ -1,79 +1,477 @@
-// The first page: reads /status once a second and shows it. It only ever sets text, never markup.
+// The page of a run. Data flows one way: /history once, then /events, each a whole status document,
+// through `show` into the parts below. Nothing is kept that the next document does not say again,
+// but for the series behind the charts. Only text is ever set, never markup.
 
-const REFRESH_MS = 1000;
+import uPlot from "./vendor/uPlot.esm.js";
+
+const MOST_POINTS = 4000; // of a series; then every other one is left out, as /history does
+const RETRY_MS = 2000;
+const FRAME_MS = 70;
+const FRAMES_EVERY_MS = 1000;
+const ENDED = ["finished", "failed"];
+
+const SERIES = {
+  time_s: (s) => s.run.uptime_s,
+  env_steps: (s) => s.progress.env_steps,
+  train_return_mean: (s) => s.returns.train.mean,
+  test_greedy_mean: (s) => s.returns.test.greedy.mean,
+  test_sampled_mean: (s) => s.returns.test.sampled.mean,
+  policy: (s) => s.losses.policy,
+  value: (s) => s.losses.value,
+  entropy: (s) => s.losses.entropy,
+  grad_norm: (s) => s.losses.grad_norm,
+  approx_kl: (s) => s.losses.approx_kl,
+  learning_rate: (s) => s.losses.learning_rate,
+  env_steps_per_s: (s) => s.throughput.env_steps_per_s,
+  updates_per_s: (s) => s.throughput.updates_per_s,
+  policy_lag_mean: (s) => s.policy_lag.mean,
+};
+const RETURNS = [
+  ["train_return_mean", "training, mean of 100 episodes"],
+  ["test_greedy_mean", "test, greedy"],
+  ["test_sampled_mean", "test, sampled"],
+];
+const SMALL_CHARTS = {
+  env_steps_per_s: "env steps/s",
+  updates_per_s: "updates/s",
+  policy_lag_mean: "policy lag, mean",
+  policy: "policy loss",
+  value: "value loss",
+  entropy: "entropy [nats]",
+  approx_kl: "approximate KL [nats]",
+  grad_norm: "gradient norm before clipping",
+  learning_rate: "learning rate",
+};
+
 const byId = (id) => document.getElementById(id);
 const whole = (x) => Math.round(x).toLocaleString("en");
-const short = (x) => (x === null ? "–" : x.toPrecision(4).replace(/\.?0+$/, ""));
+const short = (x) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(4))));
+const percent = (x) => `${Math.round(100 * x)} %`;
+const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${short(std)}`);
 
-function element(tag, text) {
+function duration(seconds) {
+  if (seconds === null) return "–";
+  const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map(Math.floor);
+  return h ? `${h} h ${m} min` : m ? `${m} min ${s} s` : `${s} s`;
+}
+
+function element(tag, text = "", attributes = {}) {
   const node = document.createElement(tag);
   node.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   return node;
 }
 
-const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${short(std)}`);
+// ---- series and charts ------------------------------------------------------------------------
 
-function showNumbers({ progress, throughput, returns, losses, policy_lag: lag }) {
+let columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, []]));
+let marks = [];
+let charts = []; // [{plot, names}]
+
+function addRow(status) {
+  const { time_s: times, env_steps: steps } = columns;
+  const before = steps.at(-1) ?? -1;
+  if (status.progress.env_steps < before || status.run.uptime_s <= (times.at(-1) ?? -1)) return;
+  for (const [name, get] of Object.entries(SERIES)) columns[name].push(get(status));
+  if (times.length > MOST_POINTS) {
+    for (const name of Object.keys(columns)) columns[name] = columns[name].filter((_, i) => i % 2);
+  }
+}
+
+const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const xAxis = () => byId("x-axis").value;
+const xText = (x) => (xAxis() === "time_s" ? duration(x) : x >= 1e6 ? `${short(x / 1e6)} M` : x >= 1e3 ? `${short(x / 1e3)} k` : `${x}`);
+
+function drawMarks(plot, withText) {
+  const { ctx, bbox } = plot;
+  const ratio = devicePixelRatio;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = style("--mark");
+  ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+  ctx.setLineDash([4 * ratio, 3 * ratio]);
+  let row = 0;
+  for (const mark of marks) {
+    const x = plot.valToPos(mark[xAxis()], "x", true);
+    if (!(x >= bbox.left && x <= bbox.left + bbox.width)) continue;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    if (withText) {
+      const isLate = x > bbox.left + bbox.width / 2;
+      ctx.textAlign = isLate ? "right" : "left";
+      ctx.fillText(mark.text, x + (isLate ? -4 : 4) * ratio, bbox.top + (12 + 13 * (row++ % 8)) * ratio);
+    }
+  }
+  ctx.restore();
+}
+
+function makeChart(parent, names, labels, { height, withText }) {
+  const axis = { stroke: style("--quiet"), grid: { stroke: style("--gridline") }, ticks: { show: false }, font: "11px system-ui" };
+  const colours = ["--series-1", "--series-2", "--series-3"].map(style);
+  const plot = new uPlot({
+    width: Math.max(200, parent.clientWidth),
+    height,
+    legend: { show: names.length > 1 },
+    cursor: { drag: { x: true, y: false }, points: { size: 6 } },
+    scales: { x: { time: false } },
+    axes: [
+      { ...axis, size: 30, values: (_, ticks) => ticks.map(xText), space: 70 },
+      { ...axis, size: 58, values: (_, ticks) => ticks.map(short) },
+    ],
+    series: [
+      { label: xAxis() === "time_s" ? "time" : "env steps", value: (_, x) => (x === null ? "–" : xText(x)) },
+      ...names.map((name, i) => ({
+        label: labels[i], stroke: colours[i], width: 2, spanGaps: true, points: { show: false },
+        ...(name.startsWith("test") ? { paths: uPlot.paths.stepped({ align: 1 }) } : {}),
+        value: (_, y) => short(y),
+      })),
+    ],
+    hooks: { draw: [(self) => drawMarks(self, withText)] },
+  }, chartData(names), parent);
+  charts.push({ plot, parent, names, labels });
+}
+
+const chartData = (names) => [columns[xAxis()], ...names.map((name) => columns[name])];
+
+function makeCharts() {
+  charts.forEach(({ plot }) => plot.destroy());
+  charts = [];
+  makeChart(byId("returns"), RETURNS.map(([name]) => name), RETURNS.map(([, label]) => label), { height: 300, withText: true });
+  byId("charts").replaceChildren();
+  for (const [name, label] of Object.entries(SMALL_CHARTS)) {
+    if (columns[name].every((value) => value === null) && name === "approx_kl") continue;
+    const parent = element("div", "", { class: "chart", "data-series": name });
+    parent.append(element("h3", label));
+    byId("charts").append(parent);
+    makeChart(parent, [name], [label], { height: 150, withText: false });
+  }
+  describeCharts();
+}
+
+function updateCharts() {
+  for (const { plot, names } of charts) {
+    plot.setData(chartData(names));
+    if (names.length > 1 && !(plot.cursor.left >= 0)) plot.setLegend({ idx: columns.time_s.length - 1 });
+  }
+  describeCharts();
+}
+
+function describeCharts() {
+  for (const { parent, names, labels } of charts) {
+    const now = names.map((name, i) => `${labels[i]}: ${short(columns[name].at(-1))}`);
+    parent.setAttribute("role", "img");
+    parent.setAttribute("aria-label", `Chart over ${xAxis() === "time_s" ? "time" : "env steps"}; now ${now.join(", ")}`);
+  }
+}
+
+function fitCharts() {
+  for (const { plot, parent } of charts) {
+    plot.setSize({ width: Math.max(200, parent.clientWidth), height: plot.height });
+  }
+}
+
+// ---- the parts of the page --------------------------------------------------------------------
+
+function showHeader({ run, progress }) {
+  const share = Math.min(1, progress.env_steps / progress.total_env_steps);
+  byId("what").textContent = `${run.env}, mode ${run.mode}`;
+  const state = byId("state");
+  if (state.textContent !== run.state) state.textContent = run.state;
+  state.className = `pill ${run.state}`;
+  byId("budget").value = share;
+  const left = run.state === "running" ? `, ${duration(progress.time_left_s)} left` : "";
+  byId("progress").textContent = `${whole(progress.env_steps)} of ${whole(progress.total_env_steps)} env steps `
+    + `(${percent(share)}), ${duration(run.uptime_s)}${left}`;
+  document.title = `${percent(share)} ${run.env} · aa2c`;
+  byId("dir").textContent = ` · seed ${run.seed}, kept in ${run.dir}`;
+  complain(run.error);
+}
+
+function complain(text) {
+  byId("trouble").hidden = !text;
+  if (byId("trouble").textContent !== (text ?? "")) byId("trouble").textContent = text ?? "";
+}
+
+function showHeadlines({ progress, throughput, returns, policy_lag: lag }) {
   const { train, test } = returns;
   const numbers = {
     "return, last 100 episodes": spread(train),
-    "test return, greedy": spread(test.greedy),
-    "test return, sampled": spread(test.sampled),
-    episodes: whole(progress.episodes),
+    "test, greedy": spread(test.greedy),
+    "test, sampled": spread(test.sampled),
+    "episodes": whole(progress.episodes),
     "env steps/s": whole(throughput.env_steps_per_s),
-    "updates/s": whole(throughput.updates_per_s),
+    "updates/s": short(throughput.updates_per_s),
     "policy version": whole(progress.policy_version),
     "policy lag": `${short(lag.mean)} (${lag.min} … ${lag.max})`,
-    bottleneck: throughput.bottleneck,
-    "policy loss": short(losses.policy),
-    "value loss": short(losses.value),
-    entropy: short(losses.entropy),
-    "gradient norm": short(losses.grad_norm),
-    "learning rate": short(losses.learning_rate),
   };
-  byId("numbers").replaceChildren(
-    ...Object.entries(numbers).map(([name, value]) => {
-      const pair = document.createElement("div");
-      pair.append(element("dt", name), element("dd", value));
-      return pair;
-    }),
-  );
+  byId("headlines").replaceChildren(...Object.entries(numbers).map(([name, value]) => {
+    const pair = element("div");
+    pair.append(element("p", name), element("p", value));
+    return pair;
+  }));
 }
 
-function showWorkers({ workers, rings }) {
-  byId("workers").replaceChildren(
-    ...workers.map((worker, i) => {
-      const row = document.createElement("tr");
-      const ring = `${rings[i].used} of ${rings[i].capacity}`;
-      const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps),
-        `${worker.wait_s.toFixed(1)} s`, worker.restarts, worker.last_exit ?? "–", ring];
-      row.append(...cells.map((text) => element("td", text)));
-      return row;
-    }),
-  );
+function showWaits({ run, throughput, policy_lag: lag }) {
+  byId("advice").textContent = run.state === "paused" ? "The run is paused: everybody rests." : throughput.advice;
+  const waits = { "updater waits": throughput.updater_wait_share, "workers wait": throughput.worker_wait_share };
+  byId("waits").replaceChildren(...Object.entries(waits).map(([name, share]) => {
+    const row = element("div", "", { class: "wait" });
+    row.append(element("span", name), element("meter", "", { value: share, max: 1, "aria-label": name }), element("span", percent(share)));
+    return row;
+  }));
+  const most = Math.max(1, ...lag.recent.map(({ count }) => count));
+  const words = [];
+  byId("lag").replaceChildren(...lag.recent.map(({ le, count }, i) => {
+    const from = i ? lag.recent[i - 1].le + 1 : 0;
+    const name = le === null ? `≥ ${from}` : from >= le ? `${le}` : `${from}–${le}`;
+    const bar = element("i");
+    bar.style.height = `${(80 * count) / most}%`;
+    const column = element("div");
+    column.append(element("span", count ? whole(count) : ""), bar, element("span", name));
+    if (count) words.push(`${name}: ${whole(count)}`);
+    return column;
+  }));
+  byId("lag").setAttribute("aria-label", `Records by policy lag. ${words.join(", ") || "None yet"}`);
+  byId("lag-words").textContent = `Versions published between acting and learning; newest ${lag.min} … ${lag.max}, mean ${short(lag.mean)}.`;
 }
+
+function showWorkers({ workers, rings, updater, evaluator }) {
+  byId("workers").replaceChildren(...workers.map((worker, i) => {
+    const ring = rings[i];
+    const dropped = Object.values(ring.dropped).reduce((a, b) => a + b, 0);
+    const row = element("tr");
+    const fill = element("td", "");
+    fill.append(element("meter", "", { value: ring.used, max: ring.capacity, "aria-label": `ring of worker ${worker.id}` }), `${ring.used} of ${ring.capacity}`);
+    const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), `${worker.wait_s.toFixed(1)} s`,
+      fill, worker.generation, worker.restarts, worker.last_exit ?? "–", dropped];
+    row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", String(cell)))));
+    row.children[1].classList.toggle("bad", worker.state === "stopped");
+    row.children[9].classList.toggle("bad", dropped > 0);
+    return row;
+  }));
+  const saved = updater.checkpoint_at ? new Date(1000 * updater.checkpoint_at).toLocaleTimeString() : "none yet";
+  byId("others").textContent = `Updater: ${updater.state}, ${updater.threads} update thread${updater.threads > 1 ? "s" : ""}, `
+    + `last checkpoint ${saved}. Evaluator: ${evaluator.state}, ${whole(evaluator.evaluations)} evaluations, `
+    + `${evaluator.restarts} restarts.`;
+}
+
+function showLog({ log }) {
+  const lines = log.length ? [...log].reverse() : [{ time: "", level: "", text: "None." }];
+  byId("log").replaceChildren(...lines.map(({ time, level, text }) => {
+    const line = element("li", time ? `${new Date(time).toLocaleTimeString()} ` : "");
+    line.append(element("b", level, { class: level }), ` ${text}`);
+    return line;
+  }));
+}
+
+// ---- controls ---------------------------------------------------------------------------------
+
+let mayControl = false;
+let latest = null;
+
+async function post(path, body = {}, headers = {}) {
+  const answer = await fetch(path, {
+    method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers },
+  });
+  const said = answer.status === 204 ? {} : await answer.json();
+  return { ok: answer.ok, text: said.text ?? said.error ?? "" };
+}
+
+async function control(name, body, where = byId("said")) {
+  try {
+    const { ok, text } = await post(`/control/${name}`, body);
+    byId("said").textContent = ok ? text : "";
+    where.textContent = text;
+    return ok;
+  } catch {
+    where.textContent = "The run does not answer.";
+    return false;
+  }
+}
+
+const BUTTONS = {
+  pause: () => control(latest.run.state === "paused" ? "resume" : "pause"),
+  checkpoint: () => control("checkpoint"),
+  stop: () => byId("confirm-stop").showModal(),
+  "really-stop": () => { byId("confirm-stop").close(); control("stop"); },
+  "go-on": () => byId("confirm-stop").close(),
+};
+
+function makeSetting(name, { minimum, maximum }) {
+  const row = element("form", "", { class: "setting", id: `setting-${name}`, novalidate: "" });
+  const input = element("input", "", { id: `value-${name}`, inputmode: "decimal", autocomplete: "off", "aria-describedby": `refused-${name}` });
+  const bounds = maximum === null ? `at least ${minimum}` : `${minimum} … ${maximum}`;
+  const label = element("label", name.replaceAll("_", " "), { for: `value-${name}`, title: bounds });
+  const refused = element("span", "", { id: `refused-${name}`, class: "refused", role: "alert" });
+  row.append(label, input, element("button", "Set", { "aria-label": `set ${name}` }), refused);
+  row.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    refused.textContent = "";
+    const value = input.value.trim() === "" ? NaN : Number(input.value);
+    if (Number.isNaN(value)) refused.textContent = `A number is needed, ${bounds}.`;
+    else if (await control(name === "workers" ? "workers" : "set", { [name]: value }, refused)) {
+      refused.textContent = "";
+      input.blur();
+      delete input.dataset.edited;
+    }
+  });
+  input.addEventListener("input", () => { input.dataset.edited = "yes"; });
+  return row;
+}
+
+function showControls({ run, settings }) {
+  const isOver = ENDED.includes(run.state) || run.state === "stopping";
+  const isTraining = ["running", "paused"].includes(run.state);
+  byId("locked").hidden = mayControl;
+  byId("pause").textContent = run.state === "paused" ? "Resume" : "Pause";
+  byId("pause").disabled = byId("checkpoint").disabled = !mayControl || !isTraining;
+  byId("stop").disabled = !mayControl || isOver;
+  for (const [name, setting] of Object.entries(settings)) {
+    if (!byId(`setting-${name}`)) byId("settings").append(makeSetting(name, setting));
+    const row = byId(`setting-${name}`);
+    for (const part of row.querySelectorAll("input, button")) part.disabled = !mayControl || !isTraining;
+    const input = row.querySelector("input");
+    if (!input.dataset.edited && document.activeElement !== input) input.value = [setting.value].flat().join(", ");
+  }
+}
+
+async function openSession() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (token) {
+    history.replaceState(null, "", location.pathname);
+    await post("/session", {}, { Authorization: `Bearer ${token}` });
+  }
+  mayControl = (await (await fetch("/session")).json()).control;
+}
+
+// ---- frames, while somebody watches ------------------------------------------------------------
+
+let isWatching = false;
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+
+function paint(shape, bytes, at) {
+  const [, height, width, depth = 1] = shape;
+  const canvas = byId("frames");
+  const context = canvas.getContext("2d");
+  [canvas.width, canvas.height] = [width, height];
+  const image = context.createImageData(width, height);
+  for (let i = 0; i < width * height; i++) {
+    const from = (at * width * height + i) * depth;
+    for (let k = 0; k < 3; k++) image.data[4 * i + k] = bytes[from + (depth === 3 ? k : 0)];
+    image.data[4 * i + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+async function showFrames({ shape, data, values }) {
+  byId("frames").hidden = !data;
+  byId("vector").hidden = Boolean(data);
+  if (!data) byId("vector").textContent = `Newest observation, a vector:\n${values.at(-1).map(short).join("  ")}`;
+  const bytes = data ? Uint8Array.from(atob(data), (c) => c.charCodeAt(0)) : null;
+  for (let at = 0; data && at < shape[0] && isWatching; at++) {
+    paint(shape, bytes, at);
+    await pause(FRAME_MS);
+  }
+}
+
+async function watch() {
+  isWatching = !isWatching;
+  byId("watch").setAttribute("aria-pressed", String(isWatching));
+  while (isWatching) {
+    try {
+      const answer = await fetch("/frames");
+      const said = await answer.json();
+      if (answer.ok) await showFrames(said);
+      else [byId("vector").hidden, byId("vector").textContent] = [false, said.error];
+    } catch {
+      [byId("vector").hidden, byId("vector").textContent] = [false, "The run does not answer."];
+    }
+    await pause(FRAMES_EVERY_MS);
+  }
+}
+
+// ---- from the run to the page -------------------------------------------------------------------
 
 function show(status) {
-  const { run, progress } = status;
-  const done = progress.env_steps / progress.total_env_steps;
-  const headline = byId("headline");
-  headline.className = run.state;
-  headline.textContent = `${run.env}, mode ${run.mode}: ${run.state}, ${whole(progress.env_steps)} of `
-    + `${whole(progress.total_env_steps)} env steps, ${whole(run.uptime_s)} s. ${run.error ?? ""}`;
-  byId("budget").value = done;
-  document.title = `aa2c ${Math.min(100, Math.floor(100 * done))}% ${run.env}`;
-  showNumbers(status);
+  latest = status;
+  marks = status.marks;
+  addRow(status);
+  showHeader(status);
+  showHeadlines(status);
+  showWaits(status);
   showWorkers(status);
+  showLog(status);
+  showControls(status);
+  updateCharts();
 }
 
-async function refresh() {
-  try {
-    show(await (await fetch("/status", { cache: "no-store" })).json());
-  } catch {
-    byId("headline").className = "lost";
-    byId("headline").textContent = "Connection lost: the run has ended, or its process has.";
+async function begin() {
+  await openSession();
+  const told = await (await fetch("/history")).json();
+  columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, told.series[name]]));
+  marks = told.marks;
+  byId("settings").replaceChildren();
+  makeCharts();
+}
+
+function lose(text) {
+  byId("state").textContent = "connection lost";
+  byId("state").className = "pill lost";
+  complain(text);
+}
+
+// A new run on the same port is a new id: everything is read again. An ended run says no more.
+async function follow() {
+  let run = null;
+  for (;;) {
+    try {
+      run = await listen(run);
+      if (ENDED.includes(latest?.run.state)) await untilAnotherRun(run);
+    } catch {
+      lose("Connection lost: the run has ended, or its process has. Trying again.");
+    }
+    await pause(RETRY_MS);
   }
-  setTimeout(refresh, REFRESH_MS);
 }
 
-refresh();
+function listen(known) {
+  let run = known;
+  return new Promise((resolve, reject) => {
+    const events = new EventSource("/events");
+    let queue = Promise.resolve();
+    events.onmessage = ({ data }) => {
+      queue = queue.then(async () => {
+        const status = JSON.parse(data);
+        if (status.run.id !== run) {
+          await begin();
+          run = status.run.id;
+        }
+        show(status);
+        if (ENDED.includes(status.run.state)) {
+          events.close();
+          resolve(run);
+        }
+      }).catch(() => { events.close(); reject(new Error("lost")); });
+    };
+    events.onerror = () => {
+      events.close();
+      queue.then(() => reject(new Error("lost")));
+    };
+  });
+}
+
+async function untilAnotherRun(run) {
+  for (;;) {
+    await pause(RETRY_MS);
+    const status = await (await fetch("/status")).json();
+    if (status.run.id !== run) return;
+  }
+}
+
+for (const [id, act] of Object.entries(BUTTONS)) byId(id).addEventListener("click", act);
+byId("watch").addEventListener("click", watch);
+byId("x-axis").addEventListener("change", makeCharts);
+addEventListener("resize", fitCharts);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", makeCharts);
+follow();

@@ -1,0 +1,211 @@
+"""The page of a real run in a real browser: what a person sees, and what their clicks do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from aa2c import Orchestrator
+from tests.conftest import until
+
+playwright = pytest.importorskip(
+    "playwright.async_api", reason="NOT CHECKED: the page (playwright is not installed)"
+)
+axe = pytest.importorskip("axe_playwright_python.async_playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="NOT CHECKED: the page (there is no Chromium)"),
+    pytest.mark.timeout(240),
+]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WAIT_MS = 30_000
+INK = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const colours = new Set();
+  for (let i = 0; i < data.length; i += 4) if (data[i + 3]) colours.add(data.slice(i, i + 3).join());
+  return colours.size;
+}"""
+
+
+class Watched:
+    """A page, with all that went wrong on it and all that it asked for."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.hosts: set[str] = set()
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._hear)
+        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].split(":")[0]))
+
+    def _hear(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    async def text(self, selector: str) -> str:
+        return await self.page.inner_text(selector)
+
+    async def becomes(self, selector: str, text: str) -> None:
+        await self.page.locator(selector, has_text=text).first.wait_for()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Any]:
+    async with playwright.async_playwright() as started:
+        browser = await started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+async def open_page(browser: Any, url: str, **options: Any) -> Watched:
+    context = await browser.new_context(**options)
+    watched = Watched(await context.new_page())
+    await watched.page.goto(url)
+    await watched.page.locator(".u-wrap canvas").first.wait_for()
+    return watched
+
+
+async def test_the_page_of_a_run(small, browser, tmp_path):
+    """One run and one browser for everything, because both take seconds to come up."""
+    config = small(total_env_steps=10**9, port=0, eval_interval_s=1.0, eval_episodes=1)
+    async with Orchestrator(config, http=True) as run:
+        await run.ready()
+        await until(lambda: run.status()["returns"]["test"]["sampled"]["count"])
+        page = await open_page(browser, f"{run.url}#token={run.token}")
+        assert page.page.url == run.url, "the token does not stay in the address bar"
+        await _it_shows_the_run(page, run)
+        await _it_says_how_often_a_worker_was_killed(page, run)
+        await _each_control_has_its_effect(page, run)
+        await _it_shows_what_a_worker_sees(page)
+        await _who_comes_late_sees_what_was(browser, run)
+        await _it_can_be_read_by_everyone(browser, run, tmp_path)
+        await _a_dialog_asks_before_the_run_is_stopped(page, run)
+        assert [error for error in page.errors if "422" not in error] == []
+        assert page.hosts == {"127.0.0.1"}
+
+
+async def _it_shows_the_run(page, run):
+    assert await page.text("#what") == "CartPole-v1, mode grad"
+    await page.becomes("#state", "running")
+    before = await page.text("#progress")
+    await page.page.wait_for_function(
+        "before => document.getElementById('progress').textContent !== before", arg=before
+    )
+    assert await page.page.title() == "0 % CartPole-v1 · aa2c"
+    canvases = page.page.locator(".u-wrap canvas")
+    assert await canvases.count() == 9, "returns, and eight of losses and speed"
+    for i in range(9):
+        assert await canvases.nth(i).evaluate(INK) > 2, f"chart {i} is blank"
+    assert "over env steps" in await page.page.get_attribute("#returns", "aria-label")
+    assert "Records by policy lag." in await page.page.get_attribute("#lag", "aria-label")
+    assert (await page.text("#advice")).endswith(".")
+    assert await page.page.locator("#workers tr").count() == 2
+
+
+async def _it_says_how_often_a_worker_was_killed(page, run):
+    psutil.Process(run.status()["workers"][0]["pid"]).kill()
+    await page.becomes("#workers tr:first-child", "SIGKILL")
+    await page.becomes("#log li", "child ended and is started again")
+    await until(lambda: run.status()["workers"][0]["state"] == "running")
+
+
+async def _each_control_has_its_effect(page, run):
+    click = page.page.click
+    await click("#pause")
+    await page.becomes("#state", "paused")
+    assert run.state == "paused"
+    await page.becomes("#pause", "Resume")
+    await click("#pause")
+    await page.becomes("#state", "running")
+    await click("#checkpoint")
+    await page.becomes("#said", "written: ")
+    await page.page.fill("#value-learning_rate", "0.0005")
+    await page.page.press("#value-learning_rate", "Enter")
+    await until(lambda: run.status()["settings"]["learning_rate"]["value"] == 0.0005)
+    await page.page.fill("#value-ent_coef", "-1")
+    await click("#setting-ent_coef button")
+    await page.becomes("#refused-ent_coef", "--ent-coef -1.0 must be at least 0")
+    assert run.status()["settings"]["ent_coef"]["value"] == 0.0
+    await page.page.fill("#value-workers", "3")
+    await click("#setting-workers button")
+    await until(lambda: len(run.status()["workers"]) == 3)
+    await page.page.locator("#workers tr").nth(2).wait_for()
+    marks = [mark["kind"] for mark in run.status()["marks"]]
+    assert marks == ["pause", "resume", "checkpoint", "set", "workers"]
+    await page.page.select_option("#x-axis", "time_s")
+    assert "over time" in await page.page.get_attribute("#returns", "aria-label")
+
+
+async def _it_shows_what_a_worker_sees(page):
+    await page.page.click("#watch")
+    await page.becomes("#vector", "Newest observation, a vector")
+    await page.page.click("#watch")
+    assert await page.page.get_attribute("#watch", "aria-pressed") == "false"
+
+
+async def _who_comes_late_sees_what_was(browser, run):
+    late = await open_page(browser, run.url)
+    series = await late.page.evaluate("fetch('/history').then(answer => answer.json())")
+    assert series["series"]["time_s"][0] < 5
+    await late.becomes("#locked", "open the address that the program printed")
+    for control in ("#pause", "#checkpoint", "#stop", "#value-workers", "#value-ent_coef"):
+        assert await late.page.is_disabled(control), control
+    assert late.errors == []
+    await late.page.context.close()
+
+
+async def _it_can_be_read_by_everyone(browser, run, tmp_path: Path):
+    for scheme in ("light", "dark"):
+        for width in (1280, 360):
+            view = {"width": width, "height": 800}
+            page = await open_page(
+                browser, run.url, color_scheme=scheme, viewport=view, bypass_csp=True
+            )
+            await page.becomes("#state", "running")
+            await page.page.screenshot(path=tmp_path / f"{scheme}-{width}.png", full_page=True)
+            wide = await page.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{scheme}, {width} wide: the page must be moved sideways"
+            found = await axe.Axe().run(page.page)
+            assert found.response["violations"] == [], found.generate_report()
+            await page.page.context.close()
+
+
+async def _a_dialog_asks_before_the_run_is_stopped(page, run):
+    await page.page.click("#stop")
+    await page.page.click("#go-on")
+    assert run.state == "running"
+    await page.page.click("#stop")
+    await page.page.click("#really-stop")
+    await page.becomes("#state", "finished")
+    assert run.state == "finished"
+
+
+async def test_a_page_finds_the_next_run_on_its_port(small, browser):
+    async with Orchestrator(small(total_env_steps=10**9, port=0), http=True) as run:
+        await run.ready()
+        page = await open_page(browser, f"{run.url}#token={run.token}")
+        await page.becomes("#state", "running")
+        assert not await page.page.is_disabled("#pause")
+        port = int(run.url.rstrip("/").rpartition(":")[2])
+        await run._close_server()
+        await page.becomes("#state", "connection lost")
+        await page.becomes("#trouble", "Trying again")
+    again = small(total_env_steps=10**9, port=port, env="Acrobot-v1")
+    async with Orchestrator(again, http=True) as run:
+        await page.becomes("#what", "Acrobot-v1, mode grad")
+        await page.becomes("#state", "running")
+        assert await page.page.is_disabled("#pause"), "the next run has another token"

@@ -6,29 +6,25 @@ configuration, 3 it never came up.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import dataclasses
+import contextlib
 import difflib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated
 
-import tyro
 from tyro.conf import Positional, arg
 
 from aa2c.config import Config, flag
-from aa2c.config_file import load_config, preset_names, preset_says, to_toml
+from aa2c.config_file import preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
-from aa2c.options import GROUPS
+from aa2c.flags import Resolved, own_flag, parse, resolve
 from aa2c.version import __version__
-
-T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,107 +56,18 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
+def _about(command: str) -> str:
+    return COMMANDS[command].__doc__ or ""
+
+
 def _nearest_command(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(COMMANDS)}."
 
 
-@dataclass(frozen=True)
-class _Resolved:
-    """The configuration that the command line asks for, how it came about, and the other flags."""
-
-    config: Config
-    preset: str
-    more: Mapping[str, Any]
-
-
-Flag = tuple[str, Any, Any]  # name, annotated type, dataclass field
-
-
-def _resolve(command: str, arguments: Sequence[str], more: Sequence[Flag] = ()) -> _Resolved:
-    """Defaults, then preset, then file, then flags; `more` are the command's own flags.
-
-    Raises `ConfigError`.
-    """
-    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    before.add_argument("--preset", default="auto")
-    before.add_argument("--config", type=Path)
-    before.add_argument("--env")
-    before.add_argument("--mode")
-    before.add_argument("--resume", type=Path)
-    sources, _ = before.parse_known_args(arguments)
-    base, preset = _base(sources)
-    values = vars(_parse(command, _flags(base, more), arguments))
-    options = {field.name: values[field.name] for field in dataclasses.fields(Config)}
-    return _Resolved(Config(**options), preset, {name: values[name] for name, _, _ in more})
-
-
-def _parse(command: str, flags: type[T], arguments: Sequence[str]) -> T:
-    return tyro.cli(
-        flags,
-        prog=f"python -m aa2c {command}",
-        description=COMMANDS[command].__doc__,
-        args=list(arguments),
-    )
-
-
-def _base(sources: argparse.Namespace) -> tuple[Config, str]:
-    """What the flags go on top of, and where it comes from."""
-    if sources.resume is not None:
-        if sources.preset != "auto" or sources.config is not None:
-            raise ConfigError("--resume brings the run's own options: leave --preset and --config.")
-        from aa2c.checkpoint_files import read_checkpoint
-
-        return read_checkpoint(sources.resume, lambda files: files.config), "of the run"
-    preset = sources.preset
-    base = load_config(preset="none" if preset == "auto" else preset, file=sources.config)
-    if preset == "auto":
-        preset = _preset_for(sources.mode or base.mode, sources.env or base.env)
-        base = load_config(preset=preset, file=sources.config)
-    return base, preset
-
-
-def _preset_for(mode: str, env: str) -> str:
-    """The mode's recipe for Atari games or for everything else; none where there is none."""
-    kind = "vector"
-    if env != Config().env:  # the usual case must not wait for an import
-        from aa2c.rl.envs import is_atari
-
-        kind = "atari" if is_atari(env) else "vector"
-    preset = f"{mode}/{kind}"
-    return preset if preset in preset_names() else "none"
-
-
-def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
-    """A dataclass for tyro: every option, with `base` as defaults, its help and its unit."""
-    hints = get_type_hints(Config)
-    fields = [
-        _flag("preset", str, "auto", f"auto, none, or one of: {', '.join(preset_names())}"),
-        _flag("config", Path | None, None, "TOML file of options; flags override it"),
-        *more,
-    ]
-    for group in GROUPS:
-        for option in dataclasses.fields(group):
-            unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
-            fields.append(
-                _flag(
-                    option.name,
-                    hints[option.name],
-                    getattr(base, option.name),
-                    option.metadata["help"] + unit,
-                )
-            )
-    return dataclasses.make_dataclass("Options", fields)
-
-
-def _flag(name: str, hint: Any, default: Any, text: str) -> Flag:
-    annotated = Annotated[hint, arg(help=text)]
-    return name, annotated, dataclasses.field(default=default)
-
-
 def config(arguments: Sequence[str]) -> int:
     """Print the resolved configuration as TOML."""
-    print(to_toml(_resolve("config", arguments).config), end="")
+    print(to_toml(resolve("config", _about("config"), arguments).config), end="")
     return 0
 
 
@@ -174,18 +81,18 @@ def presets(_: Sequence[str]) -> int:
 def serve(arguments: Sequence[str]) -> int:
     """Train, and serve the page, /status and /metrics meanwhile."""
     more = [
-        _flag("resume", Path | None, None, "go on with this run, from its newest checkpoint"),
-        _flag("keep_serving", bool, False, "leave the HTTP endpoint up after the run"),
-        _flag("quiet", bool, False, "print only the page's URL and errors"),
+        own_flag("resume", Path | None, None, "go on with this run, from its newest checkpoint"),
+        own_flag("keep_serving", bool, False, "leave the HTTP endpoint up after the run"),
+        own_flag("quiet", bool, False, "print only the page's URL and errors"),
     ]
-    resolved = _resolve("serve", arguments, more)
+    resolved = resolve("serve", _about("serve"), arguments, more)
     import uvloop  # here, as in _serve, because --help must be instant
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(resolved))
 
 
-async def _serve(resolved: _Resolved) -> int:
+async def _serve(resolved: Resolved) -> int:
     from aa2c.orchestrator import Orchestrator
     from aa2c.terminal import Terminal
 
@@ -211,7 +118,7 @@ async def _serve(resolved: _Resolved) -> int:
         finally:
             stopping.cancel()
             await asyncio.gather(stopping, ending, return_exceptions=True)
-            terminal.end(run)
+            terminal.end(run.status())
         if resolved.more["keep_serving"] and not stop.is_set():
             terminal.say(f"finished; still serving {run.url} (Ctrl-C ends it)")
             await stop.wait()
@@ -243,7 +150,7 @@ class _Evaluation:
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Play whole games with what a run has learned, and tell how they went."""
-    flags = _parse("eval", _Evaluation, arguments)
+    flags = parse("eval", _about("eval"), _Evaluation, arguments)
     import torch
 
     from aa2c.checkpoint import load_policy
@@ -290,7 +197,7 @@ class _Pictures:
 
 def report(arguments: Sequence[str]) -> int:
     """Draw loss, training and test returns of one or several runs."""
-    flags = _parse("report", _Pictures, arguments)
+    flags = parse("report", _about("report"), _Pictures, arguments)
     from aa2c.report import draw_report
 
     for path in draw_report(flags.runs, flags.out):
@@ -301,11 +208,11 @@ def report(arguments: Sequence[str]) -> int:
 def bench(arguments: Sequence[str]) -> int:
     """Measure what this machine can do of a run's stages, and how near the whole run comes."""
     more = [
-        _flag("rounds", int, 3, "everything is measured so many times; medians count"),
-        _flag("seconds", float, 3.0, "time for each stage in a round; 4 times that for the run"),
-        _flag("json", bool, False, "print one JSON document"),
+        own_flag("rounds", int, 3, "everything is measured so many times; medians count"),
+        own_flag("seconds", float, 3.0, "time for each stage in a round; 4 times that for the run"),
+        own_flag("json", bool, False, "print one JSON document"),
     ]
-    resolved = _resolve("bench", arguments, more)
+    resolved = resolve("bench", _about("bench"), arguments, more)
     for name, least in (("rounds", 1), ("seconds", 0.1)):
         if not least <= resolved.more[name] <= 1000:
             raise ConfigError(f"{flag(name)} must be in {least} … 1000.")
@@ -321,11 +228,54 @@ def bench(arguments: Sequence[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class _Watched:
+    """Which run is watched."""
+
+    url: Annotated[str, arg(help="where serve said that the page is")] = (
+        f"http://127.0.0.1:{Config().port}/"
+    )
+    token: Annotated[
+        str, arg(help="of the run, where reading needs it; by default the variable AA2C_TOKEN")
+    ] = ""
+
+
+def top(arguments: Sequence[str]) -> int:
+    """Show a run that was started elsewhere, as serve shows its own."""
+    flags = parse("top", _about("top"), _Watched, arguments)
+    from aa2c.top import watch_run
+
+    with contextlib.suppress(KeyboardInterrupt):
+        watch_run(flags.url, flags.token or os.environ.get("AA2C_TOKEN", ""))
+    return 0
+
+
+@dataclass(frozen=True)
+class _Examination:
+    """How the findings are told."""
+
+    json: Annotated[bool, arg(help="print one JSON document")] = False
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """Check this machine and what is installed, with a remedy for each finding."""
+    flags = parse("doctor", _about("doctor"), _Examination, arguments)
+    from aa2c.doctor import examine, in_words
+
+    findings = examine()
+    print(
+        json.dumps([f._asdict() for f in findings], indent=2) if flags.json else in_words(findings)
+    )
+    return int(any(finding.verdict == "fail" for finding in findings))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "serve": serve,
     "config": config,
     "eval": evaluate,
     "report": report,
     "bench": bench,
+    "top": top,
+    "doctor": doctor,
     "presets": presets,
 }

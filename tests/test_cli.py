@@ -44,8 +44,8 @@ def start(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
 
 
 def page_of(process: subprocess.Popen[str]) -> str:
-    """The URL that serve prints first."""
-    return process.stdout.readline().split()[-1]
+    """The URL that serve prints first, without the token."""
+    return process.stdout.readline().split()[-1].partition("#token=")[0]
 
 
 def wait_for_state(url: str, state: str) -> None:

@@ -58,6 +58,7 @@ def uses(file, name):
                 "checkpoint.py",
                 "child.py",
                 "cli.py",
+                "doctor.py",
                 "bench/stages.py",
             ],
         ),

@@ -155,14 +155,22 @@ def _start_time(pid: int) -> int | None:
     return None if after_name[0] in "ZX" else int(after_name[19])
 
 
-def remove_leftovers() -> list[str]:
-    """Unlink the segments of this user's dead runs in this pid namespace; returns their names."""
-    removed = []
+def leftovers() -> list[Path]:
+    """The segments of this user's dead runs in this pid namespace."""
+    found = []
     for path in SHM_DIR.glob(f"{_user_prefix()}*"):
         pid, _, rest = path.name.removeprefix(_user_prefix()).partition("-")
         start_time = rest.partition("-")[0]
         if pid.isdigit() and start_time.isdigit() and _start_time(int(pid)) != int(start_time):
-            with contextlib.suppress(OSError):  # another run was faster, or it is not a segment
-                path.unlink()
-                removed.append(path.name)
+            found.append(path)
+    return found
+
+
+def remove_leftovers() -> list[str]:
+    """Unlink the segments of dead runs; returns their names."""
+    removed = []
+    for path in leftovers():
+        with contextlib.suppress(OSError):  # another run was faster, or it is not a segment
+            path.unlink()
+            removed.append(path.name)
     return removed

@@ -196,7 +196,8 @@ class _Routes:
             self._listeners -= 1
 
     async def _tell(self, request: web.Request, response: web.StreamResponse) -> None:
-        while not self._closing.is_set():
+        while True:
+            is_last = self._closing.is_set()
             status = self._served.status()
             line = f"data: {json.dumps(status)}\n\n".encode()
             try:
@@ -205,7 +206,7 @@ class _Routes:
                 if request.transport is not None:
                     request.transport.abort()
                 return
-            if status["run"]["state"] in ENDED_STATES:
+            if is_last or status["run"]["state"] in ENDED_STATES:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), EVENT_S)

@@ -1,0 +1,106 @@
+"""`top`: the display of `serve`, for a run that was started elsewhere, from its /status.
+
+Only reads. A connection that is lost is tried again; a run that ends is told with its summary.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from aa2c.errors import ConfigError, RunFailed
+from aa2c.status import SCHEMA, Status
+from aa2c.terminal import PLAIN_S, Terminal, progress_line
+
+EVERY_S = 1.0
+TIMEOUT_S = 5.0
+MOST_BYTES = 8 * 1024 * 1024
+ENDED = ("finished", "failed")
+
+
+def watch_run(url: str, token: str) -> None:
+    """Show a run until it ends. Raises `ConfigError` if there is none, `RunFailed` if it fails."""
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise ConfigError(f"--url {url} is not an address: give one like http://127.0.0.1:8420/.")
+    terminal = Terminal(quiet=False)
+    address = url.partition("#")[0].rstrip("/") + "/"
+
+    def ask() -> Status:
+        return read_status(address, token)
+
+    status = ask()
+    terminal.print(f"watching  {status['run']['env']}, mode {status['run']['mode']}, at {address}")
+    status = _show_live(terminal, ask, status, address) if terminal.is_live else _show_lines(
+        terminal, ask, status
+    )  # fmt: skip
+    terminal.end(status)
+    if status["run"]["state"] == "failed":
+        raise RunFailed(status["run"]["error"])
+
+
+def _show_live(terminal: Terminal, ask: Callable[[], Status], status: Status, url: str) -> Status:
+    with terminal.live() as live:
+        while status["run"]["state"] not in ENDED:
+            live.update(terminal.display(status, url), refresh=True)
+            time.sleep(EVERY_S)
+            status = _again(terminal, ask)
+    return status
+
+
+def _show_lines(terminal: Terminal, ask: Callable[[], Status], status: Status) -> Status:
+    while status["run"]["state"] not in ENDED:
+        terminal.print(progress_line(status))
+        time.sleep(PLAIN_S)
+        status = _again(terminal, ask)
+    return status
+
+
+def _again(terminal: Terminal, ask: Callable[[], Status]) -> Status:
+    """The next status, however long the run does not answer."""
+    is_lost = False
+    while True:
+        try:
+            status = ask()
+        except ConfigError as error:
+            if not is_lost:
+                terminal.print(f"connection lost, trying again (Ctrl-C ends this): {error}")
+            is_lost = True
+            time.sleep(EVERY_S)
+        else:
+            if is_lost:
+                terminal.print("connected again")
+            return status
+
+
+def read_status(url: str, token: str) -> Status:
+    """The status document at an address. Raises `ConfigError` if there is none."""
+    request = urllib.request.Request(f"{url}status")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    # Without the environment's proxies: a run is on this machine, or where a token guards it.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=TIMEOUT_S) as answer:
+            status: Any = json.loads(answer.read(MOST_BYTES))
+    except urllib.error.HTTPError as error:
+        if error.code == 401:
+            raise ConfigError(
+                f"--url {url} needs the run's token: give it as --token, or in AA2C_TOKEN."
+            ) from None
+        raise ConfigError(
+            f"--url {url} answers with status {error.code}: {error.reason}."
+        ) from None
+    except (urllib.error.URLError, OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ConfigError(f"--url {url}: no run answers there ({reason}).") from None
+    except ValueError:
+        status = None
+    if not isinstance(status, dict) or status.get("schema") != SCHEMA:
+        raise ConfigError(f"--url {url} is not the page of an aa2c run.")
+    return status

@@ -17,6 +17,7 @@ from aa2c.ipc.channel import Message
 from aa2c.log import EventDict, readable
 from aa2c.recording import Recording, rows_of
 from aa2c.status import Returns, Status, TestReturns
+from aa2c.tracking import Tracking
 
 MOST_ROWS = 2000
 KEPT_MARKS = 100
@@ -77,6 +78,8 @@ class RunHistory:
 
     def __init__(self, run_dir: Path, config: Config, before: Mapping[str, int]) -> None:
         self._recording = Recording(run_dir, config)
+        self.tracking: Tracking | None = None
+        self.started_at = time.time()
         self._clock_start = time.monotonic()
         self._series = Series()
         self._marks: deque[Status] = deque(maxlen=KEPT_MARKS)
@@ -104,6 +107,8 @@ class RunHistory:
 
     def add_row(self, status: Status) -> None:
         """Keep a second's numbers. Raises `OSError` if they cannot be written."""
+        if self.tracking is not None:
+            self.tracking.add_row(status)
         self._series.add(self._recording.write_metrics(status))
 
     def hear(self, env_steps: int, worker: int, message: Message) -> None:
@@ -117,6 +122,8 @@ class RunHistory:
             self.tests[kind].set(env_steps, returns)
         else:
             self.returns.add(returns)
+            if self.tracking is not None:
+                self.tracking.add_episodes(episodes)
         self._recording.write_episodes(self.uptime_s, env_steps, kind, author, episodes)
 
     def add_mark(self, env_steps: int, kind: str, text: str) -> None:
@@ -154,6 +161,8 @@ class RunHistory:
 
     def close(self) -> None:
         self._recording.close()
+        if self.tracking is not None:
+            self.tracking.close()
 
 
 def _get(row: Mapping[str, Any], path: Sequence[str]) -> Any:

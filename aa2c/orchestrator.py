@@ -31,6 +31,7 @@ from aa2c.metrics import RunCollector
 from aa2c.recording import make_run_dir, write_token
 from aa2c.status import LagHistogram, RunState, Status, make_status
 from aa2c.supervisor import ChildSlot, exit_in_words
+from aa2c.tracking import Tracking, require_packages
 from aa2c.web.server import Served, Server, open_socket
 
 BUDGET_CHECK_S = 0.1
@@ -103,6 +104,7 @@ class Orchestrator:
 
     def _open(self, leftovers: list[str]) -> None:
         """Directory, log, counters and wake-ups of the run."""
+        require_packages(self.config)
         saved = read_checkpoint(self._resume, lambda it: it) if self._resume else None
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
         self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
@@ -112,6 +114,7 @@ class Orchestrator:
         self._log_file = LogFile(self.dir / "log.jsonl")
         on_event = self._history.watch_log(self._on_event)
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
+        self._history.tracking = Tracking(self.dir, self.config, self._log)
         self._memory = RunMemory(self.config, self.id, saved.counts if saved else None)
         self._children = Children(
             self.config,
@@ -130,7 +133,6 @@ class Orchestrator:
             phase=lambda: self._phase,
             end=self._end,
         )
-        self._started_at = time.time()
         if leftovers:
             self._log.warning("removed shared memory of dead runs", segments=leftovers)
 
@@ -331,7 +333,7 @@ class Orchestrator:
             "mode": self.config.mode,
             "env": self.config.env,
             "state": self.state,
-            "started_at": self._started_at,
+            "started_at": self._history.started_at,
             "uptime_s": round(self._history.uptime_s, 3),
             "seed": self.config.seed,
             "error": str(self.error) if self.error else None,

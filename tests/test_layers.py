@@ -64,6 +64,7 @@ def uses(file, name):
         ),
         (["matplotlib"], ["report.py"]),
         (["imageio"], ["video.py"]),
+        (["tensorboardX", "wandb"], ["tracking.py"]),
         (
             ["aa2c.orchestrator", "aa2c.Orchestrator", "aa2c.train"],
             [

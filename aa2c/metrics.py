@@ -74,7 +74,19 @@ def _learning_metrics(status: Status) -> Iterable[Metric]:
     for name in ("policy", "value", "entropy"):
         yield _gauge(f"loss_{name}", f"Latest {name} part of the loss.", losses[name])
     yield _gauge("grad_norm", "Latest gradient norm before clipping.", losses["grad_norm"])
+    yield _gauge("approx_kl_nats", "Latest approximate KL divergence.", losses["approx_kl"])
     yield _gauge("learning_rate", "Step size of the optimizer now.", losses["learning_rate"])
+    throughput = status["throughput"]
+    yield _gauge(
+        "updater_wait_ratio",
+        "Share of its time that the updater waited for records, last 10 s.",
+        throughput["updater_wait_share"],
+    )
+    yield _gauge(
+        "worker_wait_ratio",
+        "Share of their time that workers waited for the updater or the lock, last 10 s.",
+        throughput["worker_wait_share"],
+    )
     yield from _updater_metrics(status["updater"])
 
 

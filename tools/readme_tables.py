@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
+
 from aa2c.config import Config, flag
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
@@ -37,22 +39,26 @@ def _shown(default: Any) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
-def metrics_table() -> str:
-    """Every metric of /metrics with its type and meaning."""
+def metric_families() -> list[Metric]:
+    """Every family of /metrics, of a run that has not begun."""
     config = Config(workers=1)
     memory = RunMemory(config, "readme")
     try:
         run = dict.fromkeys(("id", "name", "mode", "env", "uptime_s", "state"), 0)
-        slots = ChildSlot("updater"), ChildSlot("evaluator"), [ChildSlot("worker")]
+        children = ChildSlot("updater"), ChildSlot("evaluator"), [ChildSlot("worker")]
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
         status = make_status(
-            run, config, memory.counters, (Returns(), tests), slots, memory.ring_status
+            run, config, memory.counters, (Returns(), tests), children, memory.ring_status
         )
-        families = list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
+        return list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
     finally:
         memory.release()
+
+
+def metrics_table() -> str:
+    """Every metric of /metrics with its type and meaning."""
     lines = ["| metric | type | meaning |", "|---|---|---|"]
-    for family in families:
+    for family in metric_families():
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
         labels = sorted({label for sample in family.samples for label in sample.labels})
         shown = f"{{{','.join(labels)}}}" if family.type in ("counter", "gauge") and labels else ""

@@ -14,6 +14,7 @@ from typing import Any
 
 from aa2c.errors import ConfigError
 from aa2c.options import (
+    NETWORKS,
     EnvOptions,
     EvaluationOptions,
     HttpOptions,
@@ -53,6 +54,11 @@ class Config(
             raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
         if not self.host:
             raise ConfigError("--host is empty: give an address, such as 127.0.0.1.")
+        if self.network not in NETWORKS and self.network.count(":") != 1:
+            raise ConfigError(
+                f"--network {self.network} does not exist: give one of {', '.join(NETWORKS)}, or a "
+                "function of your own as package.module:function."
+            )
         if not self.hidden_sizes:
             raise ConfigError("--hidden-sizes is empty: give at least one size.")
         if Path(self.name).name != self.name or self.name == "..":

@@ -11,6 +11,8 @@ from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
+NETWORKS = ("auto", "mlp", "a3c", "nature", "document", "impala")
+
 
 def option(
     default: T,
@@ -107,10 +109,11 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: Literal["auto", "mlp", "a3c", "nature", "document", "impala"] = option(
+    network: str = option(
         "auto",
         "a3c: the small CNN of the A3C paper; nature: DQN's larger one; document: nature with "
-        "separate 512-unit layers for policy and value; impala: residual CNN; mlp: two tanh networks; auto: nature for images, mlp for vectors",
+        "separate 512-unit layers for policy and value; impala: residual CNN; mlp: two tanh "
+        "networks; auto: nature for images, mlp for vectors; package.module:function: your own",
     )
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536

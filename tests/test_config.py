@@ -164,7 +164,8 @@ def test_an_unknown_preset_and_an_unreadable_file_are_refused(document, tmp_path
         ("optimizer = 1", "one of adam, rmsprop"),
         ("optimizer = [1]", "one of adam, rmsprop"),
         ('mode = "gradd"', "one of"),
-        ('host = "0.0.0.0"', "one of 127.0.0.1, localhost, ::1"),
+        ('track = ["mlflow"]', "a list of one of tensorboard, wandb"),
+        ("allowed_host = [1]", "a string or a list of strings"),
     ],
 )
 def test_an_ill_typed_value_is_refused_and_the_type_it_must_have_is_named(document, line, words):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -160,6 +161,8 @@ def _make_layers(config: Config, spec: EnvSpec) -> ActorCritic:
         return _convolutional(kind, spec, obs_scale)
     if kind == "impala":
         return _residual(spec, obs_scale)
+    if ":" in kind:
+        return _users_own(kind, spec, obs_scale)
     return _mlp(config.hidden_sizes, spec, obs_scale)
 
 
@@ -238,6 +241,22 @@ class _ResidualBlock(nn.Module):
 
 def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
     return orthogonal(nn.Conv2d(inputs, outputs, 3, padding=1), math.sqrt(2))
+
+
+def _users_own(name: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
+    """Two heads on the features of a module that a user's function makes.
+
+    `package.module:function` is called with the shape of an observation; its module maps scaled
+    observations [N, *shape] to features [N, F]. Raises `StartError` if it does not.
+    """
+    module, _, function = name.partition(":")
+    try:
+        trunk = getattr(importlib.import_module(module), function)(spec.obs_shape)
+        features = _count_features(trunk, spec)
+    except Exception as error:  # it is not our code
+        raise StartError(f"--network {name}: {type(error).__name__}: {error}") from error
+    policy = orthogonal(nn.Linear(features, spec.num_actions), 0.01)
+    return ActorCritic(policy, orthogonal(nn.Linear(features, 1), 1.0), trunk, obs_scale)
 
 
 def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:

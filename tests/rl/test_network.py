@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from aa2c.config import Config
-from aa2c.errors import StartError
+from aa2c.errors import ConfigError, StartError
 from aa2c.rl.envs import EnvSpec
 from aa2c.rl.network import SHARD_ALIGNMENT, FlatParameters, make_network, sample_actions
 
+EXAMPLES = str(Path(__file__).parent.parent.parent / "examples")
 VECTOR = EnvSpec((4,), "float32", 2)
 ATARI = EnvSpec((4, 84, 84), "uint8", 6)
 
@@ -157,7 +159,7 @@ def impala_by_hand(weights, obs):
 
 @pytest.mark.parametrize("shape", [(4, 84, 84), (3, 17, 8)], ids=str)
 def test_impala_computes_what_the_paper_draws_and_every_parameter_learns(shape):
-    network = network_for(EnvSpec(shape, "uint8", 5), network="impala")
+    network = network_for(EnvSpec(shape, "uint8", 5), network="impala", precision="float32")
     flat = FlatParameters(network)
     noise = torch.randn(flat.num_params, generator=torch.Generator().manual_seed(1))
     flat.vector += 0.02 * noise  # so that biases matter
@@ -278,3 +280,32 @@ def test_actions_follow_the_generator_and_nothing_else():
     torch.manual_seed(99)
     assert torch.equal(first, sample_actions(logits, torch.Generator().manual_seed(4)))
     assert not torch.equal(first, sample_actions(logits, torch.Generator().manual_seed(5)))
+
+
+def test_a_network_of_one_s_own_gets_the_two_heads(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    network = network_for(VECTOR, network="own_network:make_trunk")
+    logits, values = network(torch.ones(5, 4))
+    assert (logits.shape, values.shape) == ((5, 2), (5,))
+    assert any(isinstance(module, nn.LayerNorm) for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("no_such_module:make", "No module named 'no_such_module'"),
+        ("own_network:no_such_function", "has no attribute"),
+        ("math:sqrt", "TypeError"),
+        ("builtins:len", "TypeError"),
+    ],
+)
+def test_a_network_of_one_s_own_that_does_not_work_is_told_in_a_sentence(name, why, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    with pytest.raises(StartError, match=f"--network {name}: .*{why}"):
+        network_for(VECTOR, network=name)
+
+
+@pytest.mark.parametrize("name", ["", "nope", "a:b:c"])
+def test_a_network_that_does_not_exist_is_refused(name):
+    with pytest.raises(ConfigError, match="--network"):
+        Config(network=name)

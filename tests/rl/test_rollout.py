@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from aa2c.config import Config
-from aa2c.rl.envs import make_envs
+from aa2c.rl.envs import EnvSpec, make_envs
 from aa2c.rl.network import make_network, sample_actions
 from aa2c.rl.rollout import LOOK_EVERY, RANDOM_STEPS, Rollout, collect, observe_random_play
 from tests.rl.custom_env import FIRST_ACTION
@@ -96,3 +99,48 @@ def test_random_play_settles_the_moments_of_observations(env):
     assert (first.variance < 1).any()
     assert torch.equal(first.mean, second.mean)
     assert torch.equal(first.variance, second.variance)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "shown"),
+    [
+        ((4,), "float32", None),
+        ((3, 40, 50), "uint8", (3, 40, 50, 3)),
+        ((40, 50, 3), "uint8", (3, 40, 50, 3)),
+        ((40, 50, 1), "uint8", (3, 40, 50)),
+        ((1, 40, 50), "uint8", (3, 40, 50)),
+        ((40, 50), "uint8", (3, 40, 50)),
+        ((5, 6, 7), "uint8", None),
+        ((1000, 1000), "uint8", None),
+    ],
+    ids=str,
+)
+def test_what_an_environment_shows_is_an_image_or_a_vector(shape, dtype, shown):
+    spec = EnvSpec(shape, dtype, 2)
+    first = np.zeros((2, *shape), dtype)
+    envs = SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first)
+    rollout = Rollout(envs, 2)
+    rng = np.random.default_rng(0)
+    rollout.obs[:] = rng.integers(0, 255, rollout.obs.shape)
+    frames = rollout.newest_frames()
+    if shown is None:
+        assert len(frames["values"]) == 3
+        assert {len(row) for row in frames["values"]} == {min(64, math.prod(shape))}
+        return
+    assert frames["shape"] == shown
+    pixels = np.frombuffer(frames["data"], np.uint8).reshape(shown)
+    wanted = rollout.obs[:, 0]
+    if shape[0] in (1, 3):
+        wanted = wanted.transpose(0, 2, 3, 1)
+    assert np.array_equal(pixels, wanted.reshape(shown))
+
+
+def test_of_stacked_frames_the_newest_is_shown():
+    spec = EnvSpec((4, 84, 84), "uint8", 2, is_stacked=True)
+    first = np.zeros((2, 4, 84, 84), np.uint8)
+    rollout = Rollout(SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first), 20)
+    rollout.obs[:] = np.random.default_rng(0).integers(0, 255, rollout.obs.shape)
+    frames = rollout.newest_frames()
+    assert frames["shape"] == (16, 84, 84)
+    pixels = np.frombuffer(frames["data"], np.uint8).reshape(16, 84, 84)
+    assert np.array_equal(pixels, rollout.obs[-16:, 0, -1])

@@ -33,7 +33,7 @@ class Terminal:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._console = Console(file=sys.stdout, highlight=False)
 
     def on_event(self, event: EventDict) -> None:
         """Show warnings of the orchestrator's log as they come."""
@@ -58,7 +58,7 @@ class Terminal:
 
     def print(self, text: str) -> None:
         """A line, in any case."""
-        self._console.print(Text(text))
+        self._console.print(Text(text), soft_wrap=True)
 
     @property
     def is_live(self) -> bool:

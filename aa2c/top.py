@@ -36,10 +36,16 @@ def watch_run(url: str, token: str) -> None:
 
     status = ask()
     terminal.print(f"watching  {status['run']['env']}, mode {status['run']['mode']}, at {address}")
-    status = _show_live(terminal, ask, status, address) if terminal.is_live else _show_lines(
-        terminal, ask, status
-    )  # fmt: skip
-    terminal.end(status)
+    try:
+        if terminal.is_live:
+            status = _show_live(terminal, ask, status, address)
+        else:
+            status = _show_lines(terminal, ask, status)
+        terminal.end(status)
+    except KeyError as missing:
+        raise ConfigError(
+            f"--url {url} is a run of an older aa2c: its status has no {missing}."
+        ) from None
     if status["run"]["state"] == "failed":
         raise RunFailed(status["run"]["error"])
 

@@ -109,6 +109,7 @@ class Tracking:
         self._config = config
         self._log = log
         self._env_steps = 0
+        self._has_lost = False
         self._waiting: queue.Queue[_Row | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="aa2c-tracking", daemon=True)
         if config.track:
@@ -135,9 +136,15 @@ class Tracking:
             self._log.warning("a tracker was not done in time", trackers=self._config.track)
 
     def _put(self, numbers: dict[str, float]) -> None:
-        if self._thread.is_alive():
-            with contextlib.suppress(queue.Full):
-                self._waiting.put_nowait((numbers, self._env_steps))
+        if not self._thread.is_alive():
+            return
+        try:
+            self._waiting.put_nowait((numbers, self._env_steps))
+        except queue.Full:
+            if not self._has_lost:
+                reason = "it is slower than the run, or its disk is full"
+                self._log.warning("tracking loses rows", trackers=self._config.track, reason=reason)
+            self._has_lost = True
 
     def _run(self) -> None:
         """The thread: open, log, close; a tracker that fails is left out from then on."""

@@ -60,7 +60,7 @@ def wait_for_state(url: str, state: str) -> None:
 def test_serve_prints_the_page_progress_and_a_summary_and_exits_0(tmp_path):
     done = aa2c("serve", *FAST, "--total-env-steps", "3000", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.match(r"page +http://127\.0\.0\.1:\d+/\n", done.stdout)
+    assert re.match(r"page +http://127\.0\.0\.1:\d+/#token=[\w-]{43}\n", done.stdout)
     assert re.search(r"finished: 3,\d\d\d env steps in .* updates, \d+ episodes", done.stdout)
     assert re.search(r"return of the last \d+ episodes", done.stdout)
 
@@ -109,7 +109,8 @@ def test_keep_serving_leaves_the_endpoint_up_until_it_is_told_to_stop(tmp_path):
         (["serve", "--config", "missing.toml"], 2, "--config missing.toml cannot be read"),
         (["serve", "--preset", "grad/pongg"], 2, "--preset grad/pongg does not exist"),
         (["serve", "--learning-rate", "nan"], 2, "--learning-rate is not a finite number"),
-        (["serve", "--host", "0.0.0.0"], 2, "--host"),
+        (["serve", "--host", "no.such.name"], 2, "--host no.such.name"),
+        (["serve", "--network", "nowhere:make"], 3, "--network nowhere:make"),
         (["serve", "--runs-dir", "/proc/nowhere"], 2, "--runs-dir /proc/nowhere cannot be"),
         (["srve"], 2, "did you mean serve?"),
         (["serve", "--env", "Pendulum-v1"], 3, "needs Discrete ones"),

@@ -331,7 +331,7 @@ async def test_a_full_disk_fails_the_run_with_a_sentence(small):
     async with Orchestrator(small(total_env_steps=10**9)) as run:
         await run.ready()
         full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, run._recording._metrics.fileno())
+        os.dup2(full, run._history._recording._metrics.fileno())
         os.dup2(full, run._log_file.fileno())
         os.close(full)
         with pytest.raises(RunFailed, match="cannot be written: No space left on device"):

@@ -90,9 +90,15 @@ class Guard:
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens there."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or _address(host).is_loopback
     except ValueError:
         return False
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IPv4 client of a socket for both has its address in IPv6's clothes: without them."""
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def cookie(request: web.Request) -> str:
@@ -133,7 +139,8 @@ def _socket_name(request: web.Request) -> tuple[str, int]:
 
 
 def _in_url(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+    bare = str(_address(address)) if address else ""
+    return f"[{bare}]" if ":" in bare else bare
 
 
 def _bytes(text: str) -> bytes:

@@ -34,6 +34,7 @@ EVENT_S = 1.0
 SLOW_READER_S = 5.0
 MOST_LISTENERS = 32
 MOST_BUFFERED_BYTES = 64 * 1024
+MOST_CONNECTIONS = 256  # those that never send a request would use up the run's descriptors
 ENDED_STATES = ("finished", "failed")
 BACKLOG = 128
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # no address to go to: what reaches it here
@@ -89,6 +90,7 @@ class Server:
         app.add_routes(routes.table())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
         self._socket = listening
+        self._listening: asyncio.Server | None = None
         host = EVERYWHERE.get(config.host, config.host)
         port = listening.getsockname()[1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
@@ -96,11 +98,27 @@ class Server:
     async def start(self) -> None:
         """Begin to answer."""
         await self._runner.setup()
-        await web.SockSite(self._runner, self._socket).start()
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(self._accept, sock=self._socket)
+
+    def _accept(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None
+        return _Refused() if len(server.connections) >= MOST_CONNECTIONS else server()
 
     async def close(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
         self._socket.close()
+
+
+class _Refused(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.abort()
 
 
 class _Routes:

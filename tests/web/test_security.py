@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import stat
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -59,6 +61,23 @@ async def test_attacks(run):
     await _a_body_that_never_ends_is_given_up(run)
     await _other_methods_are_refused(run)
     await _too_many_and_too_slow_listeners_are_let_go(run)
+    await _connections_that_say_nothing_use_nothing_up(run)
+
+
+async def _connections_that_say_nothing_use_nothing_up(run):
+    port = int(run.url.rstrip("/").rpartition(":")[2])
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    with contextlib.ExitStack() as idle:
+        for _ in range(400):
+            connect = asyncio.to_thread(socket.create_connection, ("127.0.0.1", port))
+            idle.enter_context(await connect)
+        await asyncio.sleep(0.5)
+        ours = len(list(Path("/proc/self/fd").iterdir())) - files - 400
+        assert ours <= server.MOST_CONNECTIONS
+        before = run.status()["progress"]["env_steps"]
+        await until(lambda: run.status()["progress"]["env_steps"] > before)
+    await asyncio.sleep(0.5)
+    assert (await ask(run, "GET", "status"))[0] == 200
 
 
 async def _nobody_controls_without_the_token(run):
@@ -252,7 +271,7 @@ async def test_the_token_opens_the_controls_and_is_kept_where_only_its_owner_rea
 
 
 async def test_beyond_loopback_reading_needs_the_token_too(small):
-    config = small(total_env_steps=10**9, port=0, host="0.0.0.0", allowed_host=("box.example",))
+    config = small(total_env_steps=10**9, port=0, host="::", allowed_host=("box.example",))
     async with Orchestrator(config, http=True) as run:
         port = int(run.url.rstrip("/").rpartition(":")[2])
         for host in (f"127.0.0.1:{port}", f"box.example:{port}"):
@@ -262,7 +281,7 @@ async def test_beyond_loopback_reading_needs_the_token_too(small):
                 assert (await _get(port, path, Host=host))[0] in (200, 503), (host, path)
             headers = bearer(run.token) | {"Host": host}
             assert (await _get(port, "status", **headers))[0] == 200
-        for host in ("box.example:1", f"evil.example:{port}", f"0.0.0.0:{port}"):
+        for host in ("box.example:1", f"evil.example:{port}", f"[::]:{port}"):
             headers = bearer(run.token) | {"Host": host}
             assert (await _get(port, "status", **headers))[0] in (403, 400), host
 

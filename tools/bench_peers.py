@@ -173,6 +173,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no peer is left behind
     rates, notes = run_rounds(options)
     if options.json:
         print(

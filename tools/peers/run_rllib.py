@@ -8,6 +8,7 @@ sampled env steps was learned from.
 """
 
 import json
+import os
 import sys
 import time
 
@@ -75,8 +76,11 @@ def main() -> None:
     sampled, trained = (b - a for a, b in zip(first, counts, strict=True))
     if not sampled:
         sys.exit(f"RLlib's env runners gave no samples within {seconds} s of measuring")
-    print(json.dumps({"env_steps": sampled, "seconds": passed, "trained_share": trained / sampled}))
+    algorithm.stop()  # or its end starts Ray once more, after the shutdown, and hangs
     ray.shutdown()
+    print(json.dumps({"env_steps": sampled, "seconds": passed, "trained_share": trained / sampled}))
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _counts(result: dict) -> tuple[float, float]:

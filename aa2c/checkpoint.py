@@ -22,6 +22,7 @@ from aa2c.checkpoint_files import (
     CheckpointError,
     CheckpointFiles,
     read_checkpoint,
+    worker_file,
     write_checkpoint,
 )
 from aa2c.config import Config
@@ -58,6 +59,7 @@ def save(
     rng: Tensor,
     score: float | None,
     keep: int,
+    worker_states: Mapping[int, bytes],
 ) -> Path:
     """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
     state = {
@@ -68,6 +70,7 @@ def save(
     }
     model = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
     files = {_MODEL: to_bytes(model), _OPTIMIZER: to_bytes({**optimizer, "rng": rng})}
+    files |= {worker_file(worker): data for worker, data in worker_states.items()}
     return write_checkpoint(directory, state, files, keep)
 
 

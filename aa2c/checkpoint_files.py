@@ -11,10 +11,12 @@ before it is taken. Imports no torch: the orchestrator reads `state.json`, too.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from aa2c.config import Config, check_same_learner
 from aa2c.config_file import structure
 from aa2c.errors import ConfigError, StartError
+from aa2c.failpoint import failpoint
 
 T = TypeVar("T")
 
@@ -60,6 +63,18 @@ class CheckpointFiles(NamedTuple):
         return run_dir
 
 
+def worker_file(worker: int) -> str:
+    """The file with a worker's state, which checkpoints of --deterministic have."""
+    return f"worker-{worker}.npz"
+
+
+def worker_state(path: Path, config: Config, worker: int) -> bytes | None:
+    """A worker's state in a checkpoint; None if it has none, or is of another number of workers."""
+    saved = read_checkpoint(path, lambda files: files)
+    is_same = saved.config.workers == config.workers and saved.config.num_envs == config.num_envs
+    return saved.data.get(worker_file(worker)) if is_same else None
+
+
 def write_checkpoint(
     directory: Path, state: Mapping[str, Any], files: Mapping[str, bytes], keep: int
 ) -> Path:
@@ -67,9 +82,9 @@ def write_checkpoint(
 
     `state` becomes `state.json`; its "score" says which is the best.
     """
-    text = json.dumps({"format": FORMAT, **state}, indent=1)
+    text = json.dumps({"format": FORMAT, "saved_at": time.time(), **state}, indent=1)
     contents = {**files, STATE: text.encode()}
-    final = directory / f"step-{state['counts']['env_steps']:012d}"
+    final = _unused(directory / f"step-{state['counts']['env_steps']:012d}")
     partial = directory / f".partial-{final.name}"
     for leftover in directory.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -77,16 +92,24 @@ def write_checkpoint(
     for name, data in contents.items():
         _write(partial / name, data)
     manifest = {name: {"bytes": len(d), "sha256": _sha256(d)} for name, d in contents.items()}
+    failpoint("checkpoint.before_manifest")
     _write(partial / _MANIFEST, json.dumps(manifest, indent=1).encode())
     _sync_directory(partial)
-    shutil.rmtree(final, ignore_errors=True)
+    failpoint("checkpoint.before_rename")
     partial.rename(final)
     _sync_directory(directory)
+    failpoint("checkpoint.after_rename")
     best = _best_first(directory)[0]
     for old in _newest_first(directory)[keep:]:
         if old != best:
             shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _unused(path: Path) -> Path:
+    """The path, with a number behind it if it is there: what is there must outlive a kill here."""
+    again = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return path if not path.exists() else next(other for other in again if not other.exists())
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -109,20 +132,32 @@ def _sha256(data: bytes) -> str:
 
 
 def _newest_first(directory: Path) -> list[Path]:
-    return sorted(directory.glob("step-*"), reverse=True)
+    """By when they were written: a run may have gone on from an older one than its last."""
+    paths = sorted(directory.glob("step-*"), reverse=True)
+    return sorted(paths, key=lambda path: _number(path, "saved_at"), reverse=True)
 
 
 def _best_first(directory: Path) -> list[Path]:
     """By score, those without one last; the newer of equals first."""
+    return sorted(_newest_first(directory), key=lambda path: _number(path, "score"), reverse=True)
 
-    def score(path: Path) -> float:
-        try:
-            value = float(json.loads((path / STATE).read_bytes())["score"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return -math.inf
-        return value if math.isfinite(value) else -math.inf
 
-    return sorted(_newest_first(directory), key=score, reverse=True)
+def _number(path: Path, name: str) -> float:
+    """A number of a checkpoint's state, not verified; minus infinity where there is none."""
+    try:
+        value = float(json.loads((path / STATE).read_bytes())[name])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return -math.inf
+    return value if math.isfinite(value) else -math.inf
+
+
+def newest_since(run_dir: Path, started_at: float, otherwise: Path | None) -> Path | None:
+    """The newest good checkpoint that a run has written since its start, or what it began with."""
+    try:
+        saved = read_checkpoint(run_dir, lambda files: files)
+    except CheckpointError:
+        return otherwise
+    return saved.path if _number(saved.path, "saved_at") >= started_at else otherwise
 
 
 def dir_to_resume(saved: CheckpointFiles, config: Config) -> Path:

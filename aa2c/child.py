@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import os
 import signal
 import sys
@@ -23,15 +24,17 @@ from typing import Any, Literal
 
 import setproctitle
 
+from aa2c import failpoint
+from aa2c.checkpoint_files import newest_since, worker_state
 from aa2c.config import Config
 from aa2c.errors import Aa2cError, StartError
 from aa2c.ipc.channel import Receiver, Sender
-from aa2c.ipc.counters import run_row, worker_row
+from aa2c.ipc.counters import run_row, updater_row, worker_row
 from aa2c.ipc.params import ParameterBoard
-from aa2c.ipc.port import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
 from aa2c.ipc.ring import RingConsumer, RingProducer
 from aa2c.ipc.shared_model import SharedModel
 from aa2c.ipc.shm import STORES_ARE_ORDERED, Segment
+from aa2c.ipc.shm_port import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
 from aa2c.ipc.slot import ArraySpec, slot_bytes
 from aa2c.ipc.wakeup import Wakeup
 from aa2c.log import LogFile, make_logger
@@ -59,6 +62,7 @@ class ChildSpec:
     records: Wakeup
     spaces: tuple[Wakeup, ...]
     resume: Path | None
+    started_at: float
     parent_pid: int
     dies_with_parent_thread: bool
 
@@ -125,6 +129,7 @@ def _run(spec: ChildSpec, log: Any) -> int:
     """Run the role to its end; returns the exit code."""
     report = Sender(spec.reports)
     try:
+        failpoint.arm(spec.title, spec.generation)
         _ROLES[spec.role](spec, Commands(spec.commands), report)
     except (Stopped, KeyboardInterrupt):
         return 0
@@ -206,13 +211,18 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
             attach_board(config, attach),
             worker_row(counters, spec.index),
             run_row(counters),
+            updater=updater_row(counters),
             space=spec.spaces[spec.index],
             records=spec.records,
             hear=commands.hear,
             report=report.send,
+            run_dir=spec.run_dir,
         )
 
-    run_worker(config, spec.index, spec.generation, connect)
+    saved_state = None
+    if config.deterministic and spec.resume:
+        saved_state = worker_state(spec.resume, config, spec.index)
+    run_worker(config, spec.index, spec.generation, connect, saved_state)
 
 
 def attach_board(config: Config, attach: dict[str, Any]) -> Board:
@@ -238,47 +248,60 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
     from aa2c.updater import run_updater
 
     torch.set_num_threads(1)
-    config = spec.config
+    run_updater(
+        spec.config,
+        spec.run_dir,
+        functools.partial(_connect_updater, spec, commands, report),
+        lambda: newest_since(spec.run_dir, spec.started_at, spec.resume),
+        is_restart=spec.generation > 0,
+    )
 
-    def connect(num_params: int, arrays: list[ArraySpec], shared: dict[str, int]) -> ShmUpdaterPort:
-        record_bytes = slot_bytes(tuple(arrays))
 
-        def attach_ring(command: dict[str, Any]) -> None:
-            port.attach_ring(
-                RingConsumer(
-                    Segment.attach(command["ring"]),
-                    config.ring_slots,
-                    record_bytes,
-                    worker=command["worker"],
-                    generation=command["generation"],
-                )
-            )
+def _connect_updater(
+    spec: ChildSpec,
+    commands: Commands,
+    report: Sender,
+    num_params: int,
+    arrays: list[ArraySpec],
+    shared: dict[str, int],
+) -> ShmUpdaterPort:
+    """Tell how large records and parameters are, and wait for the memory that they need."""
+    record_bytes = slot_bytes(tuple(arrays))
+    report.send(
+        "spec",
+        num_params=num_params,
+        slot_bytes=record_bytes,
+        arrays=arrays,
+        shared=list(shared.items()),
+    )
+    attached: list[dict[str, Any]] = []
+    gone: list[dict[str, Any]] = []
+    commands.on("attach_ring", attached.append)
+    commands.on("let_go", gone.append)
+    port = ShmUpdaterPort(
+        spec.config,
+        attach_board(spec.config, commands.wait_for("attach")),
+        Segment.attach(spec.counters_segment),
+        spaces=spec.spaces,
+        records=spec.records,
+        hear=commands.hear,
+        report=report.send,
+        run_dir=spec.run_dir,
+        generation=spec.generation,
+    )
 
-        report.send(
-            "spec",
-            num_params=num_params,
-            slot_bytes=record_bytes,
-            arrays=arrays,
-            shared=list(shared.items()),
-        )
-        attached: list[dict[str, Any]] = []
-        commands.on("attach_ring", attached.append)
-        port = ShmUpdaterPort(
-            config,
-            attach_board(config, commands.wait_for("attach")),
-            Segment.attach(spec.counters_segment),
-            spaces=spec.spaces,
-            records=spec.records,
-            hear=commands.hear,
-            report=report.send,
-        )
-        commands.on("attach_ring", attach_ring)
-        commands.on("let_go", lambda command: port.let_go(command["worker"]))
-        for command in attached:
-            attach_ring(command)
-        return port
+    def attach_ring(command: dict[str, Any]) -> None:
+        segment, slots = Segment.attach(command["ring"]), spec.config.ring_slots
+        whose = {"worker": command["worker"], "generation": command["generation"]}
+        port.attach_ring(RingConsumer(segment, slots, record_bytes, **whose))
 
-    run_updater(config, spec.run_dir, connect, spec.resume)
+    commands.on("attach_ring", attach_ring)
+    commands.on("let_go", lambda command: port.let_go(command["worker"]))
+    for command in attached:
+        attach_ring(command)
+    for command in gone:
+        port.let_go(command["worker"])
+    return port
 
 
 def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:

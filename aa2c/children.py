@@ -23,6 +23,7 @@ from aa2c.memory import RunMemory
 from aa2c.supervisor import Child, ChildSlot, RestartPolicy, exit_in_words, is_main_thread, watch
 
 WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
+TIME_TO_SAVE_S = 1.5
 
 
 class Children:
@@ -39,6 +40,7 @@ class Children:
         memory: RunMemory,
         log: Any,
         *,
+        started_at: float,
         on_message: Callable[[ChildSlot, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
@@ -47,6 +49,7 @@ class Children:
         self._resume = resume
         self._memory = memory
         self._log = log
+        self._started_at = started_at
         self._on_message = on_message
         self._on_failure = on_failure
         self._stopping = asyncio.Event()
@@ -54,7 +57,9 @@ class Children:
         self.updater = ChildSlot("updater")
         self.evaluator = ChildSlot("evaluator")
         self.workers = [ChildSlot("worker", i) for i in range(config.workers)]
+        self._updater_is_attached = False
         self._gone: dict[int, ChildSlot] = {}
+        self._updater_was_away = False
         self._keeping: dict[int, asyncio.Task[None]] = {}
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -106,8 +111,41 @@ class Children:
         deadline = start + WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
         await asyncio.gather(*(child.stop(deadline) for child in workers))
         last_word()
-        if self.updater.child:
-            await self.updater.child.stop(start + self._config.stop_timeout_s)
+        updater = self.updater.child
+        if updater is None:
+            return
+        deadline = start + self._config.stop_timeout_s
+        if self.updater.has_come_up and not updater.is_ready:
+            await self._wait_for_restart(updater, deadline - TIME_TO_SAVE_S)
+        self._updater_was_away = not (updater.is_ready and updater.is_alive)
+        await updater.stop(deadline)
+
+    async def _wait_for_restart(self, updater: Child, deadline: float) -> None:
+        """An updater that is being started again may still come up in time, and save."""
+        ready = asyncio.ensure_future(updater.became_ready.wait())
+        left = max(0.0, deadline - time.monotonic())
+        events: list[asyncio.Future[Any]] = [ready, updater.exited]
+        await asyncio.wait(events, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+
+    def failure(self, *, is_saved: bool) -> RunFailed | None:
+        """Why a run that ended as it should has failed: no last checkpoint, or nothing learned."""
+        updater, counters = self.updater.child, self._memory.counters
+        if updater is None or not self.updater.has_come_up:
+            return None
+        if not is_saved:
+            if self._updater_was_away and counters.updater.value("checkpoint_time"):
+                self._log.warning("the newest checkpoint is not of the end: the updater had died")
+                return None
+            reason = updater.error or exit_in_words(updater.exited.result())
+            return RunFailed(f"the last checkpoint was not written: {reason}.")
+        is_done = counters.env_steps >= self._config.total_env_steps
+        if is_done and not counters.updates_made:
+            rejected = counters.updater.count("rejected")
+            return RunFailed(
+                f"nothing was learned: there was no update, and {rejected} records were rejected."
+            )
+        return None
 
     def kill(self) -> None:
         """End them all at once; blocks until they are gone, which is a moment."""
@@ -125,20 +163,25 @@ class Children:
                 lambda child, message: self._hear(slot, message),
             )
             self._attach(slot)
-            exit_code = await watch(child, lambda: row.count("beats"), self._config)
+            exit_code = await watch(child, row, self._is_paused, self._config)
+            if slot.role == "updater":
+                self._updater_is_attached = False
             if self._stopping.is_set() or slot.is_leaving:
                 break
-            slot.last_exit = exit_in_words(exit_code)
+            slot.count_exit(child, exit_code)
             produced = row.count("records") > records_before
             refused = policy.refuse_reason(child, exit_code, produced=produced)
-            if slot.role == "updater":
-                refused = refused or "the run cannot go on without it"
+            if self._config.deterministic and slot.role != "evaluator":
+                refused = refused or "--deterministic cannot go on without it, but --resume can"
             self._log_end(slot, child, is_last=refused is not None)
             if refused:
                 self._give_up(slot, child, exit_code, refused)
                 break
             slot.generation += 1
             await self._sleep(policy.backoff_s)
+
+    def _is_paused(self) -> bool:
+        return bool(self._memory.counters.run.count("is_paused"))
 
     async def _keep_evaluator(self, row: Counters) -> None:
         """Once the others have come up, so that its start makes nobody wait."""
@@ -161,10 +204,23 @@ class Children:
         )
 
     def _give_up(self, slot: ChildSlot, child: Child, exit_code: int, refused: str) -> None:
-        """The run ends with the child, unless it was the evaluator."""
+        """The run ends with the child, unless it can go on without."""
+        slot.is_given_up = True
         if slot.role == "evaluator":
             self._log.warning("there is no evaluator any more", reason=refused)
             return
+        can_miss_one = self.have_come_up.is_set() and not self._config.deterministic
+        if slot.role == "worker" and can_miss_one:
+            left = sum(not worker.is_given_up for worker in self.workers)
+            least = max(self._config.min_workers, self._config.least_workers)
+            if left >= least:
+                self._log.warning(
+                    "a worker is given up and the run goes on without it",
+                    worker=slot.index,
+                    reason=f"{child.error or exit_in_words(exit_code)}; {refused}",
+                )
+                return
+            refused += f"; {left} workers are left (--min-workers {least})" if left else ""
         kind = RunFailed if self.have_come_up.is_set() else StartError
         if exit_code == StartError.exit_code and child.error:
             self._on_failure(kind(child.error))
@@ -193,6 +249,7 @@ class Children:
             records=self._memory.records,
             spaces=self._memory.spaces,
             resume=self._resume,
+            started_at=self._started_at,
             parent_pid=os.getpid(),
             dies_with_parent_thread=is_main_thread(),
         )
@@ -211,8 +268,15 @@ class Children:
                 self._size_memory(message)
             case "ready":
                 slot.has_come_up = True
+                if self._resume and not message.get("goes_on", True):
+                    self._log.warning(
+                        "a worker's environments begin anew: they could not be saved",
+                        worker=slot.index,
+                    )
                 if all(s.has_come_up for s in (self.updater, *self.workers)):
                     self.have_come_up.set()
+            case "fatal":
+                self._on_failure(RunFailed(message["message"]))
             case "precision":
                 self._log.info("precision", chosen=message["chosen"], reason=message["reason"])
             case "retired":
@@ -221,15 +285,25 @@ class Children:
                 self._on_message(slot, message)
 
     def _size_memory(self, spec: Message) -> None:
-        """The network's size is known: make board and rings, and let the children attach."""
-        try:
-            self._memory.create_board(spec)
-        except SharedMemoryTooSmall as error:
-            self._on_failure(error)
-        else:
-            self._updater_send("attach", **self._memory.board_attachment)
-            for slot in self.workers:
-                self._attach(slot)
+        """An updater knows the network's size: make board and rings, and let the others attach.
+
+        One that was started again finds both, with what waits in the rings.
+        """
+        is_first = not self._memory.is_sized
+        if is_first:
+            try:
+                self._memory.create_board(spec)
+            except SharedMemoryTooSmall as error:
+                self._on_failure(error)
+                return
+        self._updater_is_attached = True
+        self._updater_send("attach", **self._memory.board_attachment)
+        for ring in self._memory.ring_attachments():
+            self._updater_send("attach_ring", **ring)
+        for index in self._gone:
+            self._updater_send("let_go", worker=index)
+        for slot in self.workers if is_first else ():
+            self._attach(slot)
 
     def _attach(self, slot: ChildSlot) -> None:
         """Give an incarnation what it shares with others, as soon as its size is known."""
@@ -242,7 +316,11 @@ class Children:
         try:
             attach = self._memory.create_ring(slot.index, slot.generation)
         except SharedMemoryTooSmall as error:
-            self._on_failure(RunFailed(str(error)) if self.have_come_up.is_set() else error)
+            if not self.have_come_up.is_set():
+                self._on_failure(error)
+                return
+            child.error = str(error)
+            child.kill()  # there may be room when it is started again
             return
         child.send("attach", **attach)
         self._updater_send(
@@ -250,5 +328,5 @@ class Children:
         )
 
     def _updater_send(self, kind: str, **fields: Any) -> None:
-        if self.updater.child is not None:
+        if self.updater.child is not None and self._updater_is_attached:
             self.updater.child.send(kind, **fields)

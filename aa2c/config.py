@@ -71,9 +71,9 @@ class Config(
                 f"--ent-coef has {len(self.ent_coef)} values for {self.workers} workers: "
                 "give one, or as many as --workers."
             )
-        if self.mode == "traj" and len(self.ent_coef) > 1:
+        if self.min_workers > self.workers:
             raise ConfigError(
-                "--ent-coef takes one value in --mode traj, where the updater has the loss."
+                f"--min-workers {self.min_workers} must be at most --workers {self.workers}."
             )
         if self.mode == "model" and self.update_order == "sum":
             raise ConfigError(
@@ -89,10 +89,31 @@ class Config(
                     f"{flag(name)} {getattr(self, name)} must be a multiple of "
                     f"--num-steps {self.num_steps}."
                 )
-        if self.mode == "traj" and self.rollouts_per_batch > self.workers * self.ring_slots:
+        if self.mode == "traj":
+            self._check_traj()
+        if self.deterministic:
+            self._check_deterministic()
+
+    def _check_traj(self) -> None:
+        if len(self.ent_coef) > 1:
+            raise ConfigError(
+                "--ent-coef takes one value in --mode traj, where the updater has the loss."
+            )
+        if self.rollouts_per_batch > self.workers * self.ring_slots:
             raise ConfigError(
                 f"--batch-steps {self.batch_steps} needs {self.rollouts_per_batch} trajectories, "
                 f"and the rings hold {self.workers * self.ring_slots}: raise --ring-slots."
+            )
+
+    def _check_deterministic(self) -> None:
+        if self.mode != "traj" and self.update_order == "hogwild":
+            raise ConfigError(
+                "--update-order hogwild lets chance decide what is lost: not with --deterministic."
+            )
+        if self.mode == "traj" and self.rollouts_per_batch % self.workers:
+            raise ConfigError(
+                f"--batch-steps {self.batch_steps} makes batches of {self.rollouts_per_batch} "
+                f"trajectories: --deterministic needs a multiple of --workers {self.workers}."
             )
 
     @property
@@ -102,7 +123,9 @@ class Config(
 
     @property
     def least_workers(self) -> int:
-        """Fewer could not hold the trajectories of one batch in their rings."""
+        """Fewer could not hold the trajectories of one batch in their rings, or keep in step."""
+        if self.deterministic:
+            return self.workers
         return -(-self.rollouts_per_batch // self.ring_slots) if self.mode == "traj" else 1
 
     @property

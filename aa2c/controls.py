@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from aa2c.children import Children
@@ -22,6 +23,7 @@ from aa2c.memory import RunMemory
 from aa2c.status import Status
 
 CHECKPOINT_WAIT_S = 10.0
+ROUND_WAIT_S = 3.0
 FRAMES_WAIT_S = 5.0
 
 Note = Callable[[str, str], None]  # kind and text of a mark
@@ -92,6 +94,13 @@ class Controls:
             return f"written: {await asyncio.wait_for(saved, CHECKPOINT_WAIT_S)}"
         return "asked for: it is written when the present update is done"
 
+    async def finish_round(self) -> None:
+        """In lock-step, before the end: save while all workers wait, for then states can be had."""
+        if self._config.deterministic and self._phase() == "running":
+            self.resume()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.checkpoint(), ROUND_WAIT_S)
+
     async def frames(self) -> Message:
         """What worker 0's first environment showed last. Raises `TimeoutError` if none comes."""
         self._require_training()
@@ -160,8 +169,17 @@ class Controls:
         }
         return told
 
+    def _after_rollback(self, path: str) -> None:
+        """Numbers were not finite: the updater went back, and goes on with smaller steps."""
+        rate = self._settings.now().learning_rate / 2
+        self._settings.set("learning_rate", rate)
+        self._note("rollback", f"back to {Path(path).name}, learning_rate → {_shown(rate)}")
+
     def hear(self, message: Message) -> None:
-        """The answer of a child: a checkpoint that was asked for, or frames."""
+        """What the updater did by itself, or an answer: a checkpoint that was asked for, or frames."""
+        if message["kind"] == "rolled_back":
+            self._after_rollback(message["path"])
+            return
         is_frames = message["kind"] == "frames"
         waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved
         if not is_frames:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from aa2c.config import Config
+from aa2c.failpoint import failpoint
 from aa2c.ipc.port import EvaluatorPort
 from aa2c.rl.evaluate import games_for, play_on
 from aa2c.rl.games import Game
@@ -57,6 +58,7 @@ def _evaluate_on(
             )
             if episodes is None:
                 return
+            failpoint("evaluator.before_report")
             port.report(
                 "evaluated",
                 policy=policy,

@@ -29,7 +29,8 @@ class RunMemory:
         self, config: Config, run_id: str, before: Mapping[str, int] | None = None
     ) -> None:
         """`before`: what a run that goes on from a checkpoint has counted already."""
-        self.most_workers = min(config.workers + ROOM_FOR_WORKERS, MOST_WORKERS)
+        room = 0 if config.deterministic else ROOM_FOR_WORKERS
+        self.most_workers = min(config.workers + room, MOST_WORKERS)
         self._config = config
         self._prefix = shm.name_prefix(run_id)
         self._spec: Message | None = None
@@ -74,6 +75,13 @@ class RunMemory:
         segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
         self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
         return {"ring": name, **self.board_attachment}
+
+    def ring_attachments(self) -> list[dict[str, Any]]:
+        """What an updater must know of each ring there is: a worker's older ones first."""
+        return [
+            {"ring": ring.segment.name, "worker": worker, "generation": generation}
+            for (worker, generation), ring in sorted(self._rings.items())
+        ]
 
     @property
     def board_attachment(self) -> dict[str, Any]:

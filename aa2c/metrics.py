@@ -44,6 +44,7 @@ class RunCollector(Collector):
             buckets=buckets,
             sum_value=total,
         )
+        yield _exits(status)
         yield from _evaluator_metrics(status["evaluator"])
         yield from _worker_metrics(status["workers"])
         yield from _ring_metrics(status["rings"])
@@ -57,6 +58,8 @@ def _run_metrics(status: Status) -> Iterable[Metric]:
     yield InfoMetricFamily("aa2c_build", "The program.", {"version": __version__})
     states = {state: state == run["state"] for state in RUN_STATES}
     yield StateSetMetricFamily("aa2c_run_state", "State of the run.", states)
+    stalled = float(run["stall"] is not None)
+    yield _gauge("run_stalled", "1 while env steps or updates stand still for long.", stalled)
     yield _gauge("run_uptime_seconds", "Time since the start of the run.", run["uptime_s"])
     yield _counter("env_steps", "Environment steps taken by workers.", progress["env_steps"])
     yield _gauge("env_steps_budget", "Environment steps to take.", progress["total_env_steps"])
@@ -112,6 +115,12 @@ def _updater_metrics(updater: Status) -> Iterable[Metric]:
     yield _counter(
         "records_rejected", "Records whose contents the mode refused.", updater["rejected"]
     )
+    yield _counter(
+        "nonfinite_steps",
+        "Optimizer steps not made because loss or gradient was not finite.",
+        updater["nonfinite"],
+    )
+    yield _counter("rollbacks", "Returns to a checkpoint because of that.", updater["rollbacks"])
     yield _counter("records_stale", "Records older than max_policy_lag.", updater["stale"])
     yield _counter(
         "model_torn_steps", "Steps of the shared model cut off by a kill.", updater["torn_steps"]
@@ -121,6 +130,21 @@ def _updater_metrics(updater: Status) -> Iterable[Metric]:
         "Unix time of the newest checkpoint.",
         updater["checkpoint_at"],
     )
+
+
+def _exits(status: Status) -> Metric:
+    """Ends of processes that were not asked for, by how they ended."""
+    exits = CounterMetricFamily(
+        "aa2c_process_exits",
+        "Ends of child processes that nobody asked for.",
+        labels=["process", "reason"],
+    )
+    children = {"updater": status["updater"], "evaluator": status["evaluator"]}
+    children |= {f"worker-{worker['id']}": worker for worker in status["workers"]}
+    for process, child in children.items():
+        for reason, count in child["exits"].items():
+            exits.add_metric([process, reason], count)
+    return exits
 
 
 def _evaluator_metrics(evaluator: Status) -> Iterable[Metric]:

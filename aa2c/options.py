@@ -45,6 +45,9 @@ class RunOptions:
         maximum=2**53,
     )
     seed: int = option(0, "seed of networks, environments and actions", minimum=0, maximum=2**31)
+    deterministic: bool = option(
+        False, "lock-step: the same seed gives the same parameters bit for bit, more slowly"
+    )
     name: str = option("", "name of the run's directory; empty: environment, mode and time")
     runs_dir: str = option("runs", "directory that holds the runs")
 
@@ -198,6 +201,14 @@ class UpdaterOptions:
         60.0, "time between checkpoints; there is always one at the end", unit="s", minimum=1
     )
     checkpoints_kept: int = option(3, "newest checkpoints that are kept", minimum=1)
+    nonfinite_limit: int = option(
+        10, "so many records in a row whose losses or gradients are not finite are too many; 0: never",
+        minimum=0,
+    )  # fmt: skip
+    nonfinite_action: Literal["rollback", "stop"] = option(
+        "rollback",
+        "what follows then: back to the newest checkpoint with half the step size, or the end",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,18 +231,35 @@ class SupervisionOptions:
     """Supervision of the child processes."""
 
     start_timeout_s: float = option(
-        120.0, "a child that has not come up by then ends the run", unit="s", minimum=1
+        120.0,
+        "a child that shows no sign of life for so long before it has come up ends the run",
+        unit="s",
+        minimum=1,
     )
     stall_timeout_s: float = option(
         60.0, "a child without a sign of life for so long is replaced", unit="s", minimum=1
     )
+    progress_timeout_s: float = option(
+        600.0, "a child that lives, waits for nobody and gets nothing done for so long is replaced",
+        unit="s", minimum=1,
+    )  # fmt: skip
+    no_progress_s: float = option(
+        60.0, "the run says who waits for whom once env steps or updates stand still for so long",
+        unit="s", minimum=1,
+    )  # fmt: skip
     stop_timeout_s: float = option(
         8.0, "time to stop in; children that need longer are killed", unit="s", minimum=1
     )
     max_restarts: int = option(
-        60, "restarts of one worker within restart_window_s that end the run when exceeded",
+        60,
+        "restarts of one child within restart_window_s; one that needs more is given up",
         minimum=0,
-    )  # fmt: skip
+    )
+    min_workers: int = option(
+        1,
+        "the run ends, with a checkpoint, once fewer workers than this are not given up",
+        minimum=1,
+    )
     restart_window_s: float = option(
         120.0, "window in which restarts are counted", unit="s", minimum=1
     )

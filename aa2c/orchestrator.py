@@ -28,9 +28,10 @@ from aa2c.ipc.shm import remove_leftovers
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.memory import RunMemory
 from aa2c.metrics import RunCollector
+from aa2c.progress import ProgressWatch
 from aa2c.recording import make_run_dir, write_token
 from aa2c.status import LagHistogram, RunState, Status, make_status
-from aa2c.supervisor import ChildSlot, exit_in_words
+from aa2c.supervisor import ChildSlot
 from aa2c.tracking import Tracking, require_packages
 from aa2c.web.server import Served, Server, open_socket
 
@@ -116,12 +117,14 @@ class Orchestrator:
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
         self._history.tracking = Tracking(self.dir, self.config, self._log)
         self._memory = RunMemory(self.config, self.id, saved.counts if saved else None)
+        self._progress = ProgressWatch(self.config.no_progress_s, self._memory.counters, self._log)
         self._children = Children(
             self.config,
             self.dir,
             saved.path if saved else None,
             self._memory,
             self._log,
+            started_at=self._history.started_at,
             on_message=self._hear,
             on_failure=self._end,
         )
@@ -223,9 +226,10 @@ class Orchestrator:
                 self._children.start(tasks)
                 await self._ending.wait()
                 noting.cancel()
+                await self.controls.finish_round()
                 self._phase = "stopping"
                 await self._children.stop(self._tell_score)
-                self._check_result()
+                self.error = self.error or self._children.failure(is_saved=self._is_saved)
         except* Exception as group:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
@@ -246,25 +250,32 @@ class Orchestrator:
         """Watch the budget; keep rates and records of them."""
         next_sample = 0.0
         while not self._ending.is_set():
-            if self._memory.counters.env_steps >= self.config.total_env_steps:
+            if self._children.updater.state == "running" and self._budget_is_used_up():
                 self._end()
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
                 self._memory.counters.sample()
                 self._tell_score()
+                self._progress.look(self._children, is_training=self.state == "running")
                 try:
                     self._history.add_row(self.status())
                 except OSError as error:
                     self._end(RunFailed(f"{self.dir} cannot be written: {error.strerror}."))
             await asyncio.sleep(BUDGET_CHECK_S)
 
+    def _budget_is_used_up(self) -> bool:
+        counters, in_step = self._memory.counters, self.config.deterministic
+        done = counters.updater.count("env_steps") if in_step else counters.env_steps
+        return done >= self.config.total_env_steps
+
     def _tell_score(self) -> None:
         self._memory.counters.tell_score(self._history.returns)
 
     def _note(self, kind: str, text: str) -> None:
-        """Keep what the run's owner did."""
-        self._log.info(text, by="owner")
+        """Keep what the run's owner did, or what it had to do by itself."""
+        log = self._log.warning if kind == "rollback" else self._log.info
+        log(text, act=kind)
         self._history.add_mark(self._memory.counters.env_steps, kind, text)
 
     def _hear(self, slot: ChildSlot, message: Message) -> None:
@@ -272,10 +283,12 @@ class Orchestrator:
         match message["kind"]:
             case "episodes" | "evaluated":
                 self._history.hear(self._memory.counters.env_steps, slot.index, message)
-            case "checkpoint" | "frames":
+            case "checkpoint" | "frames" | "rolled_back":
                 self.controls.hear(message)
             case "saved":
                 self._is_saved = True
+            case "unsaved":
+                self._log.warning("a checkpoint was not written", reason=message["reason"])
             case "rejected":
                 self._log.warning(
                     "a record was rejected: are rewards and observations finite? (told once)",
@@ -288,20 +301,6 @@ class Orchestrator:
         if not self._ending.is_set():
             self._phase = "running"
             self._log.info("running", after_s=round(self._history.uptime_s, 2))
-
-    def _check_result(self) -> None:
-        """A run that ended without its last checkpoint, or learned nothing, has failed."""
-        updater, counters = self._children.updater.child, self._memory.counters
-        if self.error is not None or updater is None or not updater.is_ready:
-            return
-        if not self._is_saved:
-            reason = updater.error or exit_in_words(updater.exited.result())
-            self.error = RunFailed(f"the last checkpoint was not written: {reason}.")
-        elif counters.env_steps >= self.config.total_env_steps and not counters.updates_made:
-            rejected = counters.updater.count("rejected")
-            self.error = RunFailed(
-                f"nothing was learned: there was no update, and {rejected} records were rejected."
-            )
 
     def _release(self) -> None:
         """Give everything back; without the event loop's help, and only once."""
@@ -337,6 +336,7 @@ class Orchestrator:
             "uptime_s": round(self._history.uptime_s, 3),
             "seed": self.config.seed,
             "error": str(self.error) if self.error else None,
+            "stall": self._progress.stall,
             "options": {name: getattr(self.config, name) for name in SHOWN_OPTIONS},
         }
         status = make_status(

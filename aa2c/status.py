@@ -14,9 +14,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from aa2c.bottleneck import ADVICE, find_bottleneck
 from aa2c.config import Config
 from aa2c.ipc.counters import (
     LAG_BUCKETS,
+    RING,
     evaluator_row,
     ring_row,
     run_row,
@@ -30,42 +32,7 @@ SCHEMA = 1
 RECENT_EPISODES = 100
 RATE_WINDOW_S = 10.0
 LAG_WINDOW_S = 60.0
-WAITS_MUCH = 0.2  # share of its time above which a stage counts as waiting
 LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
-
-_BALANCED = "Nobody waits much for anybody."
-_MORE_ACTING = "or --num-envs, if there are idle cores, or give each of them less to do."
-ADVICE = {  # by mode and bottleneck; share is that of the waiting
-    ("grad", "balanced"): _BALANCED,
-    ("model", "balanced"): _BALANCED,
-    ("traj", "balanced"): _BALANCED,
-    ("grad", "workers"): "The updater waits {share:.0%} of its time for gradients: raise --workers "
-    + _MORE_ACTING,
-    (
-        "model",
-        "workers",
-    ): "Workers step the network themselves and wait for nobody; the updater only counts.",
-    (
-        "traj",
-        "workers",
-    ): "The updater waits {share:.0%} of its time for trajectories: raise --workers "
-    + _MORE_ACTING,
-    (
-        "grad",
-        "updater",
-    ): "Workers wait {share:.0%} of their time for the updater: raise --update-threads "
-    "or --grad-sync-steps, or try --update-order sum.",
-    (
-        "model",
-        "updater",
-    ): "Workers wait {share:.0%} of their time for the lock: lower --workers, raise "
-    "--num-envs or --num-steps, or try --update-order hogwild.",
-    (
-        "traj",
-        "updater",
-    ): "Workers wait {share:.0%} of their time for the updater: raise --update-threads, "
-    "lower --update-epochs, or use fewer workers.",
-}
 
 RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 RUN_STATES: tuple[str, ...] = get_args(RunState)
@@ -242,7 +209,7 @@ class RunCounters:
         return buckets, self.updater.value("lag_sum")
 
     def dropped(self, worker: int) -> dict[str, int]:
-        return {name: self.rings[worker].count(name) for name in ("checksum", "fenced", "invalid")}
+        return {name: self.rings[worker].count(name) for name in RING.ints}
 
     def close(self) -> None:
         for row in (self.updater, self.evaluator, self.run, *self.workers, *self.rings):
@@ -258,13 +225,6 @@ def _mean_and_std(returns: Sequence[float]) -> Status:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def find_bottleneck(updater_waits: float, workers_wait: float) -> str:
-    """The stage that the others wait for, by the shares of their time: or balanced."""
-    if max(updater_waits, workers_wait) < WAITS_MUCH:
-        return "balanced"
-    return "workers" if updater_waits > workers_wait else "updater"
 
 
 def make_status(
@@ -299,16 +259,7 @@ def make_status(
         },
         "losses": counters.losses(config.mode),
         "policy_lag": counters.policy_lag(),
-        "updater": {
-            **_child_status(updater),
-            "threads": config.update_threads,
-            "wait_s": round(counters.updater.value("wait_s"), 3),
-            "update_s": round(counters.updater.value("update_s"), 3),
-            "stale": counters.updater.count("stale"),
-            "rejected": counters.updater.count("rejected"),
-            "torn_steps": counters.updater.count("torn_steps"),
-            "checkpoint_at": counters.updater.value("checkpoint_time") or None,
-        },
+        "updater": _updater_status(updater, config, counters),
         "evaluator": {
             **_child_status(evaluator),
             **({} if config.eval_interval_s else {"state": "off"}),
@@ -331,6 +282,23 @@ def _child_status(slot: ChildSlot) -> Status:
         "state": slot.state,
         "restarts": slot.generation,
         "last_exit": slot.last_exit,
+        "exits": dict(slot.exits),
+    }
+
+
+def _updater_status(slot: ChildSlot, config: Config, counters: RunCounters) -> Status:
+    row = counters.updater
+    return {
+        **_child_status(slot),
+        "threads": config.update_threads,
+        "wait_s": round(row.value("wait_s"), 3),
+        "update_s": round(row.value("update_s"), 3),
+        "stale": row.count("stale"),
+        "rejected": row.count("rejected"),
+        "torn_steps": row.count("torn_steps"),
+        "nonfinite": row.count("nonfinite"),
+        "rollbacks": row.count("rollbacks"),
+        "checkpoint_at": row.value("checkpoint_time") or None,
     }
 
 

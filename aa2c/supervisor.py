@@ -14,9 +14,9 @@ import random
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,6 +24,7 @@ from aa2c import child
 from aa2c.config import Config
 from aa2c.errors import StartError
 from aa2c.ipc.channel import Message, Receiver, Sender
+from aa2c.ipc.counters import Counters
 from aa2c.ipc.slot import Malformed
 
 MAX_BACKOFF_S = 5.0
@@ -46,8 +47,8 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
         self.error: str | None = None
-        self.is_ready = False
-        self.is_late = False
+        self.replaced_as: str | None = None
+        self.became_ready = asyncio.Event()
         context = multiprocessing.get_context("spawn")
         commands_out, commands_in = context.Pipe(duplex=False)
         reports_out, reports_in = context.Pipe(duplex=False)
@@ -72,6 +73,10 @@ class Child:
     @property
     def is_alive(self) -> bool:
         return not self.exited.done()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.became_ready.is_set()
 
     def send(self, kind: str, **fields: Any) -> None:
         """Send a command. A child that has not read for so long that it cannot take it is ended."""
@@ -99,6 +104,8 @@ class Child:
     async def stop(self, deadline: float) -> None:
         """Ask it to stop, and kill it at the deadline (of `time.monotonic`)."""
         self.send("stop")
+        with contextlib.suppress(ProcessLookupError, OSError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)  # somebody may have stopped it
         await asyncio.wait([self.exited], timeout=max(0.0, deadline - time.monotonic()))
         self.kill()
         await asyncio.wait([self.exited])
@@ -120,7 +127,7 @@ class Child:
             if message["kind"] == "error":
                 self.error = str(message.get("message"))
             elif message["kind"] == "ready":
-                self.is_ready = True
+                self.became_ready.set()
             self._on_message(self, message)
 
     def _reap(self) -> None:
@@ -150,10 +157,14 @@ class ChildSlot:
     generation: int = 0
     has_come_up: bool = False
     is_leaving: bool = False
+    is_given_up: bool = False
     last_exit: str | None = None
+    exits: Counter[str] = field(default_factory=Counter)
 
     @property
     def state(self) -> str:
+        if self.is_given_up:
+            return "given up"
         if self.child is None:
             return "starting"
         if self.is_leaving and self.child.is_alive:
@@ -161,6 +172,11 @@ class ChildSlot:
         if not self.child.is_alive:
             return "stopped"
         return "running" if self.child.is_ready else "starting"
+
+    def count_exit(self, child: Child, exit_code: int) -> None:
+        """Remember how an incarnation ended."""
+        self.last_exit = child.replaced_as or exit_in_words(exit_code)
+        self.exits[self.last_exit] += 1
 
     @property
     def pid(self) -> int | None:
@@ -192,24 +208,43 @@ def _inherited(blocked: set[signal.Signals]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-async def watch(child: Child, read_beats: Callable[[], int], config: Config) -> int:
+# What counts as getting something done, by role; an evaluation may take as long as it takes.
+PROGRESS: dict[child.Role, tuple[str, ...]] = {
+    "worker": ("env_steps", "records"),
+    "updater": ("records", "rejected", "stale"),
+    "evaluator": ("beats",),
+}
+TOO_LATE, STALLED, NO_PROGRESS = "too late", "stalled", "no progress"
+
+
+async def watch(child: Child, row: Counters, is_paused: Callable[[], bool], config: Config) -> int:
     """Wait for a child's end and return its exit code.
 
-    A child that does not come up, or whose beats stand still, is killed with the reason in
-    `child.error`. The beats are counted by its working loop, so a hang is seen, too.
+    Three clocks: it comes up, it lives (its working loop counts beats, so a hang is seen, too), and it
+    gets something done unless it waits for others. One that is late by any of them is killed, with
+    the reason in `child.error` and `child.replaced_as`.
     """
-    beats, seen_at = read_beats(), time.monotonic()
+    names = PROGRESS[child.spec.role]
+    beats, progress = -1, [-1]
+    lived_at = progressed_at = time.monotonic()
     while child.is_alive:
-        await asyncio.wait([child.exited], timeout=WATCH_S)
         now = time.monotonic()
-        if read_beats() != beats:
-            beats, seen_at = read_beats(), now
+        if row.count("beats") != beats:
+            beats, lived_at = row.count("beats"), now
+        done = [row.count(name) for name in names]
+        if done != progress or row.count("waits_for") or is_paused() or not child.is_ready:
+            progress, progressed_at = done, now
         limit = config.stall_timeout_s if child.is_ready else config.start_timeout_s
-        if child.is_alive and now - seen_at > limit:
+        if now - lived_at > limit:
             option = "--stall-timeout-s" if child.is_ready else "--start-timeout-s"
             child.error = f"no sign of life for {limit:g} s ({option})"
-            child.is_late = not child.is_ready
+            child.replaced_as = STALLED if child.is_ready else TOO_LATE
             child.kill()
+        elif now - progressed_at > config.progress_timeout_s:
+            child.error = f"alive, but nothing done for {config.progress_timeout_s:g} s (--progress-timeout-s)"
+            child.replaced_as = NO_PROGRESS
+            child.kill()
+        await asyncio.wait([child.exited], timeout=WATCH_S)
     return child.exited.result()
 
 
@@ -238,7 +273,7 @@ class RestartPolicy:
 
     def refuse_reason(self, ended: Child, exit_code: int, *, produced: bool) -> str | None:
         """Count one end; why there shall be no restart, or None."""
-        if exit_code == StartError.exit_code or ended.is_late:
+        if exit_code == StartError.exit_code or ended.replaced_as == TOO_LATE:
             return "it cannot come up"
         if produced:
             self._fruitless = self._futility = 0

@@ -124,8 +124,8 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
     )
     parts: list[RenderableType] = [head, bar, Text(_time_in_words(status)), *_numbers(status)]
     parts += [Text(status["throughput"]["advice"], style="italic")]
-    if run["error"]:
-        parts.append(Text(run["error"], style="bold red"))
+    if run["error"] or run["stall"]:
+        parts.append(Text(run["error"] or run["stall"], style="bold red"))
     parts += _workers(status, worker_rows)
     if url:
         parts.append(Text(url, style="dim"))

@@ -18,9 +18,15 @@ from aa2c.rl.network import make_network
 
 
 def run_worker(
-    config: Config, worker: int, generation: int, connect: Callable[[], WorkerPort]
+    config: Config,
+    worker: int,
+    generation: int,
+    connect: Callable[[], WorkerPort],
+    saved_state: bytes | None = None,
 ) -> None:
     """Produce records until the port says stop; the port is asked for when all else is there.
+
+    It goes on from a state that was saved, if its environments could be.
 
     Every incarnation draws its own random numbers, from seed, worker and generation.
     Raises `StartError` if the environment cannot be made.
@@ -30,8 +36,9 @@ def run_worker(
     generator = torch.Generator().manual_seed(int(seeds[1]))
     network = make_network(config, envs.spec)
     producer = MODES[config.mode].Producer(config, worker, envs, network, generator)
+    goes_on = saved_state is not None and producer.load_state(saved_state)
     port = connect()
-    port.report("ready")
-    while port.beat():
+    port.report("ready", goes_on=goes_on)
+    while port.beat() and port.wait_for_turn(producer.state):
         producer.produce(port)
     envs.close()

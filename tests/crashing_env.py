@@ -50,3 +50,21 @@ gym.register("Broken-v0", BrokenEnv)
 gym.register("Slow-v0", SlowEnv)
 gym.register("InfiniteReward-v0", InfiniteRewardEnv)
 gym.register("NaNObservation-v0", NaNObservationEnv)
+
+
+class SpoiltRewardEnv(CrashingEnv):
+    """After three seconds, 500 steps of the process have infinite rewards."""
+
+    first_step_at = None
+    spoilt_steps_left = 500
+
+    def step(self, action):
+        cls, now = SpoiltRewardEnv, time.monotonic()
+        cls.first_step_at = cls.first_step_at or now
+        is_spoilt = now - cls.first_step_at > 3.0 and cls.spoilt_steps_left > 0
+        cls.spoilt_steps_left -= is_spoilt
+        ended = bool(self.np_random.random() < 0.1)
+        return np.zeros(2, np.float32), float("inf") if is_spoilt else 1.0, ended, False, {}
+
+
+gym.register("SpoiltReward-v0", SpoiltRewardEnv)

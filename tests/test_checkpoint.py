@@ -41,6 +41,7 @@ def write(directory, env_steps, seed=0, keep=10, score=None):
         rng=torch.get_rng_state(),
         score=score,
         keep=keep,
+        worker_states={},
     )
 
 
@@ -192,10 +193,14 @@ def test_the_newest_checkpoints_are_kept(tmp_path, keep, left):
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"step-{i:012d}" for i in left]
 
 
-def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
-    write(tmp_path, 7, seed=1)
-    write(tmp_path, 7, seed=2)
-    assert load_checkpoint(tmp_path).optimizer["exp_avg"][0] == 2
+def test_a_checkpoint_of_the_same_step_never_takes_the_place_of_the_one_before(tmp_path):
+    before, after = write(tmp_path, 7, seed=1), write(tmp_path, 7, seed=2)
+    assert before != after
+    assert load_checkpoint(tmp_path).path == after
+    assert load_checkpoint(before).optimizer["exp_avg"][0] == 1
+    write(tmp_path, 7, seed=3, keep=1)
+    assert not before.exists()
+    assert load_checkpoint(tmp_path).optimizer["exp_avg"][0] == 3
 
 
 class Touch:

@@ -85,7 +85,7 @@ async def test_it_stands_behind_the_others_on_the_cpu_and_where_it_cannot_restar
         assert evaluator.nice() == worker.nice() + EVALUATOR_NICENESS
         assert evaluator.cmdline()[0] == "aa2c-evaluator"
         os.kill(run.status()["evaluator"]["pid"], signal.SIGKILL)
-        await until(lambda: run.status()["evaluator"]["state"] == "stopped")
+        await until(lambda: run.status()["evaluator"]["state"] == "given up")
         updates = run.status()["progress"]["updates"]
         await until(lambda: run.status()["progress"]["updates"] > updates)
         assert "no evaluator any more" in (run.dir / "log.jsonl").read_text()

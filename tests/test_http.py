@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
 from aa2c import ConfigError, Orchestrator
+from tests.conftest import until
 
 STATUS_SCHEMA = {
     "schema": None,
@@ -47,6 +48,7 @@ async def get(run: Orchestrator, path: str, **headers: str) -> tuple[int, str, A
 
 async def test_the_endpoint_of_a_running_run(run):
     """One run for all routes, because a run takes seconds to come up."""
+    await until(lambda: run.status()["progress"]["updates"])
     await _status_has_the_schema(run)
     await _metrics_are_sound_in_both_formats(run)
     await _health_and_page(run)
@@ -68,7 +70,7 @@ async def _status_has_the_schema(run):
     assert set(status["returns"]["test"]["sampled"]) == {"mean", "std", "count", "env_steps"}
     assert [set(WORKER.split()) <= set(w) for w in status["workers"]] == [True, True]
     assert [set(RING.split()) <= set(r) for r in status["rings"]] == [True, True]
-    assert set(status["rings"][0]["dropped"]) == {"checksum", "fenced", "invalid"}
+    assert set(status["rings"][0]["dropped"]) == {"checksum", "fenced", "invalid", "lost"}
 
 
 async def _metrics_are_sound_in_both_formats(run):

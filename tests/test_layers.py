@@ -46,7 +46,7 @@ def uses(file, name):
         (["aiohttp"], ["web/"]),
         (["prometheus_client"], ["web/", "metrics.py"]),
         (["uvloop"], ["cli.py"]),
-        (["gymnasium", "ale_py"], ["rl/envs.py"]),
+        (["gymnasium", "ale_py"], ["rl/envs.py", "rl/env_state.py"]),
         (["structlog"], ["log.py"]),
         (
             ["torch"],
@@ -86,8 +86,8 @@ def test_these_modules_are_imported_only_in_their_homes(modules, homes):
 
 
 @pytest.mark.parametrize("layer", ["rl", "ipc"])
-def test_rl_and_ipc_import_of_aa2c_only_themselves_configuration_and_errors(layer):
-    allowed = (f"aa2c.{layer}", "aa2c.config", "aa2c.errors")
+def test_rl_and_ipc_import_of_aa2c_only_themselves_configuration_errors_and_failpoints(layer):
+    allowed = (f"aa2c.{layer}", "aa2c.config", "aa2c.errors", "aa2c.failpoint")
     for file in (file for file in SOURCES if file.startswith(f"{layer}/")):
         for name in imports(file):
             if name == "aa2c" or name.startswith("aa2c."):

@@ -161,7 +161,7 @@ async def test_a_worker_that_hangs_while_it_has_the_lock_is_replaced_and_who_wai
         await until(lambda: model.version >= version + 3)
         assert lock_holder(model.segment) != pid
         status = await run.stop()
-    assert status["workers"][worker]["last_exit"] == "SIGKILL"
+    assert status["workers"][worker]["last_exit"] == "stalled"
     assert status["workers"][1 - worker]["restarts"] == 0
     assert "no sign of life for 4 s" in (run.dir / "log.jsonl").read_text()
 

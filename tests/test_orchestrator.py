@@ -70,7 +70,7 @@ async def test_a_killed_worker_is_started_again_and_the_run_goes_on(small, mode)
         await until(lambda: run.status()["rings"][1]["committed"] > committed + 1)
         assert run.status()["workers"][1]["env_steps"] > steps
         dropped = [ring["dropped"] for ring in run.status()["rings"]]
-        assert all(d == {"checksum": 0, "fenced": 0, "invalid": 0} for d in dropped)
+        assert not any(count for reasons in dropped for count in reasons.values())
 
 
 async def test_counters_never_go_back_while_workers_are_killed_again_and_again(small):
@@ -116,8 +116,8 @@ async def test_a_hung_worker_is_replaced(small):
         await until(lambda: run.status()["workers"][0]["state"] == "running")
 
 
-async def test_a_killed_updater_ends_the_run_with_its_reason(small):
-    async with Orchestrator(small(total_env_steps=10**9)) as run:
+async def test_an_updater_that_is_killed_too_often_ends_the_run_with_its_reason(small):
+    async with Orchestrator(small(total_env_steps=10**9, max_restarts=0)) as run:
         await run.ready()
         os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
         with pytest.raises(RunFailed, match=r"aa2c-updater ended \(SIGKILL\)"):
@@ -303,7 +303,7 @@ async def test_a_worker_that_crashes_before_it_produces_is_given_up(small):
 async def test_a_run_that_learns_nothing_says_so(small, env):
     config = small(env=f"tests.crashing_env:{env}", total_env_steps=2000)
     async with Orchestrator(config) as run:
-        with pytest.raises(RunFailed, match=r"nothing was learned: .* \d+ records were rejected"):
+        with pytest.raises(RunFailed, match=r"10 records in a row were not finite"):
             await run.wait()
         json.dumps(run.status(), allow_nan=False)
 

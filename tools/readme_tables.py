@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,9 @@ def metric_families() -> list[Metric]:
     config = Config(workers=1)
     memory = RunMemory(config, "readme")
     try:
-        run = dict.fromkeys(("id", "name", "mode", "env", "uptime_s", "state"), 0)
-        children = ChildSlot("updater"), ChildSlot("evaluator"), [ChildSlot("worker")]
+        run = dict.fromkeys(("id", "name", "mode", "env", "uptime_s", "state", "stall"), 0)
+        updater = ChildSlot("updater", exits=collections.Counter(SIGKILL=1))
+        children = updater, ChildSlot("evaluator"), [ChildSlot("worker")]
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
         status = make_status(
             run, config, memory.counters, (Returns(), tests), children, memory.ring_status

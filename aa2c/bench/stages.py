@@ -21,11 +21,11 @@ import torch
 
 from aa2c.child import keep_freed_memory
 from aa2c.config import Config
-from aa2c.ipc.counters import run_row, table_bytes, worker_row
+from aa2c.ipc.counters import run_row, table_bytes, updater_row, worker_row
 from aa2c.ipc.params import ParameterBoard, board_bytes
-from aa2c.ipc.port import ShmUpdaterPort, ShmWorkerPort
 from aa2c.ipc.ring import RingConsumer, RingProducer, ring_bytes
 from aa2c.ipc.shm import Segment, name_prefix
+from aa2c.ipc.shm_port import ShmUpdaterPort, ShmWorkerPort
 from aa2c.ipc.slot import slot_bytes
 from aa2c.ipc.wakeup import Wakeup
 from aa2c.modes import MODES, traj
@@ -128,6 +128,7 @@ def _ports(
         board,
         worker_row(counters, 0),
         run_row(counters),
+        updater=updater_row(counters),
         space=space,
         records=records,
         hear=_hear_nothing,

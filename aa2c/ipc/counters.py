@@ -29,9 +29,20 @@ class RowLayout:
         return (self.ints + self.floats).index(name)
 
 
+WAITS_FOR = (  # what a process waits for; its row holds the index
+    "",
+    "a free slot of its ring",
+    "parameters",
+    "the lock of the model",
+    "records",
+    "its turn",
+    "the workers' states",
+)
+
 UPDATER = RowLayout(
     ints=(
         "beats",
+        "waits_for",
         "updates",
         "policy_version",
         "records",
@@ -39,6 +50,11 @@ UPDATER = RowLayout(
         "rejected",
         "stale",
         "torn_steps",
+        "nonfinite",
+        "rollbacks",
+        "checkpoints_made",
+        "turn",
+        "states_wanted",
         "lag_min",
         "lag_max",
         *(f"lag_bucket_{i}" for i in range(len(LAG_BUCKETS) + 1)),
@@ -58,11 +74,11 @@ UPDATER = RowLayout(
     ),
 )
 WORKER = RowLayout(
-    ints=("beats", "env_steps", "episodes", "records"),
+    ints=("beats", "waits_for", "env_steps", "episodes", "records", "states_kept"),
     floats=("wait_s",),
 )
-RING = RowLayout(ints=("checksum", "fenced", "invalid"))
-EVALUATOR = RowLayout(ints=("beats", "records"))
+RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost"))
+EVALUATOR = RowLayout(ints=("beats", "waits_for", "records"))
 RUN = RowLayout(
     ints=(
         "episodes",

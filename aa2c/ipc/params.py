@@ -15,6 +15,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from aa2c.failpoint import failpoint
 from aa2c.ipc.shm import STORES_ARE_ORDERED, Segment
 from aa2c.ipc.slot import align
 
@@ -61,6 +62,7 @@ class ParameterBoard:
         version = max(self._words[_VERSION], after) + 1
         buffer = version % 2
         self._words[_SEQUENCES[buffer]] = 2 * version - 1
+        failpoint("params.mid_publish")
         self._buffers[buffer][:] = vector
         if self._checksum:
             self._words[_CHECKSUMS[buffer]] = zlib.crc32(self._buffers[buffer].data)

@@ -2,8 +2,10 @@
 
 `head` counts records committed and is written by the producer only; `tail` counts records
 released and `taken` those taken, both written by the consumer only. They only grow, and each is
-written by one aligned 8-byte store. `taken` is for hints alone: a producer wakes a consumer only
-if it had taken everything. Where that look comes too early, the bounded re-check of a wait helps.
+written by one aligned 8-byte store. A producer wakes a consumer only if `taken` says that it had
+taken everything; where that look comes too early, the bounded re-check of a wait helps. And a consumer
+that follows one that died goes on after `taken`, so that nothing is learned from twice: what the dead
+one had taken and not released is lost, and counted.
 A slot is filled before `head` moves, so a producer killed at any instruction leaves nothing half
 visible: at worst the record it was writing is lost. A ring belongs to one incarnation of one
 worker; a restart gets a new ring, and records that name another generation are fenced.
@@ -17,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aa2c.failpoint import failpoint
 from aa2c.ipc.shm import STORES_ARE_ORDERED, Segment
 from aa2c.ipc.slot import (
     Arrays,
@@ -34,7 +37,7 @@ _TAIL = 16  # 128 bytes on: the two sides never share a cache line, adjacent-lin
 _TAKEN = 17
 _CONTROL_BYTES = 4096
 
-DROP_REASONS = ("checksum", "fenced", "invalid")
+DROP_REASONS = ("checksum", "fenced", "invalid", "lost")
 
 
 def ring_bytes(capacity: int, slot_bytes: int) -> int:
@@ -91,8 +94,8 @@ class RingProducer(_RingMemory):
     ) -> None:
         super().__init__(segment, capacity, slot_bytes)
         self._specs = tuple(specs)
-        self._worker = worker
-        self._generation = generation
+        self.worker = worker
+        self.generation = generation
         self._payload_checksum = payload_checksum
         self._arrays = [map_arrays(slot, self._specs, writeable=True) for slot in self.slots]
 
@@ -109,10 +112,12 @@ class RingProducer(_RingMemory):
         Returns whether the consumer had taken everything before, and so may be waiting.
         """
         head = self.words[_HEAD]
-        header = Header(self._worker, self._generation, head, policy_version, values)
+        header = Header(self.worker, self.generation, head, policy_version, values)
         slot = self.slots[head % self.capacity]
         write_header(slot, header, self._specs, payload_checksum=self._payload_checksum)
+        failpoint("ring.before_commit")
         self.words[_HEAD] = head + 1
+        failpoint("ring.after_commit")
         return self.words[_TAKEN] == head
 
 
@@ -145,9 +150,17 @@ class RingConsumer(_RingMemory):
         self.worker = worker
         self.generation = generation
         self.dropped = dict.fromkeys(DROP_REASONS, 0)
-        self._taken = self.words[_TAIL]
-        self.words[_TAKEN] = self._taken
         self._released: set[int] = set()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Go on after what was taken before, by a consumer that died."""
+        head, tail, taken = (self.words[word] for word in (_HEAD, _TAIL, _TAKEN))
+        if tail <= taken <= head:
+            self.dropped["lost"] += taken - tail
+        else:
+            taken = tail
+        self._taken = self.words[_TAIL] = self.words[_TAKEN] = taken
 
     def take(self) -> Record | None:
         """The next good record, or None if there is none. Bad ones are dropped and counted."""

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aa2c.failpoint import failpoint
 from aa2c.ipc.shm import Segment
 from aa2c.ipc.slot import align
 
@@ -110,6 +111,7 @@ class SharedModel:
             self._words[_TORN] += 1
             word += 1
         self._words[_VERSION] = word + 1
+        failpoint("model.mid_step")
         yield
         self._words[_VERSION] = word + 2
 

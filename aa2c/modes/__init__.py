@@ -31,6 +31,12 @@ class Producer(Protocol):
     def produce(self, port: WorkerPort) -> None:
         """Make one record and commit it, or return early once the worker is to stop."""
 
+    def state(self) -> bytes:
+        """All that the next record depends on, but for what it pulls; for --deterministic."""
+
+    def load_state(self, saved: bytes) -> bool:
+        """Go on from what `state` gave; False, and nothing done, if its environments are not in it."""
+
 
 class Consumer(Protocol):
     """The updater's half."""

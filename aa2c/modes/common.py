@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from aa2c.config import Config
+from aa2c.failpoint import failpoint
 from aa2c.ipc.port import WorkerPort
+from aa2c.rl.env_state import CannotBeSaved
 from aa2c.rl.envs import Envs
 from aa2c.rl.losses import Losses, a2c_loss
 from aa2c.rl.network import ActorCritic
@@ -25,13 +30,14 @@ LOSSES = ("policy", "value", "entropy", "grad_norm")
 class Outcome(NamedTuple):
     """What learning from some records led to.
 
-    Optimizer steps, the parts of the loss, and the policy version where workers made it, so that
-    there is nothing to publish.
+    Optimizer steps, the parts of the loss, the policy version where workers made it, so that there
+    is nothing to publish, and the steps that were not made because loss or gradient was not finite.
     """
 
     updates: int
     losses: Mapping[str, float]
     policy_version: int | None = None
+    nonfinite: int = 0
 
 
 class Actor:
@@ -58,7 +64,8 @@ class Actor:
     def _act(self, port: WorkerPort, network: ActorCritic) -> None:
         """Fill the rollout; count its env steps and report the episodes that it ended."""
         self._config = port.config_now()
-        episodes = collect(self._envs, network, self._rollout, self._generator)
+        failpoint("worker.before_step")
+        episodes = collect(self._envs, network, self._rollout, self._generator, port.tick)
         port.counters.add("env_steps", self._rollout.env_steps)
         port.counters.add("episodes", len(episodes))
         for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
@@ -66,6 +73,52 @@ class Actor:
         if self._worker == 0 and port.run.count("frames_wanted") > self._frames_shown:
             self._frames_shown = port.run.count("frames_wanted")
             port.report("frames", **self._rollout.newest_frames())
+
+    def state(self) -> bytes:
+        """All that the next record depends on, but what it pulls: for --deterministic.
+
+        Environments that cannot be saved are left out.
+        """
+        with contextlib.suppress(CannotBeSaved):
+            return self._pack({"envs": self._envs.state()})
+        return self._pack({"envs": None})
+
+    def _pack(self, plain: dict[str, Any]) -> bytes:
+        arrays = {
+            "plain": np.frombuffer(json.dumps(plain).encode(), np.uint8),
+            "generator": self._generator.get_state().numpy(),
+            "obs": self._rollout.obs[-1],
+            **self._own_state(),
+        }
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **arrays)
+        return file.getvalue()
+
+    def load_state(self, saved: bytes) -> bool:
+        """Go on from what `state` gave; False if the environments could not be saved."""
+        with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
+            plain = json.loads(arrays["plain"].tobytes())
+            if plain["envs"] is None:
+                return False
+            self._envs.load_state(plain["envs"])
+            self._generator.set_state(torch.from_numpy(arrays["generator"]))
+            self._rollout.see(self._config.num_steps, arrays["obs"])
+            self._load_own_state(arrays)
+        return True
+
+    def _own_state(self) -> dict[str, Any]:
+        """What a mode's producer has beyond that."""
+        return {}
+
+    def _load_own_state(self, arrays: Mapping[str, Any]) -> None: ...
+
+    def _set_aside(self, port: WorkerPort, losses: Losses, grad_norm: float) -> None:
+        """Keep a rollout whose gradient is not finite; the updater will refuse its record."""
+        rollout = self._rollout
+        names = ("obs", "actions", "rewards", "terminated", "truncated", "is_reset")
+        told: dict[str, float] = {}
+        add_losses(told, losses, grad_norm)
+        port.set_aside({name: getattr(rollout, name) for name in names}, told)
 
 
 def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np.float32]:

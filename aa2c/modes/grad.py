@@ -15,8 +15,10 @@ the work is `update_order`:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +85,8 @@ class Producer(Actor):
                 oldest_version = self._policy_version
             self._act(port, self._network)
             losses, grad_norm = self._differentiate()
+            if not math.isfinite(grad_norm):
+                self._set_aside(port, losses, grad_norm)
             self._summed += self._params.grad
             values["env_steps"] += self._rollout.env_steps
             add_losses(values, losses, grad_norm, weight=1 / rollouts)
@@ -93,6 +97,14 @@ class Producer(Actor):
             return
         arrays["grad"][:] = self._summed.numpy()
         port.commit(oldest_version, values)
+
+    def _own_state(self) -> dict[str, Any]:
+        pulled = [self._policy_version, self._rollouts_since_pull]
+        return {"params": self._params.numpy, "pulled": np.array(pulled)}
+
+    def _load_own_state(self, arrays: Mapping[str, Any]) -> None:
+        self._params.numpy[:] = arrays["params"]
+        self._policy_version, self._rollouts_since_pull = arrays["pulled"].tolist()
 
     def _pull_if_due(self, port: WorkerPort) -> bool:
         if self._rollouts_since_pull >= self._config.rollouts_per_pull:

@@ -10,13 +10,15 @@ updater counts, sets the step size, and saves.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
 from aa2c.config import Config
+from aa2c.failpoint import failpoint
 from aa2c.ipc.port import UpdaterPort, WorkerPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.shared_model import PARAMS, SharedModel
@@ -82,12 +84,15 @@ class Producer(Actor):
         losses = rollout_loss(self._config, self._network, self._rollout, self._worker)
         if model.is_locked and not port.lock_model():
             return
+        failpoint("model.locked")
         try:
             learned_at = model.version
             grad_norm = self._learn(model, losses)
         finally:
             if model.is_locked:
                 model.unlock()
+        if not math.isfinite(grad_norm):
+            self._set_aside(port, losses, grad_norm)
         values = {"env_steps": float(self._rollout.env_steps), "learned_at": float(learned_at)}
         add_losses(values, losses, grad_norm)
         port.commit(version, values)
@@ -130,7 +135,8 @@ class Consumer:
     ) -> None:
         self._params = params
         self._model = port.shared_model()
-        self._model.learning_rate = config.learning_rate
+        if not self._model.version:
+            self._model.learning_rate = config.learning_rate
         self._port = port
 
     def accepts(self, record: Record) -> bool:
@@ -149,19 +155,28 @@ class Consumer:
 
     def state(self) -> dict[str, torch.Tensor]:
         """The optimizer's state; brings the updater's own parameters up to the same moment."""
-        while True:
-            with self._model.reading() as is_still:
-                if is_still:
-                    copies = {name: t.clone() for name, t in _tensors(self._model).items()}
-                    break
-            self._port.beat()
+        with self._standing_still() as tensors:
+            copies = {name: tensor.clone() for name, tensor in tensors.items()}
         self._params.vector.copy_(copies.pop(PARAMS))
         return copies
 
     def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:
-        tensors = _tensors(self._model)
-        del tensors[PARAMS]
-        load_states([tensors], saved)
+        """Workers that step the network already go on from the updater's parameters, too."""
         self._model.learning_rate = learning_rate
+        with self._standing_still() as tensors:
+            vector = tensors.pop(PARAMS)
+            load_states([tensors], saved)
+            if self._model.version:
+                vector.copy_(self._params.vector)
+
+    @contextlib.contextmanager
+    def _standing_still(self) -> Iterator[dict[str, torch.Tensor]]:
+        """The shared vectors, while nobody steps them (unless there is no lock)."""
+        while True:
+            with self._model.reading() as is_still:
+                if is_still:
+                    yield _tensors(self._model)
+                    return
+            self._port.beat()
 
     def close(self) -> None: ...

@@ -11,7 +11,6 @@ one optimizer step follows.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypedDict
@@ -158,9 +157,12 @@ class Consumer:
                 break
         # Only now: what acted saw observations scaled as they were before.
         self._replicas[0][0].observe(obs[:: -(-len(obs) // OBSERVED_ROWS)])
-        means = torch.stack(steps).mean(0).tolist()
         rate = learning_rate * self._rate_factor
-        return Outcome(len(steps), dict(zip(_PARTS, means, strict=True), learning_rate=rate))
+        parts = torch.stack(steps)
+        made = parts[parts.isfinite().all(1)]
+        losses = dict(zip(_PARTS, made.mean(0).tolist(), strict=True)) if len(made) else {}
+        losses["learning_rate"] = rate
+        return Outcome(len(made), losses, nonfinite=len(steps) - len(made))
 
     def _passes(self, batch: Batch, obs: Tensor, learning_rate: float) -> Iterator[Tensor]:
         """Step on one minibatch after the other; gives the parts of each one's loss."""
@@ -264,9 +266,10 @@ class Consumer:
         grad_norm = self._params.clip_grad_norm(self._config.max_grad_norm)
         (parameter,) = self._optimizer.param_groups[0]["params"]
         parameter.grad = self._params.grad
-        if math.isfinite(grad_norm):
+        parts = torch.cat([losses, torch.tensor([grad_norm])])
+        if bool(parts.isfinite().all()):
             self._optimizer.step()
-        return torch.cat([losses, torch.tensor([grad_norm])])
+        return parts
 
     def _differentiate(
         self,

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from aa2c.config import Config
 from aa2c.errors import Aa2cError, StartError
+from aa2c.rl.env_state import CannotBeSaved, load_env, save_env
 
 MAX_FRAMES_PER_GAME = 108_000
 ATARI_ENTRY_POINT = "ale_py.env:AtariEnv"
@@ -76,6 +77,12 @@ class Envs(Protocol):
     def step(self, actions: NDArray[np.int64]) -> Step:
         """Step all with actions [B] in 0 … num_actions-1. Raises `ValueError` for others."""
 
+    def state(self) -> dict[str, Any]:
+        """All of it, to go on from exactly, for JSON. Raises `CannotBeSaved`."""
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state` gave; after a reset."""
+
     def close(self) -> None: ...
 
 
@@ -92,6 +99,15 @@ class EpisodeStatistics:
         self._returns += rewards
         self._lengths += ~is_reset
         return episodes
+
+    def state(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"returns": self._returns.tolist(), "lengths": self._lengths.tolist()}
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._returns[:] = saved["returns"]
+        self._lengths[:] = saved["lengths"]
 
     def _finish(self, ended: NDArray[np.bool_]) -> list[Episode]:
         pairs = zip(self._returns[ended], self._lengths[ended], strict=True)
@@ -126,6 +142,18 @@ class GymnasiumEnvs:
         self._ended = terminated | truncated
         episodes = self._statistics.add(rewards, is_reset)
         return Step(np.asarray(obs), rewards, terminated, truncated, is_reset, episodes)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "envs": save_env(self._envs),
+            "statistics": self._statistics.state(),
+            "ended": self._ended.tolist(),
+        }
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        load_env(self._envs, saved["envs"])
+        self._statistics.load_state(saved["statistics"])
+        self._ended = np.array(saved["ended"], np.bool_)
 
     def close(self) -> None:
         self._envs.close()
@@ -168,6 +196,12 @@ class AtariEnvs:
         rewards = np.asarray(rewards, np.float32)
         episodes = self._statistics.add(rewards, is_reset)
         return Step(np.asarray(obs), rewards, terminated, truncated, is_reset, episodes)
+
+    def state(self) -> dict[str, Any]:
+        raise CannotBeSaved("ale_py's vector environment gives its emulators to nobody")
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        raise NotImplementedError  # there is no such state
 
     def close(self) -> None:
         self._envs.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,16 @@ class Rollout:
 
 
 def collect(
-    envs: Envs, network: ActorCritic, rollout: Rollout, generator: torch.Generator
+    envs: Envs,
+    network: ActorCritic,
+    rollout: Rollout,
+    generator: torch.Generator,
+    tick: Callable[[], None] = lambda: None,
 ) -> list[Episode]:
-    """Fill the rollout, going on from its last row; returns the episodes that ended."""
+    """Fill the rollout, going on from its last row; returns the episodes that ended.
+
+    `tick` is called after each step of the environments.
+    """
     episodes: list[Episode] = []
     rollout.obs[0] = rollout.obs[-1]
     with torch.inference_mode(), network.acting():
@@ -94,6 +102,7 @@ def collect(
                 rollout.log_probs[t] = log_probs[np.arange(rollout.num_envs), actions]
                 rollout.values[t] = values.numpy()
             step = envs.step(actions)
+            tick()
             rollout.actions[t] = actions
             rollout.see(t + 1, step.obs)
             rollout.rewards[t] = step.rewards

@@ -174,9 +174,9 @@ class _Routes:
         return _health(run["state"] != "failed", run)
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """200 while the run is training."""
+        """200 while the run is training and gets on."""
         run = self._served.status()["run"]
-        return _health(run["state"] in ("running", "paused"), run)
+        return _health(run["state"] in ("running", "paused") and run["stall"] is None, run)
 
     async def session(self, request: web.Request) -> web.Response:
         """Whether this browser may control the run."""
@@ -266,5 +266,5 @@ def _only(body: Document, name: str) -> Any:
 
 
 def _health(is_good: bool, run: Document) -> web.Response:
-    body = json.dumps({"state": run["state"], "error": run["error"]})
+    body = json.dumps({key: run[key] for key in ("state", "error", "stall")})
     return web.Response(text=body, status=200 if is_good else 503, content_type="application/json")

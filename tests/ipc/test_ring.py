@@ -74,9 +74,9 @@ def token_of(record):
     return token
 
 
-def take_all(consumer):
-    """Tokens of all that waits, released at once."""
-    tokens = []
+def take_all(consumer, tokens=None):
+    """Tokens of all that waits, released at once; into `tokens` as they come."""
+    tokens = [] if tokens is None else tokens
     while (record := consumer.take()) is not None:
         tokens.append(token_of(record))
         record.release()
@@ -319,25 +319,31 @@ def test_a_producer_killed_at_any_instruction_leaves_a_whole_record_or_none(
     assert outcomes[-1] == [1, 2]
 
 
-def test_a_consumer_killed_at_any_instruction_loses_no_record(segment):
-    """Its successor goes on at `tail`: what was not released is taken again."""
+def test_what_a_consumer_killed_at_any_instruction_had_taken_is_lost_and_never_taken_twice(segment):
+    most_lost = 0
     for instruction in itertools.count():
         segment.buf[:] = bytes(len(segment.buf))
         producer, consumer = open_ring(segment)
         push(producer, 1)
         push(producer, 2)
-        killed = kill_at(instruction, lambda consumer=consumer: take_all(consumer))
+        before = []
+        killed = kill_at(instruction, lambda it=consumer, tokens=before: take_all(it, tokens))
         successor = open_consumer(segment)
+        lost = successor.dropped["lost"]
         tokens = take_all(successor)
+        assert not set(before) & set(tokens)
         assert tokens == [1, 2][2 - len(tokens) :]
+        assert lost <= 2 - len(tokens) <= len(before) + 1
         assert push(producer, 3)
         assert take_all(successor) == [3]
-        assert successor.dropped == drops()
+        assert successor.dropped == drops(lost=lost)
+        most_lost = max(most_lost, lost)
         for side in (producer, consumer, successor):
             side.close()
         if not killed:
             break
     assert instruction > 100
+    assert most_lost == 1
 
 
 @dataclass
@@ -349,6 +355,7 @@ class ModelRing:
     pending: deque = field(default_factory=deque)  # committed, not taken: token, None if fenced
     window: deque = field(default_factory=deque)  # taken: [token, released?], up to `tail`
     fenced: int = 0
+    lost: int = 0  # taken by the consumer before this one, and not released
 
     @property
     def used(self):
@@ -475,7 +482,7 @@ class RingMachine(RuleBasedStateMachine):
             model, consumer = pair
             consumer.close()
             pair[1] = open_consumer(model.segment, generation=model.generation)
-            model.pending.extendleft(token for token, _ in reversed(model.window))
+            model.lost = len(model.window)
             model.window.clear()
             model.fenced = 0
 
@@ -484,11 +491,11 @@ class RingMachine(RuleBasedStateMachine):
         assert self.producer.used == self.ring.used <= CAPACITY
 
     @invariant()
-    def only_the_fenced_are_dropped(self):
+    def only_the_fenced_and_the_lost_are_dropped(self):
         for model, consumer in self.rings:
             assert consumer.used == model.used
             assert consumer.drained == (model.used == 0)
-            assert consumer.dropped == drops(fenced=model.fenced)
+            assert consumer.dropped == drops(fenced=model.fenced, lost=model.lost)
 
     def retire(self, model, consumer):
         consumer.close()

@@ -46,6 +46,7 @@ def make_shared(config: Config, params: FlatParameters) -> SharedModel | None:
     segment.unlink()
     model = SharedModel(segment, layout, is_locked=config.update_order != "hogwild")
     model.publish(params.numpy)
+    model.learning_rate = config.learning_rate
     return model
 
 
@@ -67,6 +68,7 @@ class FakePort:
         self.counts: dict[str, float] = {}
         self.records: list[Any] = []
         self.reports: list[tuple[str, dict[str, Any]]] = []
+        self.kept: list[tuple[dict[str, Any], dict[str, float]]] = []
         self.pulls = 0
         self.beats_left = self.reserves_left = self.pulls_left = 10**9
         self._specs = specs
@@ -95,6 +97,11 @@ class FakePort:
     def beat(self) -> bool:
         self.beats_left -= 1
         return self.beats_left >= 0
+
+    def tick(self) -> None: ...
+
+    def set_aside(self, arrays: dict[str, Any], told: dict[str, float]) -> None:
+        self.kept.append((arrays, told))
 
     def reserve(self) -> dict[str, Any] | None:
         self.reserves_left -= 1

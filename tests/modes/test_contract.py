@@ -24,8 +24,9 @@ def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
         assert len(records) == count
         for record in records:
             _is_as_said(record, small)
-        updates, losses, _ = small.consumer.consume(records, 1e-3, forever)
+        updates, losses, _, nonfinite = small.consumer.consume(records, 1e-3, forever)
         assert updates >= 1
+        assert nonfinite == 0
         state = small.consumer.state()
         assert set(losses) >= {"policy", "value", "entropy", "grad_norm"}
         assert np.isfinite(list(losses.values())).all()

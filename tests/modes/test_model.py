@@ -71,9 +71,9 @@ class World:
         )
         segment.unlink()
         segment.close()
-        self.shared.publish(self.params.numpy)
         self.port = Port(config, [], [], self.shared)
         self.consumer = model.Consumer(config, self.params, self.network, self.port)
+        self.shared.publish(self.params.numpy)
         self.producer = model.Producer(
             config, worker, self.envs, copy.deepcopy(self.network), self.generator
         )

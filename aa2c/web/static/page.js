@@ -185,7 +185,7 @@ function showHeader({ run, progress }) {
     + `(${percent(share)}), ${duration(run.uptime_s)}${left}`;
   document.title = `${percent(share)} ${run.env} · aa2c`;
   byId("dir").textContent = ` · seed ${run.seed}, kept in ${run.dir}`;
-  complain(run.error);
+  complain(run.error ?? (run.stall && `The run does not get on: ${run.stall}.`));
 }
 
 function complain(text) {

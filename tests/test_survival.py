@@ -1,0 +1,344 @@
+"""What a run survives, and that it says so: each promise of the README's table has its test."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import psutil
+import pytest
+
+from aa2c import Orchestrator, RunFailed, failpoint
+from aa2c.checkpoint import load_checkpoint
+from aa2c.ipc import journal
+from aa2c.modes import MODES
+from tests import blocking_atari
+from tests.conftest import until
+
+ROOT = Path(__file__).parents[1]
+
+
+def now(run):
+    return run.status()["progress"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_killed_updater_comes_back_from_its_checkpoint_and_the_workers_stay(
+    small, mode, monkeypatch
+):
+    monkeypatch.setenv(journal.VARIABLE, "1")
+    config = small(mode=mode, total_env_steps=10**9, checkpoint_interval_s=1.0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: run.status()["updater"]["checkpoint_at"])
+        before = run.status()
+        os.kill(before["updater"]["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["updater"]["restarts"] == 1)
+        assert run.status()["updater"]["last_exit"] == "SIGKILL"
+        await until(lambda: run.status()["updater"]["state"] == "running")
+        updates, version = now(run)["updates"], now(run)["policy_version"]
+        assert updates >= before["progress"]["updates"]
+        await until(lambda: now(run)["updates"] > updates + 5)
+        after = run.status()
+        assert after["progress"]["policy_version"] > version
+        assert [w["pid"] for w in after["workers"]] == [w["pid"] for w in before["workers"]]
+        assert after["run"]["state"] == "running"
+        await run.stop()
+    assert load_checkpoint(run.dir).counts["updates"] >= updates
+    records = journal.check(run.dir / "journal")
+    assert records["updaters"] == 2
+    lost = sum(ring["dropped"]["lost"] for ring in run.status()["rings"])
+    assert lost <= config.workers * config.ring_slots
+
+
+async def test_an_updater_killed_before_its_first_checkpoint_starts_from_the_beginning(small):
+    async with Orchestrator(small(mode="traj", total_env_steps=10**9)) as run:
+        await run.ready()
+        await until(lambda: now(run)["updates"] > 0)
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["updater"]["restarts"] == 1)
+        updates = now(run)["updates"]
+        await until(lambda: now(run)["updates"] > updates)
+
+
+async def test_the_network_of_mode_model_outlives_the_updater(small):
+    """It is in shared memory: nothing is taken back to a checkpoint."""
+    config = small(mode="model", total_env_steps=10**9, checkpoint_interval_s=1.0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: run.status()["updater"]["checkpoint_at"])
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["updater"]["restarts"] == 1)
+        version = now(run)["policy_version"]
+        await until(lambda: run.status()["updater"]["state"] == "running")
+        await until(lambda: now(run)["policy_version"] > version)
+        await run.stop()
+    saved = load_checkpoint(run.dir)
+    # Every step that a worker made counts in the moments' step, those during the absence, too.
+    assert saved.optimizer["step"] >= saved.counts["updates"] * 0.9
+
+
+async def test_a_run_whose_budget_ends_while_the_updater_is_away_ends_with_all_learned(small):
+    async with Orchestrator(small(mode="traj", total_env_steps=6000)) as run:
+        await run.ready()
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        status = await run.wait()
+    assert status["run"]["state"] == "finished"
+    assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"] > 0
+
+
+async def test_a_worker_that_keeps_crashing_is_given_up_and_the_others_go_on(small):
+    config = small(workers=3, total_env_steps=10**9, max_restarts=2, min_workers=2)
+    async with Orchestrator(config) as run:
+        await run.ready()
+
+        def worker(index):
+            return run.status()["workers"][index]
+
+        async def kill_until_given_up(index):
+            while worker(index)["state"] != "given up":
+                if pid := worker(index)["pid"]:
+                    os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(0.05)
+
+        await kill_until_given_up(2)
+        assert worker(2)["exits"] == {"SIGKILL": 3}
+        updates = now(run)["updates"]
+        await until(lambda: now(run)["updates"] > updates)
+        with pytest.raises(RunFailed, match=r"1 workers are left \(--min-workers 2\)"):
+            await asyncio.wait_for(asyncio.gather(kill_until_given_up(1), run.wait()), timeout=60)
+    assert load_checkpoint(run.dir).counts["updates"] >= updates
+
+
+async def test_a_process_that_lives_and_gets_nothing_done_is_replaced(small):
+    config = small(mode="traj", total_env_steps=10**9, update_epochs=1000, minibatches=64)
+    config = dataclasses.replace(config, progress_timeout_s=3.0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: run.status()["updater"]["last_exit"] == "no progress")
+        assert run.status()["workers"][0]["last_exit"] is None, "it waited for the updater"
+
+
+async def test_atari_environments_that_block_for_ever_are_replaced(small, tmp_path, monkeypatch):
+    monkeypatch.setenv(blocking_atari.MARK, str(tmp_path / "blocked"))
+    config = small(
+        env="tests.blocking_atari:ALE/Pong-v5", total_env_steps=10**9, stall_timeout_s=5.0
+    )
+    async with Orchestrator(dataclasses.replace(config, network="a3c")) as run:
+        await run.ready()
+        await until(lambda: any(w["exits"] for w in run.status()["workers"]))
+        (exits,) = [w["exits"] for w in run.status()["workers"] if w["exits"]]
+        assert exits == {"stalled": 1}
+        await until(lambda: all(w["state"] == "running" for w in run.status()["workers"]))
+        steps = now(run)["env_steps"]
+        await until(lambda: now(run)["env_steps"] > steps)
+
+
+async def test_a_run_that_does_not_get_on_says_who_waits_for_whom(small):
+    config = small(mode="traj", total_env_steps=10**9, no_progress_s=2.0, port=0)
+    async with Orchestrator(config, http=True) as run, aiohttp.ClientSession() as session:
+        await run.ready()
+        updater = run.status()["updater"]["pid"]
+        os.kill(updater, signal.SIGSTOP)
+        await until(lambda: run.status()["run"]["stall"])
+        stall = run.status()["run"]["stall"]
+        assert "worker 0 waits for a free slot of its ring" in stall
+        assert "for more than 2 s" in stall
+        assert (await session.get(f"{run.url}readyz")).status == 503
+        metrics = await (await session.get(f"{run.url}metrics")).text()
+        assert "aa2c_run_stalled 1.0" in metrics
+        assert any("does not get on" in line["text"] for line in run.status()["log"])
+        os.kill(updater, signal.SIGCONT)
+        await until(lambda: run.status()["run"]["stall"] is None)
+        assert (await session.get(f"{run.url}readyz")).status == 200
+        run.controls.pause()
+        await asyncio.sleep(3.0)
+        assert run.status()["run"]["stall"] is None, "a pause is no stall"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_numbers_that_are_not_finite_lead_back_to_a_checkpoint(small, mode):
+    config = small(
+        mode=mode,
+        env="tests.crashing_env:SpoiltReward-v0",
+        workers=1,
+        num_steps=16,
+        grad_sync_steps=16,
+        total_env_steps=10**9,
+        checkpoint_interval_s=1.0,
+        nonfinite_limit=3,
+        anneal_learning_rate=False,
+    )
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: run.status()["updater"]["rollbacks"] > 0)
+        await until(lambda: any(mark["kind"] == "rollback" for mark in run.status()["marks"]))
+        updates, rejected = now(run)["updates"], run.status()["updater"]["rejected"]
+        assert rejected >= 3
+        await until(lambda: now(run)["updates"] > updates + 50)
+        rollbacks = run.status()["updater"]["rollbacks"]
+        rate = run.status()["losses"]["learning_rate"]
+        assert rate == pytest.approx(config.learning_rate / 2**rollbacks)
+        await run.stop()
+    kept = sorted((run.dir / "set_aside").iterdir())
+    assert 0 < len(kept) <= 10
+    with np.load(kept[0], allow_pickle=False) as file:
+        assert json.loads(str(file["told"]))
+        assert not np.isfinite(file["rewards" if "rewards" in file else "grad"]).all()
+    saved = load_checkpoint(run.dir)
+    assert all(bool(tensor.isfinite().all()) for tensor in saved.model.values())
+
+
+async def test_numbers_that_are_not_finite_end_the_run_where_that_is_wanted(small):
+    config = small(
+        env="tests.crashing_env:SpoiltReward-v0",
+        total_env_steps=10**9,
+        nonfinite_action="stop",
+    )
+    async with Orchestrator(config) as run:
+        with pytest.raises(RunFailed, match=r"10 records in a row were not finite"):
+            await run.wait()
+    assert load_checkpoint(run.dir).counts["updates"] > 0
+
+
+WORKER_PLACES = [place for place in failpoint.PLACES if place.split(".")[0] in ("worker", "ring")]
+UPDATER_PLACES = [
+    place for place in failpoint.PLACES if place.split(".")[0] in ("updater", "checkpoint")
+]
+ACTIONS = ("kill", "raise", "stop")
+
+
+def traps(mode: str) -> list[str]:
+    """Every place of a mode, at each another action; other modes have other pairs."""
+    turn = list(MODES).index(mode)
+    workers = WORKER_PLACES + (["model.locked", "model.mid_step"] if mode == "model" else [])
+    updaters = UPDATER_PLACES + ([] if mode == "model" else ["params.mid_publish"])
+    set_for = [(f"aa2c-worker-{i % 3}.{i // 3}", place) for i, place in enumerate(workers)]
+    set_for += [(f"aa2c-updater.{i}", place) for i, place in enumerate(updaters)]
+    set_for += [("aa2c-evaluator", "evaluator.before_report")]
+    return [
+        f"{process}:{place}={ACTIONS[(i + turn) % len(ACTIONS)]}@2"
+        for i, (process, place) in enumerate(set_for)
+    ]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", MODES)
+async def test_nothing_is_lost_that_was_promised_wherever_a_process_ends(small, mode, monkeypatch):
+    """A walk over all failpoints: each incarnation of a process ends at another place."""
+    monkeypatch.setenv(journal.VARIABLE, "1")
+    monkeypatch.setenv(failpoint.VARIABLE, ";".join(traps(mode)))
+    config = small(
+        mode=mode,
+        workers=3,
+        total_env_steps=10**9,
+        checkpoint_interval_s=1.0,
+        eval_interval_s=1.0,
+        eval_episodes=1,
+        stall_timeout_s=3.0,
+    )
+    updater_ends = sum(trap.startswith("aa2c-updater") for trap in traps(mode))
+    worker_ends = sum(trap.startswith("aa2c-worker") for trap in traps(mode))
+    async with Orchestrator(config) as run:
+        await run.ready()
+        seen = dict.fromkeys(("env_steps", "updates", "policy_version", "episodes"), 0)
+
+        def all_have_ended():
+            for name in seen:
+                assert now(run)[name] >= seen[name], name
+                seen[name] = now(run)[name]
+            status = run.status()
+            assert status["run"]["state"] == "running", status["run"]["error"]
+            return (
+                sum(status["updater"]["exits"].values()) == updater_ends
+                and sum(sum(w["exits"].values()) for w in status["workers"]) == worker_ends
+                and sum(status["evaluator"]["exits"].values()) == 1
+            )
+
+        await until(all_have_ended, timeout_s=240)
+        await until(lambda: run.status()["updater"]["state"] == "running")
+        updates = seen["updates"]
+        await until(lambda: now(run)["updates"] > updates + 10)
+        await run.stop()
+    records = journal.check(run.dir / "journal")
+    assert records["taken"] > 0
+    for ring in run.status()["rings"]:
+        assert {k: n for k, n in ring["dropped"].items() if n and k != "lost"} == {}
+    assert load_checkpoint(run.dir).counts["updates"] >= updates
+
+
+def test_every_failpoint_is_in_the_code_once():
+    code = "\n".join(path.read_text() for path in (ROOT / "aa2c").rglob("*.py"))
+    for place in failpoint.PLACES:
+        assert code.count(f'failpoint("{place}")') == 1, place
+
+
+@pytest.mark.parametrize("spec", ["a:nowhere=kill", "a:model.locked=explode"])
+def test_a_failpoint_that_does_not_exist_is_refused(spec, monkeypatch):
+    monkeypatch.setenv(failpoint.VARIABLE, spec)
+    with pytest.raises(ValueError, match=r"nowhere|explode"):
+        failpoint.arm("a", 0)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", MODES)
+def test_chaos(mode):
+    """The short form of tools/chaos.py."""
+    command = [sys.executable, ROOT / "tools/chaos.py", "--mode", mode, "--minutes", "0.6"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors[-3000:]
+    report = json.loads(output)
+    assert sum(report["acts"].values()) > 10
+    assert report["records"]["taken"] > 0
+
+
+@pytest.mark.parametrize("role", ["worker", "updater", "evaluator"])
+async def test_a_restart_leaks_nothing(small, role):
+    config = small(total_env_steps=10**9, eval_interval_s=0.5, eval_episodes=1)
+    async with Orchestrator(config) as run:
+        await run.ready()
+
+        def child():
+            status = run.status()
+            return status["workers"][0] if role == "worker" else status[role]
+
+        async def kill_and_come_back():
+            await until(lambda: child()["state"] == "running")
+            restarts = child()["restarts"]
+            os.kill(child()["pid"], signal.SIGKILL)
+            await until(lambda: child()["restarts"] > restarts)
+            await until(lambda: child()["state"] == "running")
+            await asyncio.sleep(0.5)
+            return psutil.Process().num_fds(), psutil.Process().num_threads()
+
+        first = await kill_and_come_back()
+        for _ in range(2):
+            last = await kill_and_come_back()
+        assert last[0] <= first[0] + 1, "descriptors"
+        assert last[1] <= first[1], "threads"
+
+
+async def test_a_stop_while_the_updater_is_being_started_again_still_saves_or_says_so(small):
+    config = small(total_env_steps=10**9, checkpoint_interval_s=1.0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: run.status()["updater"]["checkpoint_at"])
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["updater"]["restarts"] == 1)
+        started = time.monotonic()
+        status = await run.stop()
+        assert time.monotonic() - started < 10
+    assert status["run"]["state"] == "finished"
+    assert load_checkpoint(run.dir)

@@ -1,0 +1,299 @@
+"""A real run among accidents: kills, stops, floods, full memory and a full disk; then the accounts.
+
+    python tools/chaos.py --mode grad --minutes 30 --seed 0
+
+Random SIGKILL, SIGTERM, SIGSTOP and SIGCONT hit workers, updater and evaluator; the endpoint is abused;
+/dev/shm (a small one of its own, where this may be made: as root) is filled for moments. At the end the
+disk is filled as well, or the run is stopped. It exits with 0 if the accounts are right: every record
+was learned from at most once and in order, counters never went back, the run went on, and descriptors,
+threads, memory, segments and processes are as before. Prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from aa2c import Config, Orchestrator, RunFailed
+from aa2c.checkpoint_files import read_checkpoint
+from aa2c.ipc import journal
+
+SMALL_SHM = "64m"
+SMALL_DISK = "256m"
+INSIDE = "AA2C_CHAOS_INSIDE"
+MOST_MORE_DESCRIPTORS = 8
+MOST_MORE_BYTES = 64 * 2**20
+QUIET_S = 60.0  # for all to be running again when it is over
+ABUSE = (
+    b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    b"POST /control/stop HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999999999\r\n\r\n{",
+    b"\x00" * 4096,
+    b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
+    b"GET /static/../../../../etc/passwd HTTP/1.0\r\n\r\n",
+    b"",
+)
+
+
+class Chaos:
+    """The accidents of one run, drawn from a seed, and what was seen meanwhile."""
+
+    def __init__(self, run: Orchestrator, seed: int) -> None:
+        self._run = run
+        self._random = random.Random(seed)
+        self._stopped: set[asyncio.Task[None]] = set()
+        self.acts: collections.Counter[str] = collections.Counter()
+        self._seen: dict[str, float] = {}
+
+    async def go_on(self, seconds: float) -> None:
+        """One accident after the other."""
+        acts = (self._kill, self._kill, self._kill, self._stop, self._abuse, self._fill)
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at and self._run.state == "running":
+            self._random.choice(acts)()
+            wait_until = time.monotonic() + self._random.uniform(0.05, 2.0)
+            while time.monotonic() < wait_until:
+                self.look()
+                await asyncio.sleep(0.02)
+        for task in list(self._stopped):
+            await task
+
+    def look(self) -> None:
+        """Counters never go back."""
+        status = self._run.status()
+        now = dict(status["progress"]) | {
+            f"ring {ring['worker']}": ring["committed"] for ring in status["rings"]
+        }
+        now |= {f"worker {worker['id']}": worker["env_steps"] for worker in status["workers"]}
+        now.pop("time_left_s")
+        for name, value in now.items():
+            assert value >= self._seen.get(name, 0), f"{name} went back to {value}"
+        self._seen = now
+
+    def _victim(self) -> tuple[str, int] | None:
+        status = self._run.status()
+        children = [("worker", worker["pid"]) for worker in status["workers"]]
+        children += [("updater", status["updater"]["pid"])]
+        children += [("evaluator", status["evaluator"]["pid"])]
+        role, pid = self._random.choice(children)
+        return (role, pid) if pid else None
+
+    def _send(self, number: signal.Signals, role: str, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            self.acts[f"{number.name} {role}"] += 1
+
+    def _kill(self) -> None:
+        if victim := self._victim():
+            self._send(
+                self._random.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)), *victim
+            )
+
+    def _stop(self) -> None:
+        if victim := self._victim():
+            self._send(signal.SIGSTOP, *victim)
+            self._later(self._continue(*victim, self._random.uniform(0.1, 6.0)))
+
+    async def _continue(self, role: str, pid: int, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        if any(child.pid == pid for child in psutil.Process().children()):
+            self._send(signal.SIGCONT, role, pid)
+
+    def _abuse(self) -> None:
+        self.acts["http"] += 1
+        self._later(self._send_garbage(self._random.choice(ABUSE)))
+
+    async def _send_garbage(self, garbage: bytes) -> None:
+        assert self._run.url is not None
+        port = int(self._run.url.rstrip("/").rpartition(":")[2])
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(garbage)
+            await asyncio.wait_for(reader.read(100), 2.0)
+            writer.close()
+
+    def _fill(self) -> None:
+        """Leave /dev/shm no room for a while: who is started again meanwhile gets no ring."""
+        if os.environ.get(INSIDE):
+            self.acts["full /dev/shm"] += 1
+            self._later(_fill_for("/dev/shm/filler", self._random.uniform(0.5, 3.0)))
+
+    def _later(self, act: Any) -> None:
+        task = asyncio.create_task(act)
+        self._stopped.add(task)
+        task.add_done_callback(self._stopped.discard)
+
+
+async def _fill_for(path: str, seconds: float) -> None:
+    fill(path)
+    await asyncio.sleep(seconds)
+    os.unlink(path)
+
+
+def fill(path: str) -> None:
+    """Take all that a file system still has."""
+    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+        while file.write(b"\0" * 65536) == 65536:
+            pass
+
+
+def held() -> dict[str, int]:
+    """What this process has open."""
+    me = psutil.Process()
+    return {"descriptors": me.num_fds(), "threads": me.num_threads(), "rss": me.memory_info().rss}
+
+
+async def until_all_run(run: Orchestrator) -> None:
+    """Everybody who was hit comes back, and the run goes on."""
+
+    def is_well() -> bool:
+        status = run.status()
+        states = [worker["state"] for worker in status["workers"]] + [status["updater"]["state"]]
+        return set(states) == {"running"}
+
+    async with asyncio.timeout(QUIET_S):
+        while not is_well():  # noqa: ASYNC110 (what is waited for sets no event)
+            await asyncio.sleep(0.1)
+        wanted = run.status()["progress"]["updates"] + 3
+        while run.status()["progress"]["updates"] <= wanted:  # noqa: ASYNC110 (as above)
+            await asyncio.sleep(0.1)
+
+
+async def train(options: argparse.Namespace, runs_dir: str) -> dict[str, Any]:
+    """The run, its accidents, and the accounts. Raises `AssertionError` or `ValueError`."""
+    config = Config(
+        mode=options.mode,
+        env=options.env,
+        workers=3,
+        num_envs=4,
+        seed=options.seed,
+        total_env_steps=10**12,
+        runs_dir=runs_dir,
+        port=0,
+        hidden_sizes=(16,),
+        checkpoint_interval_s=2.0,
+        eval_interval_s=3.0,
+        eval_episodes=2,
+        stall_timeout_s=4.0,
+        start_timeout_s=60.0,
+        max_restarts=10_000,
+    )
+    async with Orchestrator(config, http=True) as run:
+        await run.ready()
+        chaos = Chaos(run, options.seed)
+        await chaos.go_on(0.2 * 60 * options.minutes)
+        await until_all_run(run)
+        early = held()
+        await chaos.go_on(0.8 * 60 * options.minutes)
+        await until_all_run(run)
+        late = held()
+        assert late["descriptors"] <= early["descriptors"] + MOST_MORE_DESCRIPTORS, (early, late)
+        assert late["threads"] <= early["threads"], (early, late)
+        assert late["rss"] <= early["rss"] + MOST_MORE_BYTES, (early, late)
+        ending = await end(run)
+        status = run.status()
+    records = journal.check(run.dir / "journal")
+    assert records["taken"] > 0
+    dropped = collections.Counter()
+    for ring in status["rings"]:
+        dropped.update(ring["dropped"])
+    damaged = {reason: count for reason, count in dropped.items() if reason != "lost"}
+    assert not any(damaged.values()), damaged
+    saved = read_checkpoint(run.dir, lambda files: files)
+    return {
+        "mode": options.mode,
+        "minutes": options.minutes,
+        "acts": dict(sorted(chaos.acts.items())),
+        "exits": {
+            "workers": [worker["exits"] for worker in status["workers"]],
+            "updater": status["updater"]["exits"],
+            "evaluator": status["evaluator"]["exits"],
+        },
+        "records": records,
+        "env_steps": status["progress"]["env_steps"],
+        "updates": status["progress"]["updates"],
+        "checkpoint_env_steps": saved.counts["env_steps"],
+        "held_early": early,
+        "held_late": late,
+        "ending": ending,
+    }
+
+
+async def end(run: Orchestrator) -> str:
+    """With a full disk, where there is a small one: a sentence, and the checkpoint before survives."""
+    if not os.environ.get(INSIDE):
+        await run.stop()
+        return "stopped"
+    fill(f"{run.dir}/filler")
+    try:
+        await asyncio.wait_for(run.wait(), 60)
+    except RunFailed as error:
+        (run.dir / "filler").unlink()
+        return str(error)
+    raise AssertionError("a full disk was not noticed")
+
+
+def inside(command: list[str]) -> int | None:
+    """Run this program again where /dev/shm and the runs' disk are small; None if that may not be."""
+    disk = tempfile.mkdtemp()
+    script = (
+        f"mount -t tmpfs -o size={SMALL_SHM} tmpfs /dev/shm && "
+        f'mount -t tmpfs -o size={SMALL_DISK} tmpfs "$0" && exec "$@"'
+    )
+    probe = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, disk, "true"], capture_output=True, check=False
+    )
+    if probe.returncode:
+        return None
+    environment = os.environ | {INSIDE: disk}
+    wrapped = ["unshare", "-m", "sh", "-c", script, disk, *command]
+    try:
+        return subprocess.run(wrapped, env=environment, check=False).returncode
+    finally:
+        shutil.rmtree(disk, ignore_errors=True)
+
+
+def main() -> None:
+    """Read the options, run, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mode", choices=("grad", "model", "traj"), default="grad")
+    parser.add_argument("--env", default="CartPole-v1")
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if not os.environ.get(INSIDE):
+        code = inside([sys.executable, *sys.argv])
+        if code is not None:
+            sys.exit(code)
+        print(
+            "no small /dev/shm and disk here (it takes root): these are not filled", file=sys.stderr
+        )
+    os.environ[journal.VARIABLE] = "1"
+    runs_dir = os.environ.get(INSIDE) or tempfile.mkdtemp()
+    before = {path.name for path in Path("/dev/shm").iterdir()}
+    report = asyncio.run(train(options, runs_dir))
+    left = {path.name for path in Path("/dev/shm").iterdir()} - before - {"filler"}
+    assert not left, f"segments are left: {left}"
+    children = [child.name() for child in psutil.Process().children() if "aa2c" in child.name()]
+    assert not children, f"processes are left: {children}"
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

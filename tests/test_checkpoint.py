@@ -3,7 +3,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 import torch
 
 import aa2c
+from aa2c import failpoint
 from aa2c.checkpoint import CheckpointError, load_checkpoint, load_policy, save
 from aa2c.config import Config
 from aa2c.errors import Aa2cError
@@ -19,6 +24,7 @@ from aa2c.rl.network import FlatParameters, make_network
 
 SPEC = EnvSpec((4,), "float32", 3)
 CONFIG = Config(ent_coef=(0.1, 0.2), workers=2, hidden_sizes=(8, 5), name='q"uo\nte ü')
+ROOT = Path(__file__).parents[1]
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
@@ -201,6 +207,29 @@ def test_a_checkpoint_of_the_same_step_never_takes_the_place_of_the_one_before(t
     write(tmp_path, 7, seed=3, keep=1)
     assert not before.exists()
     assert load_checkpoint(tmp_path).optimizer["exp_avg"][0] == 3
+
+
+KILLED_SAVE = """
+import sys
+from pathlib import Path
+from aa2c import failpoint
+from tests.test_checkpoint import write
+
+failpoint.arm("saver", 0)
+write(Path(sys.argv[1]), 200, seed=2, keep=1)
+"""
+
+
+@pytest.mark.parametrize("place", [p for p in failpoint.PLACES if p.startswith("checkpoint.")])
+def test_a_kill_while_one_is_written_leaves_a_whole_one(tmp_path, place):
+    write(tmp_path, 100, seed=1)
+    environment = os.environ | {failpoint.VARIABLE: f"saver:{place}=kill", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", KILLED_SAVE, tmp_path]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    is_there = place == "checkpoint.after_rename"
+    assert load_checkpoint(tmp_path).counts["env_steps"] == (200 if is_there else 100)
+    write(tmp_path, 300, seed=3, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000000300"]
 
 
 class Touch:

@@ -35,8 +35,9 @@ class Journal:
 
 def read(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
     """The entries of one file [n, 3]."""
-    words = np.frombuffer(path.read_bytes(), np.uint64)
-    return words[: len(words) // _ENTRY_WORDS * _ENTRY_WORDS].reshape(-1, _ENTRY_WORDS)
+    data, size = path.read_bytes(), 8 * _ENTRY_WORDS
+    whole = data[: len(data) // size * size]  # a full disk may have cut off the last one
+    return np.frombuffer(whole, np.uint64).reshape(-1, _ENTRY_WORDS)
 
 
 def check(directory: Path) -> dict[str, int]:

@@ -210,6 +210,23 @@ async def test_numbers_that_are_not_finite_end_the_run_where_that_is_wanted(smal
     assert load_checkpoint(run.dir).counts["updates"] > 0
 
 
+async def test_a_checkpoint_that_cannot_be_written_costs_itself_and_nothing_else(small):
+    config = small(total_env_steps=10**9, checkpoint_interval_s=1.0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: run.status()["updater"]["checkpoint_at"])
+        (run.dir / "checkpoints").rename(run.dir / "hidden")
+        (run.dir / "checkpoints").write_text("in the way")
+        await until(lambda: "a checkpoint was not written" in str(run.status()["log"]))
+        updates = now(run)["updates"]
+        await until(lambda: now(run)["updates"] > updates)
+        (run.dir / "checkpoints").unlink()
+        (run.dir / "hidden").rename(run.dir / "checkpoints")
+        await run.stop()
+    assert run.status()["updater"]["exits"] == {}
+    assert load_checkpoint(run.dir).counts["updates"] > updates
+
+
 WORKER_PLACES = [place for place in failpoint.PLACES if place.split(".")[0] in ("worker", "ring")]
 UPDATER_PLACES = [
     place for place in failpoint.PLACES if place.split(".")[0] in ("updater", "checkpoint")

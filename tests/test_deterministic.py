@@ -61,8 +61,9 @@ async def test_atari_games_are_played_alike(small, mode):
     assert differences(first, again) == []
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "Acrobot-v1"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "env"), [*((mode, "CartPole-v1") for mode in MODES), ("traj", "Acrobot-v1")]
+)
 async def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(small, mode, env):
     options = IN_MODE[mode] | {"env": env, "total_env_steps": 8000}
     config = small(mode=mode, deterministic=True, **options)

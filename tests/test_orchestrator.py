@@ -36,7 +36,9 @@ async def test_a_run_comes_up_trains_to_its_budget_and_ends_finished(small, mode
     assert status["progress"]["updates"] > 0
     assert status["progress"]["episodes"] == status["returns"]["train"]["count"] > 0
     assert run.status() == status
-    assert load_checkpoint(Path(status["run"]["dir"])).counts["updates"] > 0
+    run_dir = Path(status["run"]["dir"])
+    assert load_checkpoint(run_dir).counts["updates"] > 0
+    assert (run_dir / "output.log").read_text() == "", "nobody has anything to complain of"
 
 
 async def test_the_run_directory_holds_config_log_metrics_and_episodes(small):

@@ -40,6 +40,7 @@ async def test_a_killed_updater_comes_back_from_its_checkpoint_and_the_workers_s
     async with Orchestrator(config) as run:
         await run.ready()
         await until(lambda: run.status()["updater"]["checkpoint_at"])
+        await asyncio.sleep(0.5)  # the counters go on from here, and not from the checkpoint's
         before = run.status()
         os.kill(before["updater"]["pid"], signal.SIGKILL)
         await until(lambda: run.status()["updater"]["restarts"] == 1)
@@ -72,19 +73,19 @@ async def test_an_updater_killed_before_its_first_checkpoint_starts_from_the_beg
 
 async def test_the_network_of_mode_model_outlives_the_updater(small):
     """It is in shared memory: nothing is taken back to a checkpoint."""
-    config = small(mode="model", total_env_steps=10**9, checkpoint_interval_s=1.0)
-    async with Orchestrator(config) as run:
+    async with Orchestrator(small(mode="model", total_env_steps=10**9)) as run:
         await run.ready()
-        await until(lambda: run.status()["updater"]["checkpoint_at"])
+        await run.controls.checkpoint()
+        early = now(run)["updates"]
+        await until(lambda: now(run)["updates"] > early + 3000)
+        before = now(run)
         os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
         await until(lambda: run.status()["updater"]["restarts"] == 1)
-        version = now(run)["policy_version"]
         await until(lambda: run.status()["updater"]["state"] == "running")
-        await until(lambda: now(run)["policy_version"] > version)
+        await until(lambda: now(run)["policy_version"] > before["policy_version"])
         await run.stop()
     saved = load_checkpoint(run.dir)
-    # Every step that a worker made counts in the moments' step, those during the absence, too.
-    assert saved.optimizer["step"] >= saved.counts["updates"] * 0.9
+    assert saved.optimizer["step"] >= saved.counts["updates"] > before["updates"]
 
 
 async def test_a_run_whose_budget_ends_while_the_updater_is_away_ends_with_all_learned(small):

@@ -89,6 +89,9 @@ class Segment:
             memory._mmap = None  # type: ignore[attr-defined]
             memory.close()
 
+    def __del__(self) -> None:
+        self.close()  # before SharedMemory's own does, which complains where a view is still alive
+
     def unlink(self) -> None:
         """Remove the name (creator only); processes that have the segment mapped keep it."""
         with contextlib.suppress(FileNotFoundError):

@@ -52,6 +52,7 @@ const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${
 function duration(seconds) {
   if (seconds === null) return "–";
   const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map(Math.floor);
+  if (h > 48) return `${Math.floor(h / 24).toLocaleString("en")} days`;
   return h ? `${h} h ${m} min` : m ? `${m} min ${s} s` : `${s} s`;
 }
 
@@ -114,7 +115,7 @@ function makeChart(parent, names, labels, { height, withText }) {
     height,
     legend: { show: names.length > 1 },
     cursor: { drag: { x: true, y: false }, points: { size: 6 } },
-    scales: { x: { time: false } },
+    scales: { x: { time: false }, y: { range: yRange } },
     axes: [
       { ...axis, size: 30, values: (_, ticks) => ticks.map(xText), space: 70 },
       { ...axis, size: 58, values: (_, ticks) => ticks.map(short) },
@@ -130,6 +131,12 @@ function makeChart(parent, names, labels, { height, withText }) {
     hooks: { draw: [(self) => drawMarks(self, withText)] },
   }, chartData(names), parent);
   charts.push({ plot, parent, names, labels });
+}
+
+// What moves by less than a millionth of itself is drawn as standing still: its ticks would all read alike.
+function yRange(_, low, high) {
+  const middle = Math.abs(low ?? 0);
+  return uPlot.rangeNum(low, high - low < 1e-6 * middle ? low : high, 0.1, true);
 }
 
 const chartData = (names) => [columns[xAxis()], ...names.map((name) => columns[name])];

@@ -130,7 +130,8 @@ class Chaos:
         """Leave /dev/shm no room for a while: who is started again meanwhile gets no ring."""
         if os.environ.get(INSIDE):
             self.acts["full /dev/shm"] += 1
-            self._later(_fill_for("/dev/shm/filler", self._random.uniform(0.5, 3.0)))
+            path = f"/dev/shm/filler-{self.acts['full /dev/shm']}"  # two may be there at a time
+            self._later(_fill_for(path, self._random.uniform(0.5, 3.0)))
 
     def _later(self, act: Any) -> None:
         task = asyncio.create_task(act)
@@ -288,7 +289,7 @@ def main() -> None:
     runs_dir = os.environ.get(INSIDE) or tempfile.mkdtemp()
     before = {path.name for path in Path("/dev/shm").iterdir()}
     report = asyncio.run(train(options, runs_dir))
-    left = {path.name for path in Path("/dev/shm").iterdir()} - before - {"filler"}
+    left = {path.name for path in Path("/dev/shm").iterdir()} - before
     assert not left, f"segments are left: {left}"
     children = [child.name() for child in psutil.Process().children() if "aa2c" in child.name()]
     assert not children, f"processes are left: {children}"

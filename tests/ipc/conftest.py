@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from aa2c.ipc.shm import Segment, name_prefix
+from tests.ipc.killing import kill, spawn
 
 _numbers = itertools.count()
 
@@ -23,3 +24,19 @@ def make_segment() -> Iterator[Callable[[int], Segment]]:
     for segment in segments:
         segment.close()
         segment.unlink()
+
+
+@pytest.fixture
+def start():
+    """Start a process that is dead at the end of the test."""
+    processes = []
+
+    def start(target, *arguments):
+        processes.append(spawn.Process(target=target, args=arguments, daemon=True))
+        processes[-1].start()
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        kill(process)
+        process.close()

@@ -1,7 +1,6 @@
 """The parameter board: whole vectors only, whatever happens to the writer."""
 
 import itertools
-import sys
 import threading
 import time
 
@@ -10,6 +9,7 @@ import pytest
 
 from aa2c.ipc.params import ParameterBoard, board_bytes
 from aa2c.ipc.shm import Segment
+from tests.ipc.killing import kill_at
 
 NUM_PARAMS = 1000
 SEQUENCES = (16, 32)  # words that are odd while their buffer is written
@@ -84,10 +84,6 @@ def test_a_half_written_buffer_leaves_the_version_before_it(
     assert (out == 9).all()
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: no handler in the code under test may catch it."""
-
-
 @pytest.mark.parametrize("checksum", [False, True])
 def test_a_writer_killed_at_any_instruction_leaves_a_whole_vector(segment, open_board, checksum):
     reader, out = open_board(checksum=checksum), vector(0)
@@ -97,25 +93,7 @@ def test_a_writer_killed_at_any_instruction_leaves_a_whole_vector(segment, open_
         writer = ParameterBoard(segment, NUM_PARAMS, checksum=checksum)
         for version in (1, 2):
             writer.publish(vector(version))
-        left = itertools.count(instruction, -1)
-
-        def trace(frame, event, _argument, left=left):
-            if "/aa2c/ipc/" not in frame.f_code.co_filename:
-                return None
-            frame.f_trace_opcodes = True
-            if event == "opcode" and next(left) == 0:
-                raise Killed
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            writer.publish(vector(3))
-            killed = False
-        except Killed:
-            killed = True
-        finally:
-            sys.settrace(before)
+        killed = kill_at(instruction, lambda it=writer: it.publish(vector(3)))
         versions.append(reader.pull(out))
         assert (out == versions[-1]).all()
         assert writer.publish(vector(7)) == versions[-1] + 1

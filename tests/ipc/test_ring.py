@@ -1,7 +1,6 @@
 """The ring: order, back-pressure, fencing, and a producer that dies at any instruction."""
 
 import itertools
-import sys
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from aa2c.ipc.slot import (
     slot_bytes,
     write_header,
 )
+from tests.ipc.killing import kill_at
 
 SPECS = (ArraySpec("reward", "<f4", (3, 2)), ArraySpec("frame", "|u1", (5,)))
 SLOT = slot_bytes(SPECS)
@@ -266,33 +266,6 @@ def test_a_segment_too_small_for_the_ring_is_refused(make_segment):
         RingView(segment, 3 + CONTROL // SLOT, SLOT)
     with pytest.raises(ValueError, match="too small"):
         RingView(segment, 0, SLOT)
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: no handler in the code under test may catch it."""
-
-
-def kill_at(instruction, call):
-    """Run `call` up to its n-th bytecode instruction in aa2c.ipc; False if it has fewer."""
-    left = itertools.count(instruction, -1)
-
-    def trace(frame, event, _argument):
-        if "/aa2c/ipc/" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode" and next(left) == 0:
-            raise Killed
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except Killed:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 @pytest.mark.parametrize("payload_checksum", [False, True])

@@ -1,6 +1,5 @@
 """Real processes, killed with SIGKILL at random moments: nothing torn is ever seen."""
 
-import multiprocessing
 import random
 import time
 
@@ -11,12 +10,10 @@ from aa2c.ipc.params import ParameterBoard, board_bytes
 from aa2c.ipc.ring import DROP_REASONS, RingConsumer, RingProducer, ring_bytes
 from aa2c.ipc.shm import Segment
 from aa2c.ipc.slot import ArraySpec, slot_bytes
+from tests.ipc.killing import START_S, kill
 
 CAPACITY = 4
-START_S = 20.0
 NUM_PARAMS = 50_000
-
-spawn = multiprocessing.get_context("spawn")
 
 
 def specs_of(length):
@@ -48,28 +45,6 @@ def publish_until_killed(name, checksum):
     board = ParameterBoard(Segment.attach(name), NUM_PARAMS, checksum=checksum)
     while True:
         board.publish(np.full(NUM_PARAMS, board.version + 1, np.float32))
-
-
-@pytest.fixture
-def start():
-    """Start a process that is dead at the end of the test."""
-    processes = []
-
-    def start(target, *arguments):
-        processes.append(spawn.Process(target=target, args=arguments, daemon=True))
-        processes[-1].start()
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        kill(process)
-        process.close()
-
-
-def kill(process):
-    process.kill()
-    process.join(START_S)
-    assert process.exitcode is not None
 
 
 def take_checked(consumer, expected):

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import multiprocessing
 import os
 import random
 import signal
@@ -15,15 +14,13 @@ from aa2c.ipc import shared_model
 from aa2c.ipc.shared_model import PARAMS, SharedModel, shared_model_bytes
 from aa2c.ipc.shm import Segment
 from aa2c.ipc.slot import ALIGNMENT
+from tests.ipc.killing import START_S, spawn
 from tests.lock_holder import lock_holder, stop_holder
 
 NUM_PARAMS = 1000
 LAYOUT = [("exp_avg", 70), (PARAMS, NUM_PARAMS), ("step", 1)]
 BIG = [(PARAMS, 200_000)]
-START_S = 20.0
 MOST_WORKERS = 256
-
-spawn = multiprocessing.get_context("spawn")
 
 
 def vector(value):
@@ -46,23 +43,6 @@ def open_model(segment):
             return model
 
         yield open_model
-
-
-@pytest.fixture
-def start():
-    """Start a process that is dead at the end of the test."""
-    processes = []
-
-    def start(target, *arguments):
-        processes.append(spawn.Process(target=target, args=arguments, daemon=True))
-        processes[-1].start()
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.join(START_S)
-        process.close()
 
 
 def wait_until(condition, timeout_s=START_S):

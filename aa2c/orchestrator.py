@@ -143,7 +143,7 @@ class Orchestrator:
         assert self.token is not None
         collector = RunCollector(self.status, self._lag_histogram)
         served = Served(self.status, self._history.document, collector, self.controls, self.token)
-        self._server = Server(listening, self.config, served)
+        self._server = Server(listening, self.config, served, self._log)
         try:
             await self._server.start()
         except BaseException:

@@ -166,12 +166,15 @@ async def until_all_run(run: Orchestrator) -> None:
         states = [worker["state"] for worker in status["workers"]] + [status["updater"]["state"]]
         return set(states) == {"running"}
 
-    async with asyncio.timeout(QUIET_S):
-        while not is_well():  # noqa: ASYNC110 (what is waited for sets no event)
-            await asyncio.sleep(0.1)
-        wanted = run.status()["progress"]["updates"] + 3
-        while run.status()["progress"]["updates"] <= wanted:  # noqa: ASYNC110 (as above)
-            await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(QUIET_S):
+            while not is_well():  # noqa: ASYNC110 (what is waited for sets no event)
+                await asyncio.sleep(0.1)
+            wanted = run.status()["progress"]["updates"] + 3
+            while run.status()["progress"]["updates"] <= wanted:  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"it does not get on: {json.dumps(run.status(), indent=1)}") from None
 
 
 async def train(options: argparse.Namespace, runs_dir: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import errno
 import json
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from prometheus_client.registry import Collector
 
 from aa2c.config import Config
@@ -78,17 +80,34 @@ def open_socket(config: Config) -> socket.socket:
     return listening
 
 
+class _ToRunLog(logging.Handler):
+    """What aiohttp complains of: bytes that are no request were answered, the rest is ours to mend."""
+
+    def __init__(self, log: Any) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info and record.exc_info[1]
+        if not isinstance(error, HttpProcessingError):
+            self._log.error("a request failed", exc_info=error)
+
+
 class Server:
     """A listening endpoint; `url` is its page."""
 
-    def __init__(self, listening: socket.socket, config: Config, served: Served) -> None:
+    def __init__(self, listening: socket.socket, config: Config, served: Served, log: Any) -> None:
         guard = Guard(served.token, config.host, config.allowed_host)
         routes = _Routes(served, guard)
         app = web.Application(middlewares=[guard.check], client_max_size=BODY_LIMIT)
         app.on_response_prepare.append(add_security_headers)
         app.on_shutdown.append(routes.let_listeners_go)
         app.add_routes(routes.table())
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        complaints = logging.Logger("aa2c.web")
+        complaints.addHandler(_ToRunLog(log))
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=complaints, shutdown_timeout=SHUTDOWN_S
+        )
         self._socket = listening
         self._listening: asyncio.Server | None = None
         host = EVERYWHERE.get(config.host, config.host)

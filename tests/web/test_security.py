@@ -51,13 +51,15 @@ def bearer(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_attacks(run):
+async def test_attacks(run, caplog):
     """One run for the whole matrix, because a run takes seconds to come up."""
     await _nobody_controls_without_the_token(run)
     await _the_token_is_not_enough_from_elsewhere(run)
     await _a_page_of_another_site_reads_nothing(run)
     await _no_form_can_post(run)
     await _strange_bodies_are_refused(run)
+    await _bytes_that_are_no_request_are_refused(run)
+    assert not caplog.records, "nobody reads of it on a terminal"
     await _a_body_that_never_ends_is_given_up(run)
     await _other_methods_are_refused(run)
     await _too_many_and_too_slow_listeners_are_let_go(run)
@@ -138,6 +140,17 @@ async def _no_form_can_post(run):
     ):  # fmt: skip
         headers = good | {"Content-Type": kind}
         assert (await ask(run, "POST", "control/stop", data=b"{}", headers=headers))[0] == 415
+
+
+async def _bytes_that_are_no_request_are_refused(run):
+    port = int(run.url.rstrip("/").rpartition(":")[2])
+    long_line = b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n"
+    for garbage in (b"\x00" * 4096, long_line, b"GET / HTTP/9\r\n\r\n", b"\x16\x03\x01" * 99):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(garbage)
+        writer.write_eof()
+        assert (await reader.read(12))[9:] in (b"400", b""), garbage[:20]
+        writer.close()
 
 
 async def _strange_bodies_are_refused(run):

@@ -30,7 +30,8 @@ from aa2c.ipc.slot import Malformed
 MAX_BACKOFF_S = 5.0
 WATCH_S = 0.5
 MAX_DOUBLINGS = 10
-CRASH_WEIGHT = 4  # of a crash; somebody's SIGKILL counts 1, and less against the child
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # somebody's doing, which counts 1
+CRASH_WEIGHT = 4
 MAX_FUTILITY = 20
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -279,7 +280,7 @@ class RestartPolicy:
             self._fruitless = self._futility = 0
         else:
             self._fruitless += 1
-            self._futility += 1 if exit_code == -signal.SIGKILL else CRASH_WEIGHT
+            self._futility += 1 if exit_code in FROM_OUTSIDE else CRASH_WEIGHT
         if self._futility > MAX_FUTILITY:
             return f"it ended {self._fruitless} times in a row without having produced anything"
         window, now = self._config.restart_window_s, time.monotonic()

@@ -15,7 +15,7 @@ TARGETS = re.findall(r"^def (\w+)\(data: bytes\) -> None:$", FUZZ.read_text(), r
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_bytes_are_read_or_refused(target, tmp_path):
-    command = [sys.executable, FUZZ, target, "--seconds", "4", "--corpus", tmp_path / "corpus"]
+    command = [sys.executable, FUZZ, target, "--seconds", "2", "--corpus", tmp_path / "corpus"]
     found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert found.returncode == 0, found.stderr[-3000:] + found.stdout[-3000:]
     assert re.search(r"Done \d{2,} runs", found.stderr)

@@ -7,6 +7,7 @@ for each record that it was about to learn from. See `check`.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -28,9 +29,11 @@ class Journal:
             self._file = os.open(directory / name, flags, 0o644)
 
     def add(self, worker: int, generation: int, sequence: int) -> None:
-        """Note a record."""
+        """Note a record. Raises `OSError` if the disk is full, before anybody may rely on the entry."""
         if self._file >= 0:
-            os.write(self._file, np.array([worker, generation, sequence], np.uint64).tobytes())
+            entry = np.array([worker, generation, sequence], np.uint64).tobytes()
+            if os.write(self._file, entry) < len(entry):
+                raise OSError(errno.ENOSPC, "the journal's disk is full")
 
 
 def read(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:

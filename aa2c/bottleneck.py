@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 WAITS_MUCH = 0.2  # share of its time above which a stage counts as waiting
 
 _BALANCED = "Nobody waits much for anybody."
@@ -12,10 +14,6 @@ ADVICE = {  # by mode and bottleneck; share is that of the waiting
     ("traj", "balanced"): _BALANCED,
     ("grad", "workers"): "The updater waits {share:.0%} of its time for gradients: raise --workers "
     + _MORE_ACTING,
-    (
-        "model",
-        "workers",
-    ): "Workers step the network themselves and wait for nobody; the updater only counts.",
     (
         "traj",
         "workers",
@@ -39,8 +37,40 @@ ADVICE = {  # by mode and bottleneck; share is that of the waiting
 }
 
 
-def find_bottleneck(updater_waits: float, workers_wait: float) -> str:
-    """The stage that the others wait for, by the shares of their time: or balanced."""
+NOT_TRAINING = {
+    "starting": "The processes are coming up.",
+    "paused": "The run is paused: everybody rests.",
+    "stopping": "The run is ending: what waits is learned from, and a last checkpoint is written.",
+    "finished": "The run has ended.",
+    "failed": "The run has failed.",
+}
+
+
+def find_bottleneck(mode: str, updater_waits: float, workers_wait: float) -> str:
+    """The stage that the others wait for, by the shares of their time: or balanced.
+
+    In mode model the updater only counts, and that it waits for something to count means nothing.
+    """
+    if mode == "model":
+        updater_waits = 0.0
     if max(updater_waits, workers_wait) < WAITS_MUCH:
         return "balanced"
     return "workers" if updater_waits > workers_wait else "updater"
+
+
+def advise(
+    mode: str, state: str, updater_waits: float, workers_wait: float, down: Mapping[str, str]
+) -> tuple[str, str]:
+    """The bottleneck, and a sentence on it with what would help.
+
+    `down` has the children that are not running while the run is, and what is told about each: as
+    long as there are any, nothing else matters.
+    """
+    if state in NOT_TRAINING:
+        return "balanced", NOT_TRAINING[state]
+    bottleneck = find_bottleneck(mode, updater_waits, workers_wait)
+    if down:
+        told = ", ".join(f"{child} is {what}" for child, what in down.items())
+        return bottleneck, f"{told[0].upper()}{told[1:]}: see the warnings and the run's log.jsonl."
+    share = updater_waits if bottleneck == "workers" else workers_wait
+    return bottleneck, ADVICE[mode, bottleneck].format(share=share)

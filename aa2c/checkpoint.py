@@ -25,7 +25,7 @@ from aa2c.checkpoint_files import (
     worker_file,
     write_checkpoint,
 )
-from aa2c.config import Config
+from aa2c.config import Config, require_consent
 from aa2c.rl.envs import EnvSpec
 from aa2c.rl.network import ActorCritic, make_network
 
@@ -80,16 +80,22 @@ def load_checkpoint(path: Path, *, best: bool = False) -> Checkpoint:
 
 
 def _parse(files: CheckpointFiles) -> Checkpoint:
-    spec = files.state["spec"]
     return Checkpoint(
         path=files.path,
         model=_tensors(files.data[_MODEL]),
         optimizer=_tensors(files.data[_OPTIMIZER]),
         config=files.config,
-        spec=EnvSpec(**{**spec, "obs_shape": tuple(spec["obs_shape"])}),
+        spec=_spec(**files.state["spec"]),
         counts=files.counts,
         score=files.state["score"],
     )
+
+
+def _spec(obs_shape: Any, obs_dtype: Any, num_actions: Any, is_stacked: Any) -> EnvSpec:
+    """Raises `ValueError` or `TypeError` for what is none."""
+    if not all(type(size) is int and size > 0 for size in (*obs_shape, num_actions)):
+        raise ValueError(f"its spaces are no spaces: {obs_shape}, {num_actions}")
+    return EnvSpec(tuple(obs_shape), str(np.dtype(obs_dtype)), num_actions, bool(is_stacked))
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
@@ -124,9 +130,15 @@ class Policy:
             return actions
 
 
-def load_policy(path: str | Path, *, best: bool = False) -> Policy:
+def load_policy(
+    path: str | Path, *, best: bool = False, env: str = "", network: str = ""
+) -> Policy:
     """The policy of a run's newest or best checkpoint, or of one checkpoint.
 
-    Raises `CheckpointError`.
+    Where its run had an environment or a network of your own, as `package.module:name`, repeat the
+    name: a checkpoint does not decide what is imported. Raises `CheckpointError`, and `ConfigError`
+    for a name that is not repeated.
     """
-    return Policy(load_checkpoint(Path(path), best=best))
+    checkpoint = load_checkpoint(Path(path), best=best)
+    require_consent(checkpoint.config, {"env": env, "network": network}, path)
+    return Policy(checkpoint)

@@ -29,6 +29,9 @@ from aa2c.failpoint import failpoint
 T = TypeVar("T")
 
 FORMAT = 2
+KEPT_COUNTS = ("env_steps", "updates", "policy_version", "records")  # of the updater's counters
+COUNTS = (*KEPT_COUNTS, "episodes")
+MOST_COUNT = 2**53
 STATE = "state.json"
 _MANIFEST = "MANIFEST.json"
 
@@ -47,7 +50,10 @@ class CheckpointFiles(NamedTuple):
     @property
     def counts(self) -> dict[str, int]:
         """env_steps, updates, policy_version, records and episodes so far."""
-        return {name: int(count) for name, count in self.state["counts"].items()}
+        counts = {name: self.state["counts"][name] for name in COUNTS}
+        if not all(type(count) is int and 0 <= count <= MOST_COUNT for count in counts.values()):
+            raise ValueError(f"its counts are no counts: {counts}")
+        return counts
 
     @property
     def config(self) -> Config:
@@ -88,22 +94,30 @@ def write_checkpoint(
     partial = directory / f".partial-{final.name}"
     for leftover in directory.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, data in contents.items():
-        _write(partial / name, data)
-    manifest = {name: {"bytes": len(d), "sha256": _sha256(d)} for name, d in contents.items()}
-    failpoint("checkpoint.before_manifest")
-    _write(partial / _MANIFEST, json.dumps(manifest, indent=1).encode())
-    _sync_directory(partial)
+    try:
+        _write_whole(partial, contents)
+    except OSError:  # half a checkpoint would only keep a full disk full
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     failpoint("checkpoint.before_rename")
     partial.rename(final)
     _sync_directory(directory)
     failpoint("checkpoint.after_rename")
     best = _best_first(directory)[0]
     for old in _newest_first(directory)[keep:]:
-        if old != best:
+        if old not in (best, final):  # by a clock that was set back, the last may not be the newest
             shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _write_whole(directory: Path, contents: Mapping[str, bytes]) -> None:
+    directory.mkdir(parents=True)
+    for name, data in contents.items():
+        _write(directory / name, data)
+    manifest = {name: {"bytes": len(d), "sha256": _sha256(d)} for name, d in contents.items()}
+    failpoint("checkpoint.before_manifest")
+    _write(directory / _MANIFEST, json.dumps(manifest, indent=1).encode())
+    _sync_directory(directory)
 
 
 def _unused(path: Path) -> Path:
@@ -145,7 +159,7 @@ def _best_first(directory: Path) -> list[Path]:
 def _number(path: Path, name: str) -> float:
     """A number of a checkpoint's state, not verified; minus infinity where there is none."""
     try:
-        value = float(json.loads((path / STATE).read_bytes())[name])
+        value = float(json.loads(_regular(path / STATE).read_bytes())[name])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return -math.inf
     return value if math.isfinite(value) else -math.inf
@@ -197,10 +211,21 @@ def _read(path: Path) -> CheckpointFiles:
     for name, expected in manifest.items():
         if Path(name).name != name:
             raise ValueError(f"the manifest names {name!r}, which is no file of it")
+        if _regular(path / name).stat().st_size != expected["bytes"]:
+            raise ValueError(f"{name} has not the size that the manifest says")
         data[name] = (path / name).read_bytes()
         if expected != {"bytes": len(data[name]), "sha256": _sha256(data[name])}:
             raise ValueError(f"{name} does not match the manifest")
     state = json.loads(data[STATE])
     if state["format"] != FORMAT:
         raise ValueError(f"format {state['format']} is not {FORMAT}")
-    return CheckpointFiles(path, data, state)
+    files = CheckpointFiles(path, data, state)
+    _ = files.counts  # raises, so that the checkpoint before this one is tried
+    return files
+
+
+def _regular(path: Path) -> Path:
+    """The path, if reading it comes to an end. Raises `ValueError`."""
+    if not path.is_file():
+        raise ValueError(f"{path.name} is no file")
+    return path

@@ -1,8 +1,8 @@
 """What every child process does first and last, whatever its role.
 
-Runs in the child. It takes a process title, dies with its parent, opens the log, connects its
-port, runs its role, and turns whatever goes wrong into one message for the orchestrator and a
-traceback in the log. Its exit code is a message too: 0 told to stop, 3 never came up, 1 crashed.
+Runs in the child. It takes a process title, dies with its parent, opens the log, connects its port,
+runs its role, and turns whatever goes wrong into a message for the orchestrator and a traceback in
+the log. Its exit code is a message too: 0 told to stop, 3 never came up, 1 crashed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ from aa2c.ipc.wakeup import Wakeup
 from aa2c.log import LogFile, make_logger
 
 COMMAND_WAIT_S = 0.02
-EVALUATOR_NICENESS = 5
+CROWD_NICENESS = (
+    10  # of workers that are more than cores, so that others need not queue behind them
+)
+EVALUATOR_NICENESS = 5  # beyond the workers'
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -62,6 +65,7 @@ class ChildSpec:
     records: Wakeup
     spaces: tuple[Wakeup, ...]
     resume: Path | None
+    env_steps_before: int
     started_at: float
     parent_pid: int
     dies_with_parent_thread: bool
@@ -194,6 +198,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
     config = spec.config
 
     def connect() -> ShmWorkerPort:
+        os.nice(_workers_niceness(config))
         attach = commands.wait_for("attach")
         counters = Segment.attach(spec.counters_segment)
         ring = RingProducer(
@@ -222,7 +227,13 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
     saved_state = None
     if config.deterministic and spec.resume:
         saved_state = worker_state(spec.resume, config, spec.index)
-    run_worker(config, spec.index, spec.generation, connect, saved_state)
+    entropy = (config.seed, spec.index, spec.generation, spec.env_steps_before)
+    run_worker(config, spec.index, entropy, connect, saved_state)
+
+
+def _workers_niceness(config: Config) -> int:
+    """How far workers stand behind orchestrator and updater on the CPU, once they have come up."""
+    return CROWD_NICENESS if config.workers > len(os.sched_getaffinity(0)) else 0
 
 
 def attach_board(config: Config, attach: dict[str, Any]) -> Board:
@@ -316,7 +327,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
     torch.set_num_threads(1)
 
     def connect() -> ShmEvaluatorPort:
-        os.nice(EVALUATOR_NICENESS)
+        os.nice(_workers_niceness(spec.config) + EVALUATOR_NICENESS)
         return ShmEvaluatorPort(
             spec.config,
             attach_board(spec.config, commands.wait_for("attach")),

@@ -7,6 +7,7 @@ acted on here; the rest is passed on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -20,7 +21,16 @@ from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.ipc.channel import Message
 from aa2c.ipc.counters import Counters
 from aa2c.memory import RunMemory
-from aa2c.supervisor import Child, ChildSlot, RestartPolicy, exit_in_words, is_main_thread, watch
+from aa2c.sharing import Sharing
+from aa2c.supervisor import (
+    MAX_BACKOFF_S,
+    Child,
+    ChildSlot,
+    RestartPolicy,
+    exit_in_words,
+    is_main_thread,
+    watch,
+)
 
 WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
 TIME_TO_SAVE_S = 1.5
@@ -57,7 +67,7 @@ class Children:
         self.updater = ChildSlot("updater")
         self.evaluator = ChildSlot("evaluator")
         self.workers = [ChildSlot("worker", i) for i in range(config.workers)]
-        self._updater_is_attached = False
+        self._sharing = Sharing(memory, self.updater)
         self._gone: dict[int, ChildSlot] = {}
         self._updater_was_away = False
         self._keeping: dict[int, asyncio.Task[None]] = {}
@@ -81,7 +91,7 @@ class Children:
         while len(self.workers) < count:
             index = len(self.workers)
             slot = self._gone.pop(index, None) or ChildSlot("worker", index)
-            slot.is_leaving = False
+            slot.is_leaving = slot.is_given_up = False
             self.workers.append(slot)
             self._keep_worker(slot)
         leaving = self.workers[count:]
@@ -96,7 +106,7 @@ class Children:
         slot.generation += 1  # the next one here must not be taken for this one
         self.workers.remove(slot)
         self._gone[slot.index] = slot
-        self._updater_send("let_go", worker=slot.index)
+        self._sharing.let_go(slot.index)
 
     async def stop(self, last_word: Callable[[], None]) -> None:
         """Workers first, then the updater, which learns what still waits and saves.
@@ -115,6 +125,10 @@ class Children:
         if updater is None:
             return
         deadline = start + self._config.stop_timeout_s
+        if not updater.is_alive and self.updater.has_come_up and not self.updater.is_given_up:
+            with contextlib.suppress(OSError):
+                self.updater.generation = updater.spec.generation + 1
+                updater = self._start(self.updater)
         if self.updater.has_come_up and not updater.is_ready:
             await self._wait_for_restart(updater, deadline - TIME_TO_SAVE_S)
         self._updater_was_away = not (updater.is_ready and updater.is_alive)
@@ -158,19 +172,25 @@ class Children:
         policy = RestartPolicy(self._config)
         while not (self._stopping.is_set() or slot.is_leaving):
             records_before = row.count("records")
-            child = slot.child = Child(
-                lambda commands, reports: self._spec(slot, commands, reports),
-                lambda child, message: self._hear(slot, message),
-            )
-            self._attach(slot)
+            try:
+                child = self._start(slot)
+            except OSError as error:  # no process or no descriptor is to be had
+                if not slot.has_come_up:
+                    self._on_failure(StartError(f"the {slot.role} cannot be started: {error}."))
+                    break
+                self._log.warning("a child cannot be started, for now", role=slot.role, why=error)
+                await self._sleep(MAX_BACKOFF_S)
+                continue
             exit_code = await watch(child, row, self._is_paused, self._config)
             if slot.role == "updater":
-                self._updater_is_attached = False
+                self._sharing.updater_ended()
             if self._stopping.is_set() or slot.is_leaving:
                 break
             slot.count_exit(child, exit_code)
             produced = row.count("records") > records_before
-            refused = policy.refuse_reason(child, exit_code, produced=produced)
+            refused = policy.refuse_reason(
+                child, exit_code, produced=produced, has_come_up=slot.has_come_up
+            )
             if self._config.deterministic and slot.role != "evaluator":
                 refused = refused or "--deterministic cannot go on without it, but --resume can"
             self._log_end(slot, child, is_last=refused is not None)
@@ -179,6 +199,15 @@ class Children:
                 break
             slot.generation += 1
             await self._sleep(policy.backoff_s)
+
+    def _start(self, slot: ChildSlot) -> Child:
+        """Start the slot's next incarnation. Raises `OSError`."""
+        slot.child = Child(
+            lambda commands, reports: self._spec(slot, commands, reports),
+            lambda child, message: self._hear(slot, message),
+        )
+        self._attach(slot)
+        return slot.child
 
     def _is_paused(self) -> bool:
         return bool(self._memory.counters.run.count("is_paused"))
@@ -249,6 +278,7 @@ class Children:
             records=self._memory.records,
             spaces=self._memory.spaces,
             resume=self._resume,
+            env_steps_before=self._memory.counters.env_steps_before,
             started_at=self._started_at,
             parent_pid=os.getpid(),
             dies_with_parent_thread=is_main_thread(),
@@ -296,37 +326,17 @@ class Children:
             except SharedMemoryTooSmall as error:
                 self._on_failure(error)
                 return
-        self._updater_is_attached = True
-        self._updater_send("attach", **self._memory.board_attachment)
-        for ring in self._memory.ring_attachments():
-            self._updater_send("attach_ring", **ring)
-        for index in self._gone:
-            self._updater_send("let_go", worker=index)
+        self._sharing.attach_updater(self._gone)
         for slot in self.workers if is_first else ():
             self._attach(slot)
 
     def _attach(self, slot: ChildSlot) -> None:
-        """Give an incarnation what it shares with others, as soon as its size is known."""
-        child = slot.child
-        if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
-            return
-        if slot.role == "evaluator":
-            child.send("attach", **self._memory.board_attachment)
-            return
         try:
-            attach = self._memory.create_ring(slot.index, slot.generation)
-        except SharedMemoryTooSmall as error:
-            if not self.have_come_up.is_set():
-                self._on_failure(error)
+            self._sharing.attach(slot)
+        except (SharedMemoryTooSmall, OSError) as error:
+            child = slot.child
+            if child is None or not self.have_come_up.is_set():
+                self._on_failure(StartError(str(error)))
                 return
             child.error = str(error)
             child.kill()  # there may be room when it is started again
-            return
-        child.send("attach", **attach)
-        self._updater_send(
-            "attach_ring", ring=attach["ring"], worker=slot.index, generation=slot.generation
-        )
-
-    def _updater_send(self, kind: str, **fields: Any) -> None:
-        if self.updater.child is not None and self._updater_is_attached:
-            self.updater.child.send(kind, **fields)

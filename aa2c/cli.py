@@ -26,6 +26,8 @@ from aa2c.errors import Aa2cError, ConfigError
 from aa2c.flags import Resolved, own_flag, parse, resolve
 from aa2c.version import __version__
 
+INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it; of serve, which stops in order, it is 0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Aa2cError as error:
         print(f"aa2c: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:  # whoever read the output, as in `presets | head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -71,8 +75,14 @@ def config(arguments: Sequence[str]) -> int:
     return 0
 
 
-def presets(_: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class _Nothing:
+    """A command without flags."""
+
+
+def presets(arguments: Sequence[str]) -> int:
     """List the presets, with what the user's document says of each."""
+    parse("presets", _about("presets"), _Nothing, arguments)
     for name in preset_names():
         print(f"{name:16} {preset_says(name)}")
     return 0
@@ -113,15 +123,14 @@ async def _serve(resolved: Resolved) -> int:
             if stop.is_set():
                 terminal.say("stopping: the updater writes a last checkpoint")
                 await run.stop()
-            else:
-                await ending
         finally:
             stopping.cancel()
             await asyncio.gather(stopping, ending, return_exceptions=True)
             terminal.end(run.status())
         if resolved.more["keep_serving"] and not stop.is_set():
-            terminal.say(f"finished; still serving {run.url} (Ctrl-C ends it)")
+            terminal.say(f"{run.state}; still serving {run.url} (Ctrl-C ends it)")
             await stop.wait()
+        await run.wait()  # raises what made it fail
     return 0
 
 
@@ -139,6 +148,8 @@ class _Evaluation:
         int, arg(help="a longer episode is cut and counted as it is [env steps]")
     ] = Config().eval_max_steps
     video: Annotated[Path | None, arg(help="also film the first game, to this .mp4 file")] = None
+    env: Annotated[str, arg(help="repeat it where it imports a module of yours")] = ""
+    network: Annotated[str, arg(help="repeat it where it is a function of yours")] = ""
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -157,7 +168,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     from aa2c.rl.evaluate import play, protocol, summarise
 
     torch.set_num_threads(1)  # batches are small: more threads would wait for each other
-    policy = load_policy(flags.run, best=flags.best)
+    policy = load_policy(flags.run, best=flags.best, env=flags.env, network=flags.network)
     checkpoint, config = policy.checkpoint, policy.checkpoint.config
     print(f"{checkpoint.path}: {config.env} after {checkpoint.counts['env_steps']:,} env steps")
     print(protocol(config, flags.seed, flags.max_steps))
@@ -232,7 +243,7 @@ def bench(arguments: Sequence[str]) -> int:
 class _Watched:
     """Which run is watched."""
 
-    url: Annotated[str, arg(help="where serve said that the page is")] = (
+    url: Annotated[str, arg(help="the address that serve printed, with its token or without")] = (
         f"http://127.0.0.1:{Config().port}/"
     )
     token: Annotated[
@@ -245,7 +256,7 @@ def top(arguments: Sequence[str]) -> int:
     flags = parse("top", _about("top"), _Watched, arguments)
     from aa2c.top import watch_run
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to leave it
         watch_run(flags.url, flags.token or os.environ.get("AA2C_TOKEN", ""))
     return 0
 

@@ -66,35 +66,48 @@ class Config(
         self._check_contradictions()
 
     def _check_contradictions(self) -> None:
-        if len(self.ent_coef) not in (1, self.workers):
+        if len(self.ent_coef) != 1 and len(self.ent_coef) < self.workers:
             raise ConfigError(
                 f"--ent-coef has {len(self.ent_coef)} values for {self.workers} workers: "
-                "give one, or as many as --workers."
+                "give one, or at least as many as --workers."
             )
         if self.min_workers > self.workers:
             raise ConfigError(
                 f"--min-workers {self.min_workers} must be at most --workers {self.workers}."
             )
-        if self.mode == "model" and self.update_order == "sum":
-            raise ConfigError(
-                "--update-order sum is for --mode grad: in --mode model workers step one at a time "
-                "(fifo) or without a lock (hogwild)."
-            )
-        for name in ("norm_returns", "adaptive_kl"):
-            if self.mode != "traj" and getattr(self, name):
-                raise ConfigError(f"{flag(name)} needs --mode traj, where the updater learns.")
+        self._check_mode()
         for name in ("grad_sync_steps", "target_update_steps", "batch_steps"):
             if getattr(self, name) % self.num_steps:
                 raise ConfigError(
                     f"{flag(name)} {getattr(self, name)} must be a multiple of "
                     f"--num-steps {self.num_steps}."
                 )
-        if self.mode == "traj":
-            self._check_traj()
         if self.deterministic:
             self._check_deterministic()
 
+    def _check_mode(self) -> None:
+        """What one mode has and another does without."""
+        if self.mode == "traj":
+            self._check_traj()
+            return
+        if self.mode == "model" and self.update_order == "sum":
+            raise ConfigError(
+                "--update-order sum is for --mode grad: in --mode model workers step one at a time "
+                "(fifo) or without a lock (hogwild)."
+            )
+        if self.mode == "model" and self.max_policy_lag:
+            raise ConfigError(
+                "--max-policy-lag is not for --mode model: what is too old has been learned from."
+            )
+        for name in ("norm_returns", "adaptive_kl", "target_kl", "clip_vloss"):
+            if getattr(self, name):
+                raise ConfigError(f"{flag(name)} needs --mode traj, where the updater learns.")
+        if self.advantage != "gae":
+            raise ConfigError(f"--advantage {self.advantage} needs --mode traj.")
+
     def _check_traj(self) -> None:
+        if self.update_order != "fifo":
+            raise ConfigError(f"--update-order {self.update_order} is not for --mode traj.")
         if len(self.ent_coef) > 1:
             raise ConfigError(
                 "--ent-coef takes one value in --mode traj, where the updater has the loss."
@@ -171,6 +184,23 @@ def check_same_learner(saved: Config, wanted: Config) -> None:
             raise ConfigError(
                 f"{flag(name)} {now} differs from the {before} of the run that --resume names: "
                 "start a new run for it."
+            )
+
+
+IMPORTING_OPTIONS = ("env", "network")
+
+
+def require_consent(saved: Config, repeated: Mapping[str, str | None], where: str | Path) -> None:
+    """A checkpoint may name code, and does not decide that it is imported: its reader repeats the name.
+
+    Raises `ConfigError`.
+    """
+    for name in IMPORTING_OPTIONS:
+        value = getattr(saved, name)
+        if ":" in value and repeated[name] != value:
+            raise ConfigError(
+                f"{where} would import {value.partition(':')[0]}: if you trust it, repeat "
+                f"{flag(name)} {value}."
             )
 
 

@@ -88,7 +88,7 @@ class Controls:
         """Write a checkpoint, and wait for it: but not longer than a long update may take."""
         self._require_training()
         saved = asyncio.get_running_loop().create_future()
-        self._saved.append(saved)
+        self._saved = [*(it for it in self._saved if not it.done()), saved]
         self._words.set("checkpoints_wanted", self._words.count("checkpoints_wanted") + 1)
         with contextlib.suppress(TimeoutError):
             return f"written: {await asyncio.wait_for(saved, CHECKPOINT_WAIT_S)}"
@@ -98,8 +98,10 @@ class Controls:
         """In lock-step, before the end: save while all workers wait, for then states can be had."""
         if self._config.deterministic and self._phase() == "running":
             self.resume()
-            with contextlib.suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(self.checkpoint(), ROUND_WAIT_S)
+            except TimeoutError:
+                self._note("stop", "the round is cut off: the newest checkpoint is an earlier one")
 
     async def frames(self) -> Message:
         """What worker 0's first environment showed last. Raises `TimeoutError` if none comes."""
@@ -107,7 +109,7 @@ class Controls:
         if self.is_paused:
             raise ControlRefused("the run is paused: there are no new frames.")
         shown = asyncio.get_running_loop().create_future()
-        self._shown.append(shown)
+        self._shown = [*(it for it in self._shown if not it.done()), shown]
         self._words.set("frames_wanted", self._words.count("frames_wanted") + 1)
         message: Message = await asyncio.wait_for(shown, FRAMES_WAIT_S)
         return message
@@ -137,6 +139,8 @@ class Controls:
         """
         self._require_training()
         allowed = [name for name in self.changeable() if name != "workers"]
+        if not options:
+            raise ConfigError(f"there is nothing to set: give one or more of {', '.join(allowed)}.")
         for name in options:
             if name not in allowed:
                 raise ConfigError(f"{name!r} cannot be changed here: {', '.join(allowed)} can.")
@@ -145,7 +149,7 @@ class Controls:
         changed(before, wanted)  # raises for what cannot be
         for name, value in wanted.items():
             self._settings.set(name, value)
-            self._note("set", f"{name} {_shown(getattr(before, name))} → {_shown(value)}")
+            self._note("set", f"{name} {_shown(_plain(getattr(before, name)))} → {_shown(value)}")
         return "set"
 
     def changeable(self) -> Status:
@@ -158,9 +162,7 @@ class Controls:
                 continue
             if name == "eval_interval_s" and not self._config.eval_interval_s:
                 continue
-            value = getattr(now, name)
-            if isinstance(value, tuple):
-                value = value[0] if len(value) == 1 else list(value)
+            value = _plain(getattr(now, name))
             told[name] = {"value": value} | {b: bounds[name][b] for b in ("minimum", "maximum")}
         told["workers"] = {
             "value": len(self._children.workers),
@@ -194,6 +196,13 @@ class Controls:
             raise ControlRefused(
                 f"the run is {self._phase()}: this can be done while it is running."
             )
+
+
+def _plain(value: Any) -> Any:
+    """An option's value for JSON; of the weights of all workers, the one that they share."""
+    if isinstance(value, tuple):
+        return value[0] if len(value) == 1 else list(value)
+    return value
 
 
 def _number(name: str, value: Any) -> float:

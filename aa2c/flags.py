@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 from tyro.conf import arg
 
-from aa2c.config import Config
+from aa2c.config import Config, require_consent
 from aa2c.config_file import load_config, preset_names
 from aa2c.errors import ConfigError
 from aa2c.options import GROUPS
@@ -47,6 +47,7 @@ def resolve(
     before.add_argument("--config", type=Path)
     before.add_argument("--env")
     before.add_argument("--mode")
+    before.add_argument("--network")
     before.add_argument("--resume", type=Path)
     sources, _ = before.parse_known_args(arguments)
     base, preset = _base(sources)
@@ -70,9 +71,13 @@ def _base(sources: argparse.Namespace) -> tuple[Config, str]:
     if sources.resume is not None:
         if sources.preset != "auto" or sources.config is not None:
             raise ConfigError("--resume brings the run's own options: leave --preset and --config.")
+        if not sources.resume.exists():
+            raise ConfigError(f"--resume {sources.resume} does not exist: name a run's directory.")
         from aa2c.checkpoint_files import read_checkpoint
 
-        return read_checkpoint(sources.resume, lambda files: files.config), "of the run"
+        saved = read_checkpoint(sources.resume, lambda files: files.config)
+        require_consent(saved, vars(sources), sources.resume)
+        return saved, "of the run"
     preset = sources.preset
     base = load_config(preset="none" if preset == "auto" else preset, file=sources.config)
     if preset == "auto":

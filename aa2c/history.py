@@ -15,7 +15,7 @@ from typing import Any
 from aa2c.config import Config
 from aa2c.ipc.channel import Message
 from aa2c.log import EventDict, readable
-from aa2c.recording import Recording, rows_of
+from aa2c.recording import Recording, metrics_row, rows_of
 from aa2c.status import Returns, Status, TestReturns
 from aa2c.tracking import Tracking
 
@@ -78,7 +78,9 @@ class RunHistory:
 
     def __init__(self, run_dir: Path, config: Config, before: Mapping[str, int]) -> None:
         self._recording = Recording(run_dir, config)
+        self.log: Any = None
         self.tracking: Tracking | None = None
+        self._can_write = True
         self.started_at = time.time()
         self._clock_start = time.monotonic()
         self._series = Series()
@@ -106,10 +108,24 @@ class RunHistory:
         return self._time_before_s + time.monotonic() - self._clock_start
 
     def add_row(self, status: Status) -> None:
-        """Keep a second's numbers. Raises `OSError` if they cannot be written."""
+        """Keep a second's numbers. A full disk costs rows and is told once, and the run goes on.
+
+        The charts leave out a pause: a night of it would thin out the day before.
+        """
         if self.tracking is not None:
             self.tracking.add_row(status)
-        self._series.add(self._recording.write_metrics(status))
+        row = metrics_row(status)
+        if status["run"]["state"] != "paused":
+            self._series.add(row)
+        try:
+            self._recording.write_metrics(row)
+        except OSError as error:
+            if self._can_write:
+                why = f"{error.strerror}: rows are lost until that ends"
+                self.log.warning("the run's directory cannot be written", why=why)
+            self._can_write = False
+        else:
+            self._can_write = True
 
     def hear(self, env_steps: int, worker: int, message: Message) -> None:
         """Keep episodes: raw return and length each, of a worker's training or of an evaluation."""

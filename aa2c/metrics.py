@@ -5,7 +5,6 @@ Runs in the orchestrator. Names and units follow Prometheus' practice: prefix, b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
@@ -102,8 +101,9 @@ def _test_metrics(tests: Status) -> Iterable[Metric]:
     )
     count = CounterMetricFamily("aa2c_test_episodes", "Test episodes.", labels=["policy"])
     for policy, test in tests.items():
-        mean.add_metric([policy], math.nan if test["mean"] is None else test["mean"])
-        std.add_metric([policy], math.nan if test["std"] is None else test["std"])
+        for family, value in ((mean, test["mean"]), (std, test["std"])):
+            if value is not None:
+                family.add_metric([policy], value)
         count.add_metric([policy], test["count"])
     yield from (mean, std, count)
 
@@ -157,7 +157,7 @@ def _worker_metrics(workers: Sequence[Status]) -> Iterable[Metric]:
         (GaugeMetricFamily, "up", "1 while the process is running.", "is_up"),
         (GaugeMetricFamily, "generation", "Incarnation of the worker.", "generation"),
         (CounterMetricFamily, "env_steps", "Environment steps.", "env_steps"),
-        (CounterMetricFamily, "wait_seconds", "Time waited for a free slot.", "wait_s"),
+        (CounterMetricFamily, "wait_seconds", "Time waited for a free slot or the lock.", "wait_s"),
         (CounterMetricFamily, "restarts", "Restarts of the process.", "restarts"),
     )
     for family, name, text, key in rows:
@@ -186,7 +186,8 @@ def _ring_metrics(rings: Sequence[Status]) -> Iterable[Metric]:
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"aa2c_{name}", text, value=math.nan if value is None else value)
+    """Without a sample where there is no value yet."""
+    return GaugeMetricFamily(f"aa2c_{name}", text, value=value)
 
 
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:

@@ -101,7 +101,7 @@ class WorkerOptions:
     act_on: Literal["live", "snapshot"] = option(
         "live",
         "mode model: act on the shared network as others change it, or on a copy of it that is "
-        "made for each rollout",
+        "made for each rollout; convolutions in bfloat16 are a copy in any case",
     )
     payload_checksum: Literal["auto", "on", "off"] = option(
         "auto", "checksum the arrays of a record; auto: where the CPU does not order stores"
@@ -132,11 +132,12 @@ class LearningOptions:
     norm_obs: bool = option(
         False,
         "scale observations by their mean and deviation in random play before the first update; "
-        "mode traj lets them follow what is seen later",
+        "mode traj lets them follow what is seen later, the others do not: there it suits only games "
+        "in which random play sees what matters",
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
-    optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=0)
-    learning_rate: float = option(1e-3, "the optimizer's step size", minimum=0)
+    optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12)
+    learning_rate: float = option(1e-3, "the optimizer's step size", minimum=0, maximum=1)
     anneal_learning_rate: bool = option(True, "lower learning_rate linearly to 0 over the budget")
     gamma: float = option(0.99, "discount", minimum=0, maximum=1)
     gae_lambda: float = option(
@@ -163,7 +164,7 @@ class TrajOptions:
     )  # fmt: skip
     update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000)
     minibatches: int = option(4, "parts of a shuffled batch, one optimizer step each", minimum=1)
-    clip_coef: float = option(0.2, "PPO's clipping of the probability ratio", minimum=0)
+    clip_coef: float = option(0.2, "PPO's clipping of the probability ratio", minimum=0, maximum=1)
     clip_vloss: bool = option(False, "clip the value's change by clip_coef, too")
     target_kl: float = option(
         0.0, "no further pass over a batch once approx_kl exceeds this; 0: never", unit="nats",

@@ -1,15 +1,13 @@
 """The asyncio class that owns a run: start, watch, stop.
 
-It is the only parent of worker and updater processes, and imports no torch. It never polls a
-child: exits arrive through pidfds, words through pipes, and numbers are read from shared memory.
-Everything that ends a run goes through `_end`; everything a run holds is given back in
-`_release`, which needs no event loop, so that a cancelled run leaves nothing behind either.
+It is the only parent of the children, and imports no torch. It never polls a child: exits arrive
+through pidfds, words through pipes, and numbers are read from shared memory. Everything that ends a
+run goes through `_end`; all it holds is given back in `_release`, which needs no event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import socket
 import time
@@ -21,7 +19,7 @@ from aa2c.checkpoint_files import dir_to_resume, read_checkpoint
 from aa2c.children import Children
 from aa2c.config import Config
 from aa2c.controls import Controls
-from aa2c.errors import Aa2cError, RunFailed, StartError
+from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
 from aa2c.history import RunHistory
 from aa2c.ipc.channel import Message
 from aa2c.ipc.shm import remove_leftovers
@@ -38,7 +36,6 @@ from aa2c.web.server import Served, Server, open_socket
 BUDGET_CHECK_S = 0.1
 SAMPLE_S = 1.0
 TOKEN_BYTES = 32
-SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 
 
 class Orchestrator:
@@ -95,9 +92,11 @@ class Orchestrator:
         listening = open_socket(self.config) if self.token else None
         try:
             self._open(leftovers)
-        except BaseException:
+        except BaseException as error:
             if listening is not None:
                 listening.close()
+            if isinstance(error, OSError):
+                raise ConfigError(f"--runs-dir: {error.filename}: {error.strerror}.") from None
             raise
         self._main = asyncio.create_task(self._run(), name=f"aa2c-run-{self.id}")
         if listening is not None:
@@ -115,6 +114,7 @@ class Orchestrator:
         self._log_file = LogFile(self.dir / "log.jsonl")
         on_event = self._history.watch_log(self._on_event)
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
+        self._history.log = self._log
         self._history.tracking = Tracking(self.dir, self.config, self._log)
         self._memory = RunMemory(self.config, self.id, saved.counts if saved else None)
         self._progress = ProgressWatch(self.config.no_progress_s, self._memory.counters, self._log)
@@ -162,15 +162,19 @@ class Orchestrator:
         return self._server.url if self._server else None
 
     async def ready(self) -> None:
-        """Wait until every child has come up. Raises `StartError` if the run ends before."""
+        """Wait until all children have come up, or the budget is used up without the last of them.
+
+        Raises `StartError` if the run is stopped before, or what made it fail.
+        """
         running = asyncio.ensure_future(self._children.have_come_up.wait())
         try:
             await asyncio.wait([running, self._main_task()], return_when=asyncio.FIRST_COMPLETED)
         finally:
             running.cancel()
         if not self._children.have_come_up.is_set():
-            await self.wait()
-            raise StartError("the run was stopped before it came up.")
+            progress = (await self.wait())["progress"]
+            if progress["env_steps"] < self.config.total_env_steps:
+                raise StartError("the run was stopped before it came up.")
 
     async def wait(self) -> Status:
         """Wait for the end of the run; returns the last status. Raises what made it fail."""
@@ -258,10 +262,7 @@ class Orchestrator:
                 self._memory.counters.sample()
                 self._tell_score()
                 self._progress.look(self._children, is_training=self.state == "running")
-                try:
-                    self._history.add_row(self.status())
-                except OSError as error:
-                    self._end(RunFailed(f"{self.dir} cannot be written: {error.strerror}."))
+                self._history.add_row(self.status())
             await asyncio.sleep(BUDGET_CHECK_S)
 
     def _budget_is_used_up(self) -> bool:
@@ -310,8 +311,7 @@ class Orchestrator:
         try:
             self._final_lag_histogram = self._memory.counters.lag_histogram()
             self._final_status = self.status()
-            with contextlib.suppress(OSError):  # a full disk was told when it was first met
-                self._history.add_row(self._final_status)
+            self._history.add_row(self._final_status)
         finally:
             self._memory.release()
             self._history.close()
@@ -329,15 +329,11 @@ class Orchestrator:
             "id": self.id,
             "name": self.dir.name,
             "dir": str(self.dir),
-            "mode": self.config.mode,
-            "env": self.config.env,
             "state": self.state,
             "started_at": self._history.started_at,
             "uptime_s": round(self._history.uptime_s, 3),
-            "seed": self.config.seed,
             "error": str(self.error) if self.error else None,
             "stall": self._progress.stall,
-            "options": {name: getattr(self.config, name) for name in SHOWN_OPTIONS},
         }
         status = make_status(
             run,

@@ -62,7 +62,7 @@ class Recording:
 
     def __init__(self, run_dir: Path, config: Config) -> None:
         self._lock = _lock(run_dir)
-        (run_dir / "config.toml").write_text(to_toml(config))
+        _replace(run_dir / "config.toml", to_toml(config))
         self._metrics = _open_to_append(run_dir / "metrics.jsonl", buffering=1)
         self._episodes = _open_to_append(run_dir / "episodes.csv")
         self._marks = _open_to_append(run_dir / "marks.jsonl", buffering=1)
@@ -70,13 +70,10 @@ class Recording:
         if not self._episodes.tell():
             self._episode_rows.writerow(EPISODE_COLUMNS)
 
-    def write_metrics(self, status: dict[str, Any]) -> dict[str, Any]:
-        """One row: the run's numbers, without the parts that name processes. Returns it."""
-        parts = ("progress", "throughput", "returns", "losses", "policy_lag")
-        row = {"time_s": status["run"]["uptime_s"]} | {part: status[part] for part in parts}
+    def write_metrics(self, row: dict[str, Any]) -> None:
+        """One row, and the episodes since the last one. Raises `OSError`."""
         self._metrics.write(json.dumps(row) + "\n")
         self._episodes.flush()
-        return row
 
     def write_mark(self, mark: dict[str, Any]) -> None:
         """One row: something that the run's owner did. On a full disk it is lost."""
@@ -91,17 +88,28 @@ class Recording:
         worker: int | None,
         episodes: Iterable[tuple[float, int]],
     ) -> None:
-        """One row for each episode: of a worker, or a test episode, greedy or sampled."""
-        for episode_return, length in episodes:
-            self._episode_rows.writerow(
-                (round(time_s, 3), env_steps, kind, worker, episode_return, length)
-            )
+        """One row for each episode: of a worker, or a test episode, greedy or sampled.
+
+        On a full disk some are lost, which `write_metrics` tells.
+        """
+        with contextlib.suppress(OSError):
+            for episode_return, length in episodes:
+                self._episode_rows.writerow(
+                    (round(time_s, 3), env_steps, kind, worker, episode_return, length)
+                )
 
     def close(self) -> None:
         """Close the files, even on a full disk."""
         for file in (self._metrics, self._episodes, self._marks, self._lock):
             with contextlib.suppress(OSError):
                 file.close()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file anew, whole: on a full disk the one before stays."""
+    new = path.with_name(f".{path.name}")
+    new.write_text(text)
+    new.replace(path)
 
 
 def _lock(run_dir: Path) -> IO[bytes]:
@@ -113,6 +121,12 @@ def _lock(run_dir: Path) -> IO[bytes]:
         file.close()
         raise ConfigError(f"--resume {run_dir}: this run is being trained already.") from None
     return file
+
+
+def metrics_row(status: dict[str, Any]) -> dict[str, Any]:
+    """A run's numbers, without the parts of its status that name processes."""
+    parts = ("progress", "throughput", "returns", "losses", "policy_lag")
+    return {"time_s": status["run"]["uptime_s"]} | {part: status[part] for part in parts}
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:

@@ -9,12 +9,13 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from aa2c.bottleneck import ADVICE, find_bottleneck
+from aa2c.bottleneck import advise
+from aa2c.checkpoint_files import KEPT_COUNTS
 from aa2c.config import Config
 from aa2c.ipc.counters import (
     LAG_BUCKETS,
@@ -33,6 +34,8 @@ RECENT_EPISODES = 100
 RATE_WINDOW_S = 10.0
 LAG_WINDOW_S = 60.0
 LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
+
+SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 
 RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
 RUN_STATES: tuple[str, ...] = get_args(RunState)
@@ -111,7 +114,7 @@ class RunCounters:
         self, segment: Segment, workers: int, before: Mapping[str, int] | None = None
     ) -> None:
         """Room for so many workers. `before`: what a run that goes on has counted already."""
-        self._env_steps_before = before["env_steps"] if before else 0
+        self.env_steps_before = before["env_steps"] if before else 0
         self.updater = updater_row(segment)
         self.evaluator = evaluator_row(segment)
         self.run = run_row(segment)
@@ -122,8 +125,8 @@ class RunCounters:
         self.worker_env_steps = [Rate() for _ in range(workers)]
         self.worker_waits = [Rate() for _ in range(workers)]
         self._lag_counts: deque[tuple[float, list[int]]] = deque()
-        for name in ("updates", "policy_version"):
-            if before:  # there is no updater yet: it goes on from these
+        if before:
+            for name in KEPT_COUNTS:  # an updater goes on from these, its first or its next
                 self.updater.set(name, before[name])
 
     def sample(self) -> None:
@@ -152,7 +155,7 @@ class RunCounters:
 
     @property
     def env_steps(self) -> int:
-        return self._env_steps_before + sum(row.count("env_steps") for row in self.workers)
+        return self.env_steps_before + sum(row.count("env_steps") for row in self.workers)
 
     @property
     def updates_made(self) -> int:
@@ -162,20 +165,27 @@ class RunCounters:
     def env_steps_per_s(self) -> float:
         return sum(rate.per_second for rate in self.worker_env_steps)
 
-    def throughput(self, mode: str, workers: Iterable[int]) -> Status:
-        """Rates, and who waits for whom; `workers` are those that there are now."""
-        waits = [self.worker_waits[i].per_second for i in workers]
+    def throughput(
+        self, mode: str, state: str, updater: ChildSlot, workers: Sequence[ChildSlot]
+    ) -> Status:
+        """Rates, and who waits for whom."""
+        waits = [self.worker_waits[slot.index].per_second for slot in workers]
         updater_waits = min(1.0, self.updater_wait.per_second)
         workers_wait = min(1.0, statistics.fmean(waits)) if waits else 0.0
-        bottleneck = find_bottleneck(updater_waits, workers_wait)
-        share = updater_waits if bottleneck == "workers" else workers_wait
+        children = {"the updater": updater} | {f"worker {slot.index}": slot for slot in workers}
+        down = {
+            name: slot.state + (f" (last: {slot.last_exit})" if slot.last_exit else "")
+            for name, slot in children.items()
+            if slot.state != "running"
+        }
+        bottleneck, advice = advise(mode, state, updater_waits, workers_wait, down)
         return {
             "env_steps_per_s": round(self.env_steps_per_s, 1),
             "updates_per_s": round(self.updates.per_second, 1),
             "bottleneck": bottleneck,
             "updater_wait_share": round(updater_waits, 3),
             "worker_wait_share": round(workers_wait, 3),
-            "advice": ADVICE[mode, bottleneck].format(share=share),
+            "advice": advice,
         }
 
     def policy_lag(self) -> Status:
@@ -241,18 +251,25 @@ def make_status(
     workers.
     """
     (returns, tests), (updater, evaluator, workers) = all_returns, children
+    options = {name: getattr(config, name) for name in SHOWN_OPTIONS}
     return {
         "schema": SCHEMA,
-        "run": run,
+        "run": {
+            **run,
+            "mode": config.mode,
+            "env": config.env,
+            "seed": config.seed,
+            "options": options,
+        },
         "progress": {
             "env_steps": counters.env_steps,
             "total_env_steps": config.total_env_steps,
             "updates": counters.updates_made,
             "policy_version": counters.updater.count("policy_version"),
             "episodes": returns.count,
-            "time_left_s": _time_left_s(config, counters),
+            "time_left_s": _time_left_s(config, counters) if run["state"] == "running" else None,
         },
-        "throughput": counters.throughput(config.mode, [slot.index for slot in workers]),
+        "throughput": counters.throughput(config.mode, run["state"], updater, workers),
         "returns": {
             "train": returns.summary(),
             "test": {policy: test.summary() for policy, test in tests.items()},

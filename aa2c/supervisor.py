@@ -17,6 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -66,7 +67,11 @@ class Child:
         reports_in.close()
         assert self._process.pid is not None
         self.pid = self._process.pid
-        self._pidfd = os.pidfd_open(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:  # too many open files: nobody would see its end
+            self._process.kill()
+            raise
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._reports.fileno(), self._hear)
         self._loop.add_reader(self._pidfd, self._reap)
@@ -195,6 +200,7 @@ def signals_not_for(role: child.Role) -> set[signal.Signals]:
 @contextlib.contextmanager
 def _inherited(blocked: set[signal.Signals]) -> Iterator[None]:
     """What a child inherits, and nobody else: one thread of maths, and blocked signals."""
+    resource_tracker.ensure_running()  # to start it again, as a child's start may, unblocks signals
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
@@ -272,9 +278,15 @@ class RestartPolicy:
         self._fruitless = 0
         self._futility = 0
 
-    def refuse_reason(self, ended: Child, exit_code: int, *, produced: bool) -> str | None:
-        """Count one end; why there shall be no restart, or None."""
-        if exit_code == StartError.exit_code or ended.replaced_as == TOO_LATE:
+    def refuse_reason(
+        self, ended: Child, exit_code: int, *, produced: bool, has_come_up: bool
+    ) -> str | None:
+        """Count one end; why there shall be no restart, or None.
+
+        What never came up cannot; what had come up once, in an earlier incarnation, may again.
+        """
+        cannot = exit_code == StartError.exit_code or ended.replaced_as == TOO_LATE
+        if cannot and not has_come_up:
             return "it cannot come up"
         if produced:
             self._fruitless = self._futility = 0

@@ -6,6 +6,7 @@ Everything is drawn from a status document, so `serve` and `top` show the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -57,8 +58,9 @@ class Terminal:
             self.print(text)
 
     def print(self, text: str) -> None:
-        """A line, in any case."""
-        self._console.print(Text(text), soft_wrap=True)
+        """A line, in any case; lost where nobody reads any more, or the disk is full."""
+        with contextlib.suppress(OSError):
+            self._console.print(Text(text), soft_wrap=True)
 
     @property
     def is_live(self) -> bool:

@@ -26,10 +26,12 @@ ENDED = ("finished", "failed")
 
 def watch_run(url: str, token: str) -> None:
     """Show a run until it ends. Raises `ConfigError` if there is none, `RunFailed` if it fails."""
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    if not _is_address(url):
         raise ConfigError(f"--url {url} is not an address: give one like http://127.0.0.1:8420/.")
     terminal = Terminal(quiet=False)
-    address = url.partition("#")[0].rstrip("/") + "/"
+    address, _, token_in_it = url.partition("#token=")
+    address = address.partition("#")[0].rstrip("/") + "/"
+    token = token or token_in_it
 
     def ask() -> Status:
         return read_status(address, token)
@@ -48,6 +50,14 @@ def watch_run(url: str, token: str) -> None:
         ) from None
     if status["run"]["state"] == "failed":
         raise RunFailed(status["run"]["error"])
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _show_live(terminal: Terminal, ask: Callable[[], Status], status: Status, url: str) -> Status:

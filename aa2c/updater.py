@@ -18,10 +18,10 @@ from types import MappingProxyType
 import torch
 
 from aa2c import checkpoint
-from aa2c.checkpoint_files import CheckpointError
+from aa2c.checkpoint_files import KEPT_COUNTS, CheckpointError
 from aa2c.config import Config
 from aa2c.failpoint import failpoint
-from aa2c.ipc.counters import LAG_BUCKETS, Counters
+from aa2c.ipc.counters import count_lag
 from aa2c.ipc.port import UpdaterPort
 from aa2c.ipc.ring import Record
 from aa2c.ipc.slot import ArraySpec
@@ -32,7 +32,6 @@ from aa2c.rl.rollout import observe_random_play
 
 RECENT_LAGS = 256
 LOSS_NAMES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
-COUNT_NAMES = ("env_steps", "updates", "policy_version", "records")
 MOST_ROLLBACKS = 10
 
 
@@ -94,6 +93,7 @@ class Learner:
 
     def _next_batch(self) -> int:
         """How many of the pending records are to be learned from now; in lock-step a round's."""
+        self._drop_stale()
         wanted = self._consumer.records_per_update
         if self._round:
             return len(self._pending) if self._taken % self._round == 0 else 0
@@ -104,16 +104,24 @@ class Learner:
     def _admit(self, records: Sequence[Record]) -> list[Record]:
         """Those that can be learned from; the others are counted and given back."""
         admitted = []
-        oldest = self._counters.count("policy_version") - self._config.max_policy_lag
         for record in records:
-            if not self._consumer.accepts(record):
-                self._reject(record)
-            elif self._config.max_policy_lag and record.header.policy_version < oldest:
-                self._counters.add("stale", 1)
-                self._port.release([record])
-            else:
+            if self._consumer.accepts(record):
                 admitted.append(record)
+            else:
+                self._reject(record)
         return admitted
+
+    def _drop_stale(self) -> None:
+        """Count and give back what lags too far by now, though it may not have when it was taken."""
+        if not self._config.max_policy_lag:
+            return
+        oldest = self._counters.count("policy_version") - self._config.max_policy_lag
+        stale = [record for record in self._pending if record.header.policy_version < oldest]
+        self._pending = [
+            record for record in self._pending if record.header.policy_version >= oldest
+        ]
+        self._counters.add("stale", len(stale))
+        self._port.release(stale)
 
     def _learn(self, records: Sequence[Record]) -> None:
         """Update with these records, count them, and publish."""
@@ -200,7 +208,7 @@ class Learner:
         Counts of a run that goes on never go back. Raises `CheckpointError`.
         """
         if with_counts:
-            for name in COUNT_NAMES:
+            for name in KEPT_COUNTS:
                 self._counters.set(name, saved.counts[name])
         try:
             self._consumer.load_state(saved.optimizer, self.learning_rate)
@@ -252,7 +260,7 @@ class Learner:
         """Write a checkpoint; returns its directory."""
         self._saved_at = time.monotonic()
         state = self._consumer.state()  # first: it may bring the parameters up to date
-        counts = {name: self._counters.count(name) for name in COUNT_NAMES}
+        counts = {name: self._counters.count(name) for name in KEPT_COUNTS}
         score = self._port.run.value("train_return_mean")
         path = checkpoint.save(
             self._directory,
@@ -272,13 +280,6 @@ class Learner:
 
     def close(self) -> None:
         self._consumer.close()
-
-
-def count_lag(counters: Counters, lag: int) -> None:
-    """Count one policy lag in the cumulative histogram's bucket."""
-    bucket = next((i for i, bound in enumerate(LAG_BUCKETS) if lag <= bound), len(LAG_BUCKETS))
-    counters.add(f"lag_bucket_{bucket}", 1)
-    counters.add("lag_sum", lag)
 
 
 def run_updater(

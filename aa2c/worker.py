@@ -5,7 +5,7 @@ Talks to the rest of the run through its port only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from aa2c.rl.network import make_network
 def run_worker(
     config: Config,
     worker: int,
-    generation: int,
+    entropy: Sequence[int],
     connect: Callable[[], WorkerPort],
     saved_state: bytes | None = None,
 ) -> None:
@@ -28,10 +28,10 @@ def run_worker(
 
     It goes on from a state that was saved, if its environments could be.
 
-    Every incarnation draws its own random numbers, from seed, worker and generation.
+    `entropy` is every incarnation's own, also where a run is resumed, and so are its random numbers.
     Raises `StartError` if the environment cannot be made.
     """
-    seeds = np.random.SeedSequence([config.seed, worker, generation]).generate_state(2)
+    seeds = np.random.SeedSequence(entropy).generate_state(2)
     envs = make_envs(config, config.num_envs, int(seeds[0]) % 2**31)
     generator = torch.Generator().manual_seed(int(seeds[1]))
     network = make_network(config, envs.spec)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 import aa2c
-from aa2c import failpoint
+from aa2c import ConfigError, cli, failpoint
 from aa2c.checkpoint import CheckpointError, load_checkpoint, load_policy, save
 from aa2c.config import Config
 from aa2c.errors import Aa2cError
@@ -43,7 +44,13 @@ def write(directory, env_steps, seed=0, keep=10, score=None):
         optimizer={"exp_avg": torch.full((128,), float(seed)), "step": torch.tensor(3.0)},
         config=CONFIG,
         spec=SPEC,
-        counts={"env_steps": env_steps, "updates": 2, "policy_version": 3, "records": 4},
+        counts={
+            "env_steps": env_steps,
+            "updates": 2,
+            "policy_version": 3,
+            "records": 4,
+            "episodes": 5,
+        },
         rng=torch.get_rng_state(),
         score=score,
         keep=keep,
@@ -71,7 +78,13 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert path == tmp_path / "step-000000123456"
     loaded = load_checkpoint(tmp_path)
     assert (loaded.path, loaded.config, loaded.spec) == (path, CONFIG, SPEC)
-    assert loaded.counts == {"env_steps": 123456, "updates": 2, "policy_version": 3, "records": 4}
+    assert loaded.counts == {
+        "env_steps": 123456,
+        "updates": 2,
+        "policy_version": 3,
+        "records": 4,
+        "episodes": 5,
+    }
     expected = network_of(4).state_dict()
     assert loaded.model.keys() == expected.keys()
     assert all(torch.equal(loaded.model[name], expected[name]) for name in expected)
@@ -147,6 +160,25 @@ def test_a_manifest_that_is_none_makes_the_one_before_count(tmp_path, two, manif
     assert load_checkpoint(tmp_path).path == two[0]
 
 
+GOOD_SPEC = {"obs_shape": [4], "obs_dtype": "float32", "num_actions": 3, "is_stacked": False}
+GOOD_COUNTS = dict.fromkeys(("env_steps", "updates", "policy_version", "records", "episodes"), 2000)
+WRONG_SPECS = (
+    {"obs_shape": ["sh", "-c", "touch pwned"]},
+    {"obs_shape": [-4]},
+    {"obs_shape": [True]},
+    {"num_actions": "3"},
+    {"obs_dtype": "no such"},
+    {"more": 1},
+)
+
+
+def test_the_changes_below_are_of_a_state_that_would_be_good(two, tmp_path):
+    state = json.loads((two[1] / "state.json").read_text())
+    good = state | {"spec": GOOD_SPEC, "counts": GOOD_COUNTS}
+    replace(two[1], "state.json", json.dumps(good).encode())
+    assert load_checkpoint(tmp_path).path == two[1]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -160,6 +192,9 @@ def test_a_manifest_that_is_none_makes_the_one_before_count(tmp_path, two, manif
         {"spec": None},
         {"spec": {}},
         {"spec": {"obs_shape": 3, "obs_dtype": "float32", "num_actions": 2}},
+        *({"spec": GOOD_SPEC | wrong} for wrong in WRONG_SPECS),
+        *({"counts": GOOD_COUNTS | {"env_steps": wrong}} for wrong in (-1, "3", None, 2**60, 1.5)),
+        {"counts": {"env_steps": 2000}},
     ],
     ids=str,
 )
@@ -266,6 +301,71 @@ def test_a_leftover_of_an_interrupted_save_is_ignored_and_in_nobodys_way(tmp_pat
     assert write(tmp_path, 9999, seed=3) == tmp_path / "step-000000009999"
     assert load_checkpoint(tmp_path).optimizer["exp_avg"][0] == 3
     assert not partial.exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+@pytest.mark.parametrize("what", ["fifo", "/dev/zero"])
+def test_what_is_no_file_is_not_waited_for_nor_read_without_end(tmp_path, two, name, what):
+    (two[1] / name).unlink()
+    if what == "fifo":
+        os.mkfifo(two[1] / name)
+    else:
+        (two[1] / name).symlink_to(what)
+    assert load_checkpoint(tmp_path).path == two[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("network", "subprocess:check_call"), ("env", "pwned_module:Env-v0")]
+)
+def test_a_checkpoint_does_not_decide_what_is_imported(tmp_path, option, value, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("pwned_module.py").write_text("raise SystemExit('imported')")
+    checkpoint = write(tmp_path / "checkpoints", 1)
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["config"][option] = value
+    replace(checkpoint, "state.json", json.dumps(state).encode())
+    (tmp_path / "config.toml").write_text("")
+    with pytest.raises(ConfigError, match=f"if you trust it, repeat --{option} {value}"):
+        load_policy(tmp_path)
+    with pytest.raises(ConfigError, match=f"repeat --{option} {value}"):
+        load_policy(tmp_path, **{option: "another:name"})
+    for command in ("eval", "serve"):
+        named = [str(tmp_path)] if command == "eval" else ["--resume", str(tmp_path)]
+        assert cli.main([command, *named]) == 2
+
+
+def own_trunk(shape):
+    return torch.nn.Linear(*shape, 6)
+
+
+def test_a_network_of_ones_own_is_loaded_once_its_name_is_repeated(tmp_path):
+    own = "tests.test_checkpoint:own_trunk"
+    config = dataclasses.replace(CONFIG, network=own)
+    network = make_network(config, SPEC)
+    save(
+        tmp_path, network=network, optimizer={}, config=config, spec=SPEC, counts=GOOD_COUNTS,
+        rng=torch.get_rng_state(), score=None, keep=1, worker_states={},
+    )  # fmt: skip
+    policy = load_policy(tmp_path, network=own)
+    assert torch.equal(policy.network.policy.weight, network.policy.weight)
+
+
+def test_a_save_that_finds_no_room_leaves_nothing_in_its_way(tmp_path, two, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("aa2c.checkpoint_files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path, 9000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(p.name for p in two)
+
+
+def test_a_clock_that_was_set_back_does_not_cost_what_was_just_written(tmp_path, monkeypatch):
+    older = write(tmp_path, 1)
+    monkeypatch.setattr("aa2c.checkpoint_files.time.time", lambda: 5.0)
+    newer = write(tmp_path, 2, keep=1)
+    assert newer.exists()
+    assert older.exists()
 
 
 def test_paths_in_a_manifest_lead_nowhere(tmp_path):

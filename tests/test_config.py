@@ -209,7 +209,7 @@ def test_to_toml_of_a_preset_reads_back_the_same_and_shows_every_option(document
 @pytest.mark.parametrize(
     "options",
     [
-        {"learning_rate": 1e-05, "optimizer_eps": 1e-30, "stall_timeout_s": 1e22},
+        {"learning_rate": 1e-05, "optimizer_eps": 1e-12, "stall_timeout_s": 1e22},
         {"max_grad_norm": 1e300, "gamma": 0.1 + 0.2, "learning_rate": 1},
         {"ent_coef": (0.0, 1e-9), "workers": 2, "hidden_sizes": (1, 2, 3)},
         {"total_env_steps": 2**53, "norm_adv": False, "host": "::1"},

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import numpy as np
@@ -21,6 +22,7 @@ from aa2c import Orchestrator, RunFailed, failpoint
 from aa2c.checkpoint import load_checkpoint
 from aa2c.ipc import journal
 from aa2c.modes import MODES
+from aa2c.supervisor import TOO_LATE, RestartPolicy
 from tests import blocking_atari
 from tests.conftest import until
 
@@ -41,6 +43,7 @@ async def test_a_killed_updater_comes_back_from_its_checkpoint_and_the_workers_s
         await run.ready()
         await until(lambda: run.status()["updater"]["checkpoint_at"])
         await asyncio.sleep(0.5)  # the counters go on from here, and not from the checkpoint's
+        saved_before = load_checkpoint(run.dir).counts["updates"]
         before = run.status()
         os.kill(before["updater"]["pid"], signal.SIGKILL)
         await until(lambda: run.status()["updater"]["restarts"] == 1)
@@ -54,7 +57,12 @@ async def test_a_killed_updater_comes_back_from_its_checkpoint_and_the_workers_s
         assert [w["pid"] for w in after["workers"]] == [w["pid"] for w in before["workers"]]
         assert after["run"]["state"] == "running"
         await run.stop()
-    assert load_checkpoint(run.dir).counts["updates"] >= updates
+    saved = load_checkpoint(run.dir)
+    assert saved.counts["updates"] >= updates
+    # The optimizer went on from the checkpoint: one that began anew would have few steps.
+    lost = saved.counts["updates"] - int(saved.optimizer["step"])
+    assert lost <= before["progress"]["updates"] - saved_before
+    assert saved.optimizer["step"] >= saved_before > 0
     records = journal.check(run.dir / "journal")
     assert records["updaters"] == 2
     lost = sum(ring["dropped"]["lost"] for ring in run.status()["rings"])
@@ -69,6 +77,34 @@ async def test_an_updater_killed_before_its_first_checkpoint_starts_from_the_beg
         await until(lambda: run.status()["updater"]["restarts"] == 1)
         updates = now(run)["updates"]
         await until(lambda: now(run)["updates"] > updates)
+
+
+async def test_an_updater_killed_while_a_resumed_run_comes_up_keeps_its_counts(small):
+    config = small(total_env_steps=4000)
+    async with Orchestrator(config) as run:
+        await run.wait()
+    before = load_checkpoint(run.dir).counts
+    async with Orchestrator(
+        dataclasses.replace(config, total_env_steps=8000), resume=run.dir
+    ) as run:
+        await until(lambda: run.status()["updater"]["pid"])
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        await run.wait()
+        assert run.status()["updater"]["restarts"] == 1
+    after = load_checkpoint(run.dir).counts
+    assert all(after[name] > before[name] for name in before), (before, after)
+
+
+async def test_a_dead_workers_record_in_an_unfinished_batch_does_not_stop_its_next_incarnation(
+    small, monkeypatch
+):
+    """It waits in the old ring until the batch is whole, for which the new ring must be read."""
+    monkeypatch.setenv(failpoint.VARIABLE, "aa2c-worker-0:ring.before_payload=kill@2")
+    config = small(mode="traj", workers=1, num_steps=8, batch_steps=16, total_env_steps=2000)
+    async with Orchestrator(config) as run:
+        status = await asyncio.wait_for(run.wait(), 60)
+    assert status["workers"][0]["exits"] == {"SIGKILL": 1}
+    assert status["progress"]["updates"] > 0
 
 
 async def test_the_network_of_mode_model_outlives_the_updater(small):
@@ -118,6 +154,31 @@ async def test_a_worker_that_keeps_crashing_is_given_up_and_the_others_go_on(sma
         with pytest.raises(RunFailed, match=r"1 workers are left \(--min-workers 2\)"):
             await asyncio.wait_for(asyncio.gather(kill_until_given_up(1), run.wait()), timeout=60)
     assert load_checkpoint(run.dir).counts["updates"] >= updates
+
+
+def test_what_had_come_up_once_may_be_late_the_next_time(small):
+    policy = RestartPolicy(small())
+    late = SimpleNamespace(replaced_as=TOO_LATE)
+    ends = [(late, -signal.SIGKILL), (SimpleNamespace(replaced_as=None), 3)]
+    for ended, exit_code in ends:
+        how = {"produced": False, "has_come_up": True}
+        assert policy.refuse_reason(ended, exit_code, **how) is None
+        how["has_come_up"] = False
+        assert policy.refuse_reason(ended, exit_code, **how) == "it cannot come up"
+
+
+async def test_a_worker_given_up_may_be_taken_away_and_added_again(small):
+    config = small(total_env_steps=10**9, max_restarts=0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        os.kill(run.status()["workers"][1]["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["workers"][1]["state"] == "given up")
+        assert "Worker 1 is given up (last: SIGKILL)" in run.status()["throughput"]["advice"]
+        await run.controls.set_workers(1)
+        await run.controls.set_workers(2)
+        await until(lambda: run.status()["workers"][1]["state"] == "running")
+        steps = run.status()["workers"][1]["env_steps"]
+        await until(lambda: run.status()["workers"][1]["env_steps"] > steps)
 
 
 async def test_a_process_that_lives_and_gets_nothing_done_is_replaced(small):
@@ -350,6 +411,28 @@ async def test_a_restart_leaks_nothing(small, role):
             last = await kill_and_come_back()
         assert last[0] <= first[0] + 1, "descriptors"
         assert last[1] <= first[1], "threads"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_stop_while_the_updater_is_away_starts_one_more_to_save(small, mode):
+    config = small(
+        mode=mode, total_env_steps=10**9, checkpoint_interval_s=3600.0, restart_backoff_s=60.0
+    )
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await run.controls.checkpoint()
+        saved = load_checkpoint(run.dir).counts["updates"]
+        await until(lambda: now(run)["updates"] > saved + 5)
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["updater"]["state"] == "stopped")
+        updates, started = now(run)["updates"], time.monotonic()
+        status = await run.stop()
+        assert time.monotonic() - started < 10
+    assert status["run"]["state"] == "finished"
+    after = load_checkpoint(run.dir)
+    assert after.counts["updates"] >= updates
+    if mode == "model":  # the network is in shared memory: nothing is lost
+        assert after.optimizer["step"] >= updates
 
 
 async def test_a_stop_while_the_updater_is_being_started_again_still_saves_or_says_so(small):

@@ -170,7 +170,9 @@ def test_what_is_no_run_is_told_in_a_sentence(path, says, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "ftp://x/", "nonsense", "http://"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/", "ftp://x/", "nonsense", "http://", "http://[::1/", "http://x:y/"]
+)
 def test_an_address_without_a_run_is_told_in_a_sentence(url, tmp_path):
     result = aa2c("top", "--url", url, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")

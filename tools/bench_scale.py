@@ -6,7 +6,8 @@ For each number of workers it starts `serve` as a user does and prints
 
     first step    s from the command to the first env step
     running       s until every child has come up
-    CPU           of the orchestrator, in percent of one core, while it answers /status
+    CPU           of the orchestrator, in percent of one core, while nobody asks it anything, and
+                  while one client asks for /status fifty times a second
     memory        of the orchestrator and of each worker, MB (10**6) of resident memory, with
                   what is shared divided among those who share it (PSS)
     p50, p99      ms for /status, asked again and again by one client while all workers work
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,9 @@ class Run:
             if time.perf_counter() - self.started > START_S:
                 raise TimeoutError(f"{what} did not come within {START_S:g} s")
             time.sleep(PAUSE_S)
-        return time.perf_counter() - self.started
+        passed = time.perf_counter() - self.started
+        self._client.close()  # idle for long, the server would; the next request opens another
+        return passed
 
     @property
     def cpu_s(self) -> float:
@@ -106,13 +110,9 @@ def measure(workers: int, seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory, Run(workers, directory) as run:
         first = run.wait_until("the first env step", lambda s: s["progress"]["env_steps"] > 0)
         running = run.wait_until("every child", lambda s: s["run"]["state"] == "running")
-        began, cpu_before, latencies = time.perf_counter(), run.cpu_s, []
-        while time.perf_counter() - began < seconds:
-            asked = time.perf_counter()
-            run.status()
-            latencies.append(1000 * (time.perf_counter() - asked))
-            time.sleep(PAUSE_S)
-        cpu = (run.cpu_s - cpu_before) / (time.perf_counter() - began)
+        cpu = _cpu_share(run, lambda: time.sleep(seconds))
+        latencies: list[float] = []
+        cpu_asked = _cpu_share(run, lambda: _ask_for(run, seconds, latencies))
         own, worker = run.memory()
     cuts = statistics.quantiles(latencies, n=100)
     return {
@@ -120,12 +120,30 @@ def measure(workers: int, seconds: float) -> dict[str, float]:
         "first_step_s": first,
         "running_s": running,
         "cpu_percent": 100 * cpu,
+        "asked_percent": 100 * cpu_asked,
         "orchestrator_mb": own,
         "worker_mb": worker,
         "p50_ms": cuts[49],
         "p99_ms": cuts[98],
         "requests": len(latencies),
     }
+
+
+def _cpu_share(run: Run, act: Callable[[], None]) -> float:
+    """CPU time of the orchestrator per second, meanwhile."""
+    began, before = time.perf_counter(), run.cpu_s
+    act()
+    return (run.cpu_s - before) / (time.perf_counter() - began)
+
+
+def _ask_for(run: Run, seconds: float, latencies: list[float]) -> None:
+    """Ask for /status again and again; milliseconds of each."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        asked = time.perf_counter()
+        run.status()
+        latencies.append(1000 * (time.perf_counter() - asked))
+        time.sleep(PAUSE_S)
 
 
 def main() -> None:

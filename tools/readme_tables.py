@@ -33,8 +33,8 @@ def options_table() -> str:
 
 
 def _shown(default: Any) -> str:
-    if default == "":
-        return "empty"
+    if default in ("", ()):
+        return "none"
     if isinstance(default, tuple):
         return f"`{' '.join(map(str, default))}`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -23,11 +23,13 @@ def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str
     rates: dict[str, list[float]] = defaultdict(list)
     with AllCores(config) as cores:
         record_bytes, params_bytes = cores.sizes()
-        precision = cores.precision()
+        precision, other = cores.precisions()
         for number in range(1, rounds + 1):
             say(f"round {number} of {rounds}")
             for stage in STAGES:
                 rates[stage].append(cores.rate(stage, seconds))
+            for stage in ("act", "learn") if other else ():
+                rates[f"other_{stage}"].append(cores.rate(stage, seconds / 2, precision=other))
             for size in BATCH_SIZES:
                 rates[f"act_{size}"].append(cores.rate("act", seconds / 4, size))
             for name, rate in _transport(record_bytes, params_bytes, config.ring_slots).items():
@@ -39,12 +41,14 @@ def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str
         cores=cores.count,
         precision=precision.name,
         precision_reason=precision.reason,
+        other_precision=other,
+        other_rates={stage: medians[f"other_{stage}"] for stage in ("act", "learn") if other},
         rounds=rounds,
         seconds=seconds,
         rates={stage: medians[stage] for stage in STAGES},
         whole=medians["whole"],
         act_by_batch={size: medians[f"act_{size}"] for size in BATCH_SIZES},
-        mb_per_s={name: medians[name] for name in _TRANSPORT},
+        mb_per_s={name: medians[name] for name in _TRANSPORT if name in medians},
         every_round=dict(rates),
     )
 
@@ -53,10 +57,12 @@ _TRANSPORT = ("memcpy_record", "ring", "memcpy_parameters", "board")
 
 
 def _transport(record_bytes: int, params_bytes: int, slots: int) -> dict[str, float]:
-    rates = (
-        transport.memcpy_rate(record_bytes, TRANSPORT_S),
-        transport.ring_rate(record_bytes, TRANSPORT_S, slots=slots, copy_out=False),
-        transport.memcpy_rate(params_bytes, TRANSPORT_S),
-        transport.board_rate(params_bytes, TRANSPORT_S),
-    )
-    return dict(zip(_TRANSPORT, rates, strict=True))
+    """MB/s by name; of a ring only where its records have arrays, as mode model's have not."""
+    rates = {
+        "memcpy_parameters": transport.memcpy_rate(params_bytes, TRANSPORT_S),
+        "board": transport.board_rate(params_bytes, TRANSPORT_S),
+    }
+    if record_bytes:
+        rates["memcpy_record"] = transport.memcpy_rate(record_bytes, TRANSPORT_S)
+        rates["ring"] = transport.ring_rate(record_bytes, TRANSPORT_S, slots=slots, copy_out=False)
+    return rates

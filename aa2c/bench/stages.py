@@ -33,7 +33,7 @@ from aa2c.modes.common import rollout_loss
 from aa2c.rl.envs import Envs, make_envs
 from aa2c.rl.network import ActorCritic, FlatParameters, make_network, sample_actions
 from aa2c.rl.optimizer import make_optimizer
-from aa2c.rl.precision import Choice
+from aa2c.rl.precision import Choice, choose_precision
 from aa2c.rl.rollout import Rollout, collect
 
 START_S = 120.0
@@ -170,18 +170,30 @@ class Bench:
         torch.set_num_threads(1)
         self._config = config
         self._envs = make_envs(config, config.num_envs, seed)
-        self.network = make_network(config, self._envs.spec)
+        self._acting, self._learning = (make_network(config, self._envs.spec) for _ in range(2))
         stage = batch_stage if config.mode == "traj" else rollout_stage
-        self._learn = stage(config, self._envs, make_network(config, self._envs.spec))
+        self._learn = stage(config, self._envs, self._learning)
         self._step = env_stage(config, self._envs)
+        self._chosen = self._acting.precision
 
-    def work(self, stage: str, batch_size: int) -> Work:
-        """One stage's work, acting on so many observations at once."""
+    def work(self, stage: str, batch_size: int, precision: str) -> Work:
+        """One stage's work, acting on so many observations at once; in a precision, if one is named."""
+        choice = Choice(getattr(torch, precision), "measured") if precision else self._chosen
+        self._acting.precision = self._learning.precision = choice
         if stage == "env":
             return self._step
         if stage == "learn":
             return self._learn
-        return act_stage(self.network, self._obs(batch_size))
+        return act_stage(self._acting, self._obs(batch_size))
+
+    @property
+    def precisions(self) -> tuple[Choice, str]:
+        """In which the network computes here, and the name of another that would do, if one does."""
+        if not any(isinstance(layer, torch.nn.Conv2d) for layer in self._acting.modules()):
+            return self._chosen, ""
+        best = choose_precision("auto")
+        others = {"float32", best.name} - {self._chosen.name}
+        return self._chosen, others.pop() if others else ""
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -208,9 +220,9 @@ def _set_up(config: Config, together: Any) -> None:
     _bench, _together = Bench(config, os.getpid()), together
 
 
-def _measure(stage: str, batch_size: int, seconds: float) -> float:
+def _measure(stage: str, batch_size: int, seconds: float, precision: str) -> float:
     """Env steps a second of this process, while all the others do the same."""
-    work = _bench.work(stage, batch_size)
+    work = _bench.work(stage, batch_size, precision)
     work()
     _together.wait(START_S)
     started = now = time.perf_counter()
@@ -226,8 +238,8 @@ def _sizes() -> tuple[int, int]:
     return _bench.sizes
 
 
-def _precision() -> Choice:
-    return _bench.network.precision
+def _precisions() -> tuple[Choice, str]:
+    return _bench.precisions
 
 
 class AllCores:
@@ -241,11 +253,11 @@ class AllCores:
             self.count, spawn, initializer=_set_up, initargs=(config, spawn.Barrier(self.count))
         )
 
-    def rate(self, stage: str, seconds: float, batch_size: int = 0) -> float:
+    def rate(self, stage: str, seconds: float, batch_size: int = 0, precision: str = "") -> float:
         """Env steps a second that the whole machine does of a stage: env, act or learn."""
         # Each process waits in the barrier for all others, so each gets exactly one job.
         jobs = [
-            self._pool.submit(_measure, stage, batch_size or self._num_envs, seconds)
+            self._pool.submit(_measure, stage, batch_size or self._num_envs, seconds, precision)
             for _ in range(self.count)
         ]
         return sum(job.result() for job in jobs)
@@ -254,9 +266,9 @@ class AllCores:
         """Bytes of a record's arrays, and of the parameters."""
         return self._pool.submit(_sizes).result()
 
-    def precision(self) -> Choice:
-        """In which arithmetic the network computes here."""
-        return self._pool.submit(_precision).result()
+    def precisions(self) -> tuple[Choice, str]:
+        """In which arithmetic the network computes here, and the name of another, or ""."""
+        return self._pool.submit(_precisions).result()
 
     def __enter__(self) -> AllCores:
         return self

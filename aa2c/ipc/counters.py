@@ -134,6 +134,13 @@ class Counters:
         self._floats.release()
 
 
+def count_lag(counters: Counters, lag: int) -> None:
+    """Count one policy lag in the cumulative histogram's bucket."""
+    bucket = next((i for i, bound in enumerate(LAG_BUCKETS) if lag <= bound), len(LAG_BUCKETS))
+    counters.add(f"lag_bucket_{bucket}", 1)
+    counters.add("lag_sum", lag)
+
+
 def updater_row(segment: Segment) -> Counters:
     """The updater's own row."""
     return Counters(segment, 0, UPDATER)

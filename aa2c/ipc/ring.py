@@ -185,6 +185,11 @@ class RingConsumer(_RingMemory):
             return Record(self, index, header, arrays)
 
     @property
+    def has_more(self) -> bool:
+        """Whether there is something to take."""
+        return self.words[_HEAD] != self._taken
+
+    @property
     def drained(self) -> bool:
         """Whether nothing is left to take or to release."""
         return self.words[_HEAD] == self._taken == self.words[_TAIL]

@@ -286,7 +286,8 @@ class ShmUpdaterPort(_ShmPort):
             self._rings.pop(worker, None)
             self._leaving.discard(worker)
             return None
-        ring = rings[0]
+        # An old ring of which all is taken may wait long for its release: until a batch is full.
+        ring = next((ring for ring in rings if ring.has_more), rings[-1])
         before = ring.dropped.copy()
         record = ring.take()
         counters = self._ring_counters[worker]

@@ -127,10 +127,15 @@ def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np
 
 
 def rollout_loss(config: Config, network: ActorCritic, rollout: Rollout, worker: int) -> Losses:
-    """The actor-critic loss of a worker's rollout, for A3C: evaluated anew, with a graph."""
-    rows = (config.num_steps + 1) * rollout.num_envs
-    logits, values = network(torch.from_numpy(rollout.obs).view(rows, *rollout.obs.shape[2:]))
-    states = values.detach().numpy().reshape(-1, rollout.num_envs)
+    """The actor-critic loss of a worker's rollout, for A3C: evaluated anew, with a graph.
+
+    But for the last observations, which no action of it was chosen from: theirs are constants.
+    """
+    obs = torch.from_numpy(rollout.obs)
+    logits, values = network(obs[:-1].flatten(0, 1))
+    with torch.no_grad():
+        _, last_values = network(obs[-1])
+    states = torch.cat([values.detach(), last_values]).numpy().reshape(-1, rollout.num_envs)
     advantages = gae(
         clip_rewards(rollout.rewards, config.reward_clip),
         states[:-1],
@@ -145,8 +150,8 @@ def rollout_loss(config: Config, network: ActorCritic, rollout: Rollout, worker:
     if config.norm_adv:
         advantages = normalize(advantages, valid)
     return a2c_loss(
-        logits[: -rollout.num_envs],
-        values[: -rollout.num_envs],
+        logits,
+        values,
         torch.from_numpy(rollout.actions).flatten(),
         torch.from_numpy(advantages).flatten(),
         torch.from_numpy(returns).flatten(),

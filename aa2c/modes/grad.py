@@ -74,8 +74,9 @@ class Producer(Actor):
 
     def produce(self, port: WorkerPort) -> None:
         """Sum the gradients of some rollouts, and push them."""
-        self._summed.zero_()
         rollouts = self._config.rollouts_per_push
+        grad = self._params.grad
+        summed = grad if rollouts == 1 else self._summed.zero_()
         oldest_version = None
         values: dict[str, float] = {"env_steps": 0}
         for _ in range(rollouts):
@@ -87,7 +88,8 @@ class Producer(Actor):
             losses, grad_norm = self._differentiate()
             if not math.isfinite(grad_norm):
                 self._set_aside(port, losses, grad_norm)
-            self._summed += self._params.grad
+            if summed is not grad:
+                summed += grad
             values["env_steps"] += self._rollout.env_steps
             add_losses(values, losses, grad_norm, weight=1 / rollouts)
             if not port.beat():
@@ -95,7 +97,7 @@ class Producer(Actor):
         arrays = port.reserve()
         if arrays is None or oldest_version is None:
             return
-        arrays["grad"][:] = self._summed.numpy()
+        arrays["grad"][:] = summed.numpy()
         port.commit(oldest_version, values)
 
     def _own_state(self) -> dict[str, Any]:

@@ -55,13 +55,14 @@ class ActorCritic(nn.Module):
         self._is_acting = False
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        scaled = self._scale(obs)
-        if self.obs_moments is not None:
-            scaled = self.obs_moments.normalize(scaled)
-        if self._is_acting:
-            features = self._acting_trunk[0](scaled.bfloat16()).float()
+        if self.obs_moments is None:
+            inputs = self._scale(obs)
         else:
-            features = evaluate_in(self.precision.dtype, self.trunk, scaled)
+            inputs = self.obs_moments.normalize(obs, self._obs_scale)
+        if self._is_acting:
+            features = self._acting_trunk[0](inputs.bfloat16()).float()
+        else:
+            features = evaluate_in(self.precision.dtype, self.trunk, inputs)
         values = self.value(features).squeeze(-1)
         if self.return_moments is not None:
             values = values * self.return_moments.deviation + self.return_moments.mean
@@ -319,7 +320,10 @@ class FlatParameters:
 
     def clip_grad_norm(self, max_norm: float) -> float:
         """Scale the gradient down to this L2 norm (0: leave it); returns its norm before."""
-        return float(nn.utils.clip_grad_norm_([self.vector], max_norm or math.inf))
+        norm = nn.utils.get_total_norm([self.grad])
+        if max_norm and not norm <= max_norm:
+            nn.utils.clip_grads_with_norm_([self.vector], max_norm, norm)
+        return float(norm)
 
 
 def sample_actions(logits: Tensor, generator: torch.Generator) -> Tensor:

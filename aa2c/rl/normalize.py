@@ -34,8 +34,11 @@ class RunningMoments(nn.Module):
     def update(self, rows: Tensor) -> None:
         """Take in rows [N, *shape] of floats (Chan, Golub and LeVeque 1979, eq. 1.5)."""
         added = len(rows)
+        if not added:
+            return
         total = self.count + added
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        mean = rows.mean(0)
+        variance = rows.sub(mean).square_().mean(0)  # var_mean over rows is ten times as slow
         shift = mean - self.mean
         spread = self.variance * self.count + variance * added
         spread += shift.square() * self.count * added / total
@@ -43,11 +46,13 @@ class RunningMoments(nn.Module):
         self.variance.copy_(spread / total)
         self.count.copy_(total.clamp(max=MOST_COUNTED))
 
-    def normalize(self, rows: Tensor) -> Tensor:
-        """Rows [N, *shape] in deviations from the mean, cut at `OBS_LIMIT`."""
-        mean, factor = self.mean.unsqueeze(0), 1 / self.deviation.unsqueeze(0)
+    def normalize(self, rows: Tensor, scale: float = 1.0) -> Tensor:
+        """Rows [N, *shape], divided by `scale`, in deviations from the mean, cut at `OBS_LIMIT`."""
+        mean, factor = scale * self.mean.unsqueeze(0), 1 / (scale * self.deviation.unsqueeze(0))
         if rows.dim() == 4 and rows.is_contiguous(memory_format=torch.channels_last):
             # Operands of different orders in memory would make this five times as slow.
             mean = mean.contiguous(memory_format=torch.channels_last)
             factor = factor.contiguous(memory_format=torch.channels_last)
-        return rows.sub(mean).mul_(factor).clamp_(-OBS_LIMIT, OBS_LIMIT)
+        floats = rows.float()
+        centred = rows.sub(mean) if floats is rows else floats.sub_(mean)
+        return centred.mul_(factor).clamp_(-OBS_LIMIT, OBS_LIMIT)

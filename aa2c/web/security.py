@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # no address to go to: what reaches it here
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 OPEN_PATHS = ("/", "/healthz", "/readyz", "/session")
 OPEN_PREFIX = "/static/"
@@ -37,6 +39,8 @@ class Guard:
     def __init__(self, token: str, host: str, allowed_hosts: tuple[str, ...]) -> None:
         self._token = token
         self._allowed_hosts = tuple(name.lower() for name in allowed_hosts)
+        own_names = () if host in EVERYWHERE else (host,)
+        self._own_names = tuple(in_url(name).lower() for name in own_names)
         self._is_public = not is_loopback(host)
 
     @web.middleware
@@ -51,10 +55,14 @@ class Guard:
             return refusal(415, "Send JSON, as application/json.")
         path = request.path
         is_open = path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
-        needs_token = not is_open and (self._is_public or not is_reading)
-        if needs_token and not self.may_control(request):
+        may = is_open or (self.may_read if is_reading else self.may_control)(request)
+        if not may:
             return refusal(401, "A token is needed: it is in the address that serve printed.")
         return await handler(request)
+
+    def may_read(self, request: web.Request) -> bool:
+        """Whether what is told of the run is for whoever asks."""
+        return not self._is_public or self.may_control(request)
 
     def may_control(self, request: web.Request) -> bool:
         """Whether the request carries the token."""
@@ -83,8 +91,10 @@ class Guard:
         address, own_port = _socket_name(request)
         if host in self._allowed_hosts:
             return True
-        names = LOOPBACK_NAMES if is_loopback(address) else (_in_url(address),)
-        return port == str(own_port) and name in (*names, *self._allowed_hosts)
+        names = [in_url(address), *self._own_names, *self._allowed_hosts]
+        if is_loopback(address):
+            names += LOOPBACK_NAMES
+        return port == str(own_port) and name in names
 
 
 def is_loopback(host: str) -> bool:
@@ -138,9 +148,11 @@ def _socket_name(request: web.Request) -> tuple[str, int]:
     return (name[0], name[1]) if name else ("", 0)
 
 
-def _in_url(address: str) -> str:
-    bare = str(_address(address)) if address else ""
-    return f"[{bare}]" if ":" in bare else bare
+def in_url(host: str) -> str:
+    """A name or an address as it stands in a URL."""
+    with contextlib.suppress(ValueError):
+        host = str(_address(host))
+    return f"[{host}]" if ":" in host else host
 
 
 def _bytes(text: str) -> bytes:

@@ -26,7 +26,7 @@ from aa2c.config import Config
 from aa2c.controls import Controls
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.metrics import exposition
-from aa2c.web.security import Guard, add_security_headers, refusal
+from aa2c.web.security import EVERYWHERE, Guard, add_security_headers, in_url, refusal
 
 STATIC = Path(__file__).parent / "static"
 BODY_LIMIT = 16 * 1024
@@ -37,9 +37,9 @@ SLOW_READER_S = 5.0
 MOST_LISTENERS = 32
 MOST_BUFFERED_BYTES = 64 * 1024
 MOST_CONNECTIONS = 256  # those that never send a request would use up the run's descriptors
+IDLE_S = 30.0  # after which they make room for others
 ENDED_STATES = ("finished", "failed")
 BACKLOG = 128
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # no address to go to: what reaches it here
 
 Document = dict[str, Any]
 Act = Callable[[Document], Awaitable[str] | str]
@@ -106,13 +106,16 @@ class Server:
         complaints = logging.Logger("aa2c.web")
         complaints.addHandler(_ToRunLog(log))
         self._runner = web.AppRunner(
-            app, access_log=None, logger=complaints, shutdown_timeout=SHUTDOWN_S
+            app,
+            access_log=None,
+            logger=complaints,
+            shutdown_timeout=SHUTDOWN_S,
+            keepalive_timeout=IDLE_S,
         )
         self._socket = listening
         self._listening: asyncio.Server | None = None
-        host = EVERYWHERE.get(config.host, config.host)
-        port = listening.getsockname()[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        host = in_url(EVERYWHERE.get(config.host, config.host))
+        self.url = f"http://{host}:{listening.getsockname()[1]}/"
 
     async def start(self) -> None:
         """Begin to answer."""
@@ -163,7 +166,7 @@ class _Routes:
             web.get("/", self.page),
             web.get("/status", self.status),
             web.get("/history", self.history),
-            web.get("/events", self.events),
+            web.get("/events", self.events, allow_head=False),  # it has no end
             web.get("/frames", self.frames),
             web.get("/metrics", self.metrics),
             web.get("/healthz", self.healthz),
@@ -187,15 +190,23 @@ class _Routes:
         content_type, body = exposition(self._served.collector, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    async def healthz(self, _: web.Request) -> web.Response:
+    async def healthz(self, request: web.Request) -> web.Response:
         """503 once the run has failed."""
         run = self._served.status()["run"]
-        return _health(run["state"] != "failed", run)
+        return self._health(request, run["state"] != "failed")
 
-    async def readyz(self, _: web.Request) -> web.Response:
+    async def readyz(self, request: web.Request) -> web.Response:
         """200 while the run is training and gets on."""
         run = self._served.status()["run"]
-        return _health(run["state"] in ("running", "paused") and run["stall"] is None, run)
+        is_ready = run["state"] in ("running", "paused") and run["stall"] is None
+        return self._health(request, is_ready)
+
+    def _health(self, request: web.Request, is_good: bool) -> web.Response:
+        """The reason is for those who may read."""
+        run = self._served.status()["run"]
+        keys = ("state", "error", "stall") if self._guard.may_read(request) else ("state",)
+        told = {key: run[key] for key in keys}
+        return web.json_response(told, status=200 if is_good else 503)
 
     async def session(self, request: web.Request) -> web.Response:
         """Whether this browser may control the run."""
@@ -282,8 +293,3 @@ def _only(body: Document, name: str) -> Any:
     if set(body) != {name}:
         raise ConfigError(f'The body must be {{"{name}": …}}.')
     return body[name]
-
-
-def _health(is_good: bool, run: Document) -> web.Response:
-    body = json.dumps({key: run[key] for key in ("state", "error", "stall")})
-    return web.Response(text=body, status=200 if is_good else 503, content_type="application/json")

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
+from aa2c.modes import MODES
 from tests.test_cli import aa2c
 
 
-@pytest.mark.parametrize("mode", ["grad", "traj"])
+@pytest.mark.parametrize("mode", MODES)
 def test_every_stage_and_the_whole_run_are_measured(mode, tmp_path):
     options = ("--mode", mode, "--workers", "1", "--num-envs", "4", "--num-steps", "8")
     ran = aa2c("bench", *options, "--rounds", "1", "--seconds", "0.2", "--json", cwd=tmp_path)
@@ -19,7 +20,8 @@ def test_every_stage_and_the_whole_run_are_measured(mode, tmp_path):
     assert min(document["rates"].values()) > 0
     assert set(document["rates"]) == {"env", "act", "learn"}
     assert 0 < document["whole"] < document["rates"]["env"]
-    assert document["mb_per_s"]["ring"] > 0
+    assert document["mb_per_s"]["board"] > 0
+    assert ("ring" in document["mb_per_s"]) == (mode != "model")
     assert document["config"]["mode"] == mode
     assert document["every_round"]["whole"] == [document["whole"]]
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ DOCUMENT = {
     "grad/testpong3": (1e-4, 0.5, (0.01, 0.01, 0.01, 0.005), 50, 5, 20, 40, 1, 4),
     "grad/testpong4": (1e-4, 0.5, (0.01, 0.02, 0.005), 50, 5, 10, 20, 1, 3),
     "grad/testpong5": (1e-4, 0.5, (0.05, 0.01, 0.02, 0.005), 50, 5, 10, 20, 2, 4),
-    "grad/testpong6": (5e-4, 0.5, None, 50, 5, 5, 20, 1, 3),
+    "grad/testpong6": (5e-4, 0.5, (0.05, 0.01, 0.02, 0.005), 50, 5, 5, 20, 1, 3),
     "grad/testpong7": (1e-3, 0.5, (0.05, 0.01, 0.02, 0.005), 50, 5, 20, 40, 1, 4),
     "model/testpong9": (1e-3, 0.5, (0.01, 0.01, 0.02, 0.005), 50, 5, None, None, None, 4),
     "model/testbr10": (1e-3, 0.5, (0.01, 0.01, 0.02, 0.02, 0.005), 50, 5, None, None, None, 5),
@@ -28,6 +28,10 @@ DOCUMENT = {
     "traj/testbr3": (3e-4, 0.25, (0.01,), 50, 32, None, None, 1, 4),
     "traj/testqb4": (3e-4, 0.25, (0.01,), 50, 16, None, None, 1, 5),
 }
+# The document is silent on it: as its program had it, 1e-8 elsewhere.
+OPTIMIZER_EPS = {"grad/testcart0": 1e-3} | dict.fromkeys(
+    ("grad/testpong1", "grad/testpong2", "grad/testpong5", "grad/testpong6"), 5e-4
+)
 OPTIONS = (
     "learning_rate",
     "vf_coef",
@@ -49,10 +53,20 @@ def test_a_case_of_the_document_has_its_numbers(preset):
             assert getattr(config, name) == expected, name
     assert (config.gamma, config.max_grad_norm, config.optimizer) == (0.99, 0.1, "adam")
     assert config.reward_clip == 1
+    assert (config.norm_adv, config.anneal_learning_rate, config.clip_vloss) == (False,) * 3
+    assert config.update_order == ("hogwild" if config.update_threads > 1 else "fifo")
+    assert config.network == ("auto" if config.env == "CartPole-v1" else "document")
+    assert config.optimizer_eps == OPTIMIZER_EPS.get(preset, 1e-8)
+    assert config.value_loss == ("huber" if config.mode == "grad" else "mse")
     if config.mode == "traj":
+        assert config.update_epochs == (10 if preset == "traj/testqb4" else 16)
+        assert config.advantage == "gae"
+        assert config.ring_slots * config.workers >= config.rollouts_per_batch + config.workers
         assert (config.gae_lambda, config.clip_coef, config.obs_scale) == (0.95, 0.1, 255)
         assert config.batch_steps == 32 * config.workers
         assert config.batch_steps * config.num_envs // config.minibatches == 1600
+    else:
+        assert config.gae_lambda == 1
 
 
 def test_every_case_of_the_document_is_a_preset_and_says_what_became_of_it():

@@ -14,6 +14,7 @@ from aa2c.rl.envs import make_envs
 from aa2c.rl.network import FlatParameters, make_network
 from aa2c.rl.returns import gae
 from tests.modes.fake_port import FakePort, forever, make_record
+from tests.rl.test_returns import literal_vtrace
 
 
 def config_of(**options):
@@ -119,6 +120,40 @@ def test_the_first_pass_of_the_policy_that_acted_has_no_kl_and_all_advantages_ag
     }
     assert outcomes["gae"]["approx_kl"] == pytest.approx(0, abs=1e-6)
     assert outcomes["gae"] == pytest.approx(outcomes["recompute"], rel=1e-3, abs=1e-5)
+
+
+def test_the_consumer_corrects_for_policy_lag_as_the_paper_does():
+    """Records of an older policy: what the loss is given are V-trace's targets by the new one's ratios."""
+    config = config_of(advantage="vtrace", norm_adv=False, minibatches=1, update_epochs=1)
+    port, *_ = produce(config, seed=1)
+    torch.manual_seed(0)
+    envs = make_envs(config, 1, 0)
+    network = make_network(config, envs.spec)
+    envs.close()
+    with torch.no_grad():
+        network.policy[-1].weight.mul_(50)  # so that ratios are far from 1
+    consumer = traj.Consumer(config, FlatParameters(network), network, FakePort(config, [], []))
+    batch = join_records([record.arrays for record in port.records])
+    with torch.inference_mode():
+        logits, values = network(torch.from_numpy(batch.obs).flatten(0, 1))
+    values = values.numpy().reshape(batch.values.shape)
+    chosen = logits.log_softmax(-1).numpy().reshape(*batch.values.shape, -1)[:-1]
+    chosen = np.take_along_axis(chosen, batch.actions[..., None], -1)[..., 0]
+    targets, advantages = consumer._advantages(batch)
+    expected = literal_vtrace(
+        batch.rewards,
+        values[:-1],
+        values[1:],
+        chosen - batch.log_probs,
+        batch.terminated,
+        batch.truncated,
+        config.gamma,
+        config.gae_lambda,
+    )
+    assert np.abs(chosen - batch.log_probs).max() > 0.5
+    np.testing.assert_allclose(targets, expected[0], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(advantages, expected[1], rtol=1e-3, atol=1e-3)
+    consumer.close()
 
 
 def test_reset_rows_are_not_learned_from():
@@ -242,8 +277,17 @@ def test_every_update_thread_scales_by_the_same_moments():
     torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["norm_returns", "adaptive_kl"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"norm_returns": True},
+        {"adaptive_kl": 0.01},
+        {"target_kl": 0.01},
+        {"clip_vloss": True},
+        {"advantage": "vtrace"},
+    ],
+)
 @pytest.mark.parametrize("mode", ["grad", "model"])
-def test_what_only_an_updater_that_learns_can_do_is_refused_elsewhere(mode, name):
+def test_what_only_an_updater_that_learns_can_do_is_refused_elsewhere(mode, option):
     with pytest.raises(ConfigError, match="needs --mode traj"):
-        Config(mode=mode, **{name: 0.01 if name == "adaptive_kl" else True})
+        Config(mode=mode, **option)

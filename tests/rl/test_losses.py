@@ -103,7 +103,7 @@ def test_masked_mean_is_the_mean_of_the_valid_rows():
     assert masked_mean(x, valid).item() == 2.5
 
 
-def literal_ppo(b, clip, clip_vloss):
+def literal_ppo(b, clip, clip_vloss, value_loss):
     """Equations 7 and 9, row by row."""
     sums, count = {"policy": 0.0, "value": 0.0, "entropy": 0.0, "approx_kl": 0.0}, 0
     for i, valid in enumerate(b["valid"].tolist()):
@@ -118,8 +118,15 @@ def literal_ppo(b, clip, clip_vloss):
         sums["policy"] -= min(ratio * adv, min(max(ratio, 1 - clip), 1 + clip) * adv)
         value, old, target = (float(b[k][i]) for k in ("values", "old_values", "returns"))
         near = old + min(max(value - old, -clip), clip)
-        error = (target - value) ** 2
-        sums["value"] += max(error, (target - near) ** 2) if clip_vloss else error
+        error, near_error = (
+            (target - v) ** 2
+            if value_loss == "mse"
+            else (target - v) ** 2 / 2
+            if abs(target - v) <= 1
+            else abs(target - v) - 0.5
+            for v in (value, near)
+        )
+        sums["value"] += max(error, near_error) if clip_vloss else error
         sums["entropy"] -= sum(math.exp(x) * x for x in log_probs)
         sums["approx_kl"] += ratio - 1 - log_ratio
     return {name: total / count for name, total in sums.items()}
@@ -139,15 +146,19 @@ def ppo_batch(seed, rows=40, actions=3):
 def ppo(b, weights, **options):
     order = ("logits", "values", "actions", "old_log_probs", "old_values", "advantages", "returns")
     how = {"clip_coef": 0.2, "clip_vloss": False, "vf_coef": 0.5, "ent_coef": 0.01}
-    return ppo_loss(*(b[name] for name in order), weights, **(how | options), value_loss="mse")
+    return ppo_loss(
+        *(b[name] for name in order), weights, **(how | {"value_loss": "mse"} | options)
+    )
 
 
+@pytest.mark.parametrize("value_loss", ["mse", "huber"])
 @pytest.mark.parametrize("clip_vloss", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_ppo_is_the_papers_loss_row_by_row(seed, clip_vloss):
+def test_ppo_is_the_papers_loss_row_by_row(seed, clip_vloss, value_loss):
     b = ppo_batch(seed)
-    losses = ppo(b, b["valid"] / b["valid"].sum(), clip_vloss=clip_vloss)
-    expected = literal_ppo(b, 0.2, clip_vloss)
+    weights = b["valid"] / b["valid"].sum()
+    losses = ppo(b, weights, clip_vloss=clip_vloss, value_loss=value_loss)
+    expected = literal_ppo(b, 0.2, clip_vloss, value_loss)
     for name, value in expected.items():
         assert getattr(losses, name).item() == pytest.approx(value, rel=1e-4, abs=1e-5), name
     total = expected["policy"] + 0.5 * expected["value"] - 0.01 * expected["entropy"]

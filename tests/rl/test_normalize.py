@@ -47,6 +47,27 @@ def test_normalized_rows_have_mean_0_deviation_1_and_a_limit():
     assert moments.normalize(torch.tensor([[1e9, -1e9, 2.5]])).abs().max() == OBS_LIMIT
 
 
+def test_no_rows_change_nothing():
+    moments = RunningMoments((3,))
+    moments.update(torch.ones(4, 3))
+    before = [buffer.clone() for buffer in moments.buffers()]
+    moments.update(torch.ones(0, 3))
+    assert all(torch.equal(now, then) for now, then in zip(moments.buffers(), before, strict=True))
+
+
+def test_bytes_are_scaled_and_normalized_in_one_go():
+    rows = torch.randint(0, 256, (50, 4, 6, 5), dtype=torch.uint8)
+    moments = RunningMoments((4, 6, 5))
+    moments.update(rows.float() / 255)
+    expected = moments.normalize(rows.float() / 255)
+    untouched = rows.clone()
+    torch.testing.assert_close(moments.normalize(rows, 255.0), expected)
+    floats = rows.float()
+    torch.testing.assert_close(moments.normalize(floats, 255.0), expected)
+    assert torch.equal(rows, untouched)
+    assert torch.equal(floats, untouched.float())
+
+
 def test_normalized_images_do_not_depend_on_the_order_in_memory():
     rows = torch.randn(50, 4, 6, 5)
     moments = RunningMoments((4, 6, 5))

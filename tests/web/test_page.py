@@ -119,6 +119,9 @@ async def _it_shows_the_run(page, run):
 async def _it_says_how_often_a_worker_was_killed(page, run):
     psutil.Process(run.status()["workers"][0]["pid"]).kill()
     await page.becomes("#workers tr:first-child", "SIGKILL")
+    await page.becomes("#advice", "Worker 0 is ")
+    psutil.Process(run.status()["evaluator"]["pid"]).kill()
+    await page.becomes("#evaluator", "started again once, after SIGKILL once")
     await page.becomes("#log li", "child ended and is started again")
     await until(lambda: run.status()["workers"][0]["state"] == "running")
 
@@ -151,6 +154,8 @@ async def _each_control_has_its_effect(page, run):
 
 
 async def _it_shows_what_a_worker_sees(page):
+    for _ in range(2):  # impatient
+        await page.page.click("#watch")
     await page.page.click("#watch")
     await page.becomes("#vector", "Newest observation, a vector")
     await page.page.click("#watch")
@@ -192,6 +197,32 @@ async def _a_dialog_asks_before_the_run_is_stopped(page, run):
     await page.page.click("#really-stop")
     await page.becomes("#state", "finished")
     assert run.state == "finished"
+    before = await page.text("#headlines")
+    await run._close_server()  # as when its program ends
+    await page.becomes("#progress", "the program has ended")
+    assert await page.text("#state") == "finished", "an end is no trouble"
+    assert await page.page.is_hidden("#trouble")
+    assert await page.text("#headlines") == before
+    assert await page.page.is_disabled("#stop")
+
+
+async def test_the_page_beyond_loopback_takes_its_token_from_the_address(small, browser):
+    config = small(total_env_steps=10**9, port=0, host="0.0.0.0")
+    async with Orchestrator(config, http=True) as run:
+        await run.ready()
+        context = await browser.new_context()
+        page = Watched(await context.new_page())
+        await page.page.goto(run.url)
+        await page.becomes("#trouble", "Reading this run needs its token")
+        # As when the whole address is pasted where the page is open already: nothing is loaded anew.
+        await page.page.evaluate("token => { location.hash = `token=${token}`; }", run.token)
+        await page.becomes("#what", "CartPole-v1, mode grad")
+        assert page.page.url == run.url, "the token does not stay in the address bar"
+        await page.becomes("#state", "running")
+        assert not await page.page.is_disabled("#pause")
+        again = await open_page(browser, f"{run.url}#token={run.token}")
+        await again.becomes("#state", "running")
+        assert again.errors == []
 
 
 async def test_a_page_finds_the_next_run_on_its_port(small, browser):

@@ -4,11 +4,12 @@
 
 import uPlot from "./vendor/uPlot.esm.js";
 
-const MOST_POINTS = 4000; // of a series; then every other one is left out, as /history does
+const MOST_POINTS = 4000; // of a series; then /history, which is thinned out evenly, is read again
 const RETRY_MS = 2000;
 const FRAME_MS = 70;
 const FRAMES_EVERY_MS = 1000;
 const ENDED = ["finished", "failed"];
+const GONE = " · the program has ended";
 
 const SERIES = {
   time_s: (s) => s.run.uptime_s,
@@ -46,6 +47,7 @@ const SMALL_CHARTS = {
 const byId = (id) => document.getElementById(id);
 const whole = (x) => Math.round(x).toLocaleString("en");
 const short = (x) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(4))));
+const times = (n) => (n === 1 ? "once" : `${whole(n)} times`);
 const percent = (x) => `${Math.round(100 * x)} %`;
 const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${short(std)}`);
 
@@ -73,10 +75,8 @@ function addRow(status) {
   const { time_s: times, env_steps: steps } = columns;
   const before = steps.at(-1) ?? -1;
   if (status.progress.env_steps < before || status.run.uptime_s <= (times.at(-1) ?? -1)) return;
+  if (status.run.state === "paused") return;
   for (const [name, get] of Object.entries(SERIES)) columns[name].push(get(status));
-  if (times.length > MOST_POINTS) {
-    for (const name of Object.keys(columns)) columns[name] = columns[name].filter((_, i) => i % 2);
-  }
 }
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -181,13 +181,14 @@ function fitCharts() {
 // ---- the parts of the page --------------------------------------------------------------------
 
 function showHeader({ run, progress }) {
+  document.body.classList.remove("stale");
   const share = Math.min(1, progress.env_steps / progress.total_env_steps);
   byId("what").textContent = `${run.env}, mode ${run.mode}`;
   const state = byId("state");
   if (state.textContent !== run.state) state.textContent = run.state;
   state.className = `pill ${run.state}`;
   byId("budget").value = share;
-  const left = run.state === "running" ? `, ${duration(progress.time_left_s)} left` : "";
+  const left = progress.time_left_s === null ? "" : `, ${duration(progress.time_left_s)} left`;
   byId("progress").textContent = `${whole(progress.env_steps)} of ${whole(progress.total_env_steps)} env steps `
     + `(${percent(share)}), ${duration(run.uptime_s)}${left}`;
   document.title = `${percent(share)} ${run.env} · aa2c`;
@@ -219,8 +220,8 @@ function showHeadlines({ progress, throughput, returns, policy_lag: lag }) {
   }));
 }
 
-function showWaits({ run, throughput, policy_lag: lag }) {
-  byId("advice").textContent = run.state === "paused" ? "The run is paused: everybody rests." : throughput.advice;
+function showWaits({ throughput, policy_lag: lag }) {
+  byId("advice").textContent = throughput.advice;
   const waits = { "updater waits": throughput.updater_wait_share, "workers wait": throughput.worker_wait_share };
   byId("waits").replaceChildren(...Object.entries(waits).map(([name, share]) => {
     const row = element("div", "", { class: "wait" });
@@ -253,14 +254,22 @@ function showWorkers({ workers, rings, updater, evaluator }) {
     const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), `${worker.wait_s.toFixed(1)} s`,
       fill, worker.generation, worker.restarts, worker.last_exit ?? "–", dropped];
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", String(cell)))));
-    row.children[1].classList.toggle("bad", worker.state === "stopped");
+    row.children[1].classList.toggle("bad", ["stopped", "given up"].includes(worker.state));
     row.children[9].classList.toggle("bad", dropped > 0);
     return row;
   }));
   const saved = updater.checkpoint_at ? new Date(1000 * updater.checkpoint_at).toLocaleTimeString() : "none yet";
-  byId("others").textContent = `Updater: ${updater.state}, ${updater.threads} update thread${updater.threads > 1 ? "s" : ""}, `
-    + `last checkpoint ${saved}. Evaluator: ${evaluator.state}, ${whole(evaluator.evaluations)} evaluations, `
-    + `${evaluator.restarts} restarts.`;
+  byId("updater").textContent = `Updater: ${updater.state}, ${updater.threads} update thread${updater.threads > 1 ? "s" : ""}, `
+    + `last checkpoint ${saved}${ends(updater)}.`;
+  byId("evaluator").textContent = `Evaluator: ${evaluator.state}, ${whole(evaluator.evaluations)} evaluations${ends(evaluator)}.`;
+  for (const [id, child] of Object.entries({ updater, evaluator })) {
+    byId(id).classList.toggle("bad", ["stopped", "given up"].includes(child.state));
+  }
+}
+
+function ends({ restarts, exits }) {
+  const told = Object.entries(exits).map(([how, count]) => `${how} ${times(count)}`);
+  return told.length ? `; started again ${times(restarts)}, after ${told.join(", ")}` : "";
 }
 
 function showLog({ log }) {
@@ -298,7 +307,7 @@ async function control(name, body, where = byId("said")) {
 }
 
 const BUTTONS = {
-  pause: () => control(latest.run.state === "paused" ? "resume" : "pause"),
+  pause: () => control(latest?.run.state === "paused" ? "resume" : "pause"),
   checkpoint: () => control("checkpoint"),
   stop: () => byId("confirm-stop").showModal(),
   "really-stop": () => { byId("confirm-stop").close(); control("stop"); },
@@ -343,13 +352,15 @@ function showControls({ run, settings }) {
   }
 }
 
+// The token of the address becomes a cookie, and leaves the address bar.
 async function openSession() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (token) {
-    history.replaceState(null, "", location.pathname);
     await post("/session", {}, { Authorization: `Bearer ${token}` });
+    history.replaceState(null, "", location.pathname);
   }
   mayControl = (await (await fetch("/session")).json()).control;
+  if (latest) showControls(latest);
 }
 
 // ---- frames, while somebody watches ------------------------------------------------------------
@@ -382,9 +393,15 @@ async function showFrames({ shape, data, values }) {
   }
 }
 
-async function watch() {
+let watching = Promise.resolve();
+
+function watch() {
   isWatching = !isWatching;
   byId("watch").setAttribute("aria-pressed", String(isWatching));
+  watching = watching.then(showWhileWatched);
+}
+
+async function showWhileWatched() {
   while (isWatching) {
     try {
       const answer = await fetch("/frames");
@@ -413,16 +430,28 @@ function show(status) {
   updateCharts();
 }
 
-async function begin() {
-  await openSession();
+async function readHistory() {
   const told = await (await fetch("/history")).json();
   columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, told.series[name]]));
   marks = told.marks;
+}
+
+async function begin() {
+  await readHistory();
   byId("settings").replaceChildren();
   makeCharts();
 }
 
+// What is shown stays, and is marked as old: of a run that has ended, it is its last word.
 function lose(text) {
+  document.body.classList.add("stale");
+  for (const part of document.querySelectorAll(".buttons button, #settings input, #settings button")) part.disabled = true;
+  const isOver = ENDED.includes(latest?.run.state);
+  byId("locked").hidden = isOver;
+  if (isOver) {
+    byId("progress").textContent += byId("progress").textContent.endsWith(GONE) ? "" : GONE;
+    return;
+  }
   byId("state").textContent = "connection lost";
   byId("state").className = "pill lost";
   complain(text);
@@ -433,13 +462,26 @@ async function follow() {
   let run = null;
   for (;;) {
     try {
+      await openSession();
       run = await listen(run);
       if (ENDED.includes(latest?.run.state)) await untilAnotherRun(run);
     } catch {
-      lose("Connection lost: the run has ended, or its process has. Trying again.");
+      lose(await whyNot());
     }
     await pause(RETRY_MS);
   }
+}
+
+// An EventSource does not tell why it was refused.
+async function whyNot() {
+  try {
+    const answer = await fetch("/status");
+    if (answer.status === 401) return "Reading this run needs its token: open the address that the program printed.";
+    if (answer.ok) return "The run answers, but sends no events: perhaps too many pages watch it. Trying again.";
+  } catch {
+    // nobody is there
+  }
+  return "Connection lost: the program that trains has ended, or cannot be reached. Trying again.";
 }
 
 function listen(known) {
@@ -453,6 +495,8 @@ function listen(known) {
         if (status.run.id !== run) {
           await begin();
           run = status.run.id;
+        } else if (columns.time_s.length > MOST_POINTS) {
+          await readHistory();
         }
         show(status);
         if (ENDED.includes(status.run.state)) {
@@ -478,6 +522,7 @@ async function untilAnotherRun(run) {
 
 for (const [id, act] of Object.entries(BUTTONS)) byId(id).addEventListener("click", act);
 byId("watch").addEventListener("click", watch);
+addEventListener("hashchange", openSession);
 byId("x-axis").addEventListener("change", makeCharts);
 addEventListener("resize", fitCharts);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", makeCharts);

@@ -1,8 +1,10 @@
 """A trainer inside an aiohttp service of your own: POST /train starts a run, GET /train shows it.
 
 python in_aiohttp.py &
-curl -X POST localhost:8000/train
+curl -X POST -H "Content-Type: application/json" -d '{}' localhost:8000/train
 curl localhost:8000/train
+
+JSON is demanded, because a page of another site cannot send it here without being asked for permission.
 """
 
 import asyncio
@@ -17,9 +19,11 @@ ENV_STEPS = web.AppKey("env_steps", int)
 
 
 async def start(request: web.Request) -> web.Response:
-    """Begin a run, unless there is one."""
+    """Begin a run, unless one is under way."""
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send JSON")
     runs = request.app[RUN]
-    if "run" in runs:
+    if "run" in runs and runs["run"].state not in ("finished", "failed"):
         raise web.HTTPConflict(text="there is a run already")
     run = Orchestrator(Config(workers=2, total_env_steps=request.app[ENV_STEPS]))
     try:
@@ -64,7 +68,7 @@ async def try_it(env_steps: int) -> None:
     await site.start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/train"
     async with aiohttp.ClientSession() as client:
-        print("started", await (await client.post(url)).json())
+        print("started", await (await client.post(url, json={})).json())
         state = "starting"
         while state not in ("finished", "failed"):
             await asyncio.sleep(1)

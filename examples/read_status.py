@@ -25,11 +25,16 @@ def stop_when_good(page: str, good: float) -> None:
     """Look once a second; a checkpoint is written at the end."""
     url, _, token = page.partition("#token=")
     while True:
-        status = ask(url, "status")
+        try:
+            status = ask(url, "status")
+        except OSError as error:
+            print(f"the run does not answer any more: {error}")
+            return
         train, state = status["returns"]["train"], status["run"]["state"]
         print(state, status["progress"]["env_steps"], "env steps, return", train["mean"])
         if state == "running" and train["count"] >= 100 and train["mean"] >= good:
             print(ask(url, "control/stop", token)["text"])
+        if state in ("stopping", "finished", "failed"):
             return
         time.sleep(1)
 

@@ -91,7 +91,7 @@ async def _it_takes_new_values(run):
     assert run.controls.set({"learning_rate": 0.0, "ent_coef": 1.5}) == "set"
     await until(lambda: run.status()["losses"]["learning_rate"] == 0.0)
     settings = run.status()["settings"]
-    assert settings["learning_rate"] == {"value": 0.0, "minimum": 0, "maximum": None}
+    assert settings["learning_rate"] == {"value": 0.0, "minimum": 0, "maximum": 1}
     assert settings["ent_coef"]["value"] == 1.5
     assert ("clip_coef" in settings) == (run.config.mode == "traj")
     assert "eval_interval_s" not in settings, "there is no evaluator"

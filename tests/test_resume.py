@@ -148,7 +148,7 @@ async def test_no_checkpoint_and_a_damaged_one_are_told(trained, tmp_path):
         await Orchestrator(config, resume=tmp_path / "nothing").start()
     (checkpoint,) = run_dir.glob("checkpoints/step-*")
     (checkpoint / "model.safetensors").write_bytes(b"\0" * 100)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors does not match"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has not the size"):
         await Orchestrator(config, resume=run_dir).start()
 
 
@@ -205,7 +205,12 @@ def test_serve_resume_with_a_preset_or_nothing_to_resume_is_refused_in_a_sentenc
     refused = aa2c("serve", "--resume", "runs/r", "--preset", "grad/atari", cwd=tmp_path)
     assert refused.returncode == 2
     assert "leave --preset and --config" in refused.stderr
-    missing = aa2c("serve", "--resume", "runs/r", cwd=tmp_path)
-    assert missing.returncode == 3
-    assert missing.stderr.startswith("aa2c: runs/r holds no checkpoint")
-    assert "Traceback" not in missing.stderr
+    (tmp_path / "runs/empty").mkdir(parents=True)
+    for run, exit_code, says in (
+        ("runs/r", 2, "aa2c: --resume runs/r does not exist"),
+        ("runs/empty", 3, "aa2c: runs/empty holds no checkpoint"),
+    ):
+        missing = aa2c("serve", "--resume", run, cwd=tmp_path)
+        assert missing.returncode == exit_code
+        assert missing.stderr.startswith(says)
+        assert "Traceback" not in missing.stderr

@@ -2,12 +2,15 @@
 
     python tools/bench_peers.py [--game Pong] [--rounds 3] [--seconds 60] [--venvs DIR] [--json]
 
-Protocol. One game, frame skip 4, 84x84 grey, 4 frames stacked, the Nature CNN in float32 or what
-`--precision auto` finds, learning on CPU with everything the machine has. aa2c, Sample Factory and
+Protocol. One game, frame skip 4, 84x84 grey, 4 frames stacked, the Nature CNN, learning on the CPU
+with everything the machine has. aa2c, Sample Factory and
 RLlib have 2 worker processes with 16 environments each; Stable-Baselines3 has a process for each
 environment. Env steps are agent steps: frames are 4 times as many. Each program is measured for
 so many seconds after it has warmed up, one after the other, and again in the next round; medians
 and their ratios count. What each script in tools/peers/ says at its top is part of the protocol.
+
+The peers compute in float32; aa2c in what `--precision auto` finds, and in mode traj also in float32.
+RLlib tells which share of its samples it learned from, Sample Factory does not.
 
 Each peer gets a virtual environment of its own, under --venvs, from the exact versions in
 tools/peers/. One that cannot be installed or does not run is reported with its reason.
@@ -51,6 +54,7 @@ class Program:
 PROGRAMS = (
     Program("aa2c traj, 1 pass", "", "traj"),
     Program("Sample Factory APPO, 1 pass", "sample_factory", "appo"),
+    Program("aa2c traj, 1 pass, float32", "", "traj-float32"),
     Program("aa2c grad", "", "grad"),
     Program("SB3 A2C, 16 environments", "stable_baselines3", "a2c"),
     Program("aa2c model", "", "model"),
@@ -61,6 +65,7 @@ PROGRAMS = (
 )
 RATIOS = (
     ("aa2c traj, 1 pass", "Sample Factory APPO, 1 pass", 3.0),
+    ("aa2c traj, 1 pass, float32", "Sample Factory APPO, 1 pass", 3.0),
     ("aa2c traj, 1 pass", "SB3 PPO, 8 environments, 4 passes", 6.0),
     ("aa2c traj, 1 pass", "RLlib APPO, 1 pass", 10.0),
     ("aa2c grad", "SB3 A2C, 16 environments", 2.5),

@@ -38,6 +38,7 @@ SMALL_DISK = "256m"
 INSIDE = "AA2C_CHAOS_INSIDE"
 MOST_MORE_DESCRIPTORS = 8
 MOST_MORE_BYTES = 64 * 2**20
+FULL_DISK_S = 4.0
 QUIET_S = 60.0  # for all to be running again when it is over
 ABUSE = (
     b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
@@ -152,10 +153,15 @@ def fill(path: str) -> None:
             pass
 
 
-def held() -> dict[str, int]:
-    """What this process has open."""
-    me = psutil.Process()
-    return {"descriptors": me.num_fds(), "threads": me.num_threads(), "rss": me.memory_info().rss}
+def held(run: Orchestrator) -> dict[str, int]:
+    """What this process has, and what the updater has open, which gets a ring for each new worker."""
+    me, updater = psutil.Process(), psutil.Process(run.status()["updater"]["pid"])
+    return {
+        "descriptors": me.num_fds(),
+        "threads": me.num_threads(),
+        "rss": me.memory_info().rss,
+        "updater_descriptors": updater.num_fds(),
+    }
 
 
 async def until_all_run(run: Orchestrator) -> None:
@@ -201,15 +207,17 @@ async def train(options: argparse.Namespace, runs_dir: str) -> dict[str, Any]:
         chaos = Chaos(run, options.seed)
         await chaos.go_on(0.2 * 60 * options.minutes)
         await until_all_run(run)
-        early = held()
+        early = held(run)
         await chaos.go_on(0.8 * 60 * options.minutes)
         await until_all_run(run)
-        late = held()
-        assert late["descriptors"] <= early["descriptors"] + MOST_MORE_DESCRIPTORS, (early, late)
+        late = held(run)
+        for name in ("descriptors", "updater_descriptors"):
+            assert late[name] <= early[name] + MOST_MORE_DESCRIPTORS, (early, late)
         assert late["threads"] <= early["threads"], (early, late)
         assert late["rss"] <= early["rss"] + MOST_MORE_BYTES, (early, late)
         ending = await end(run)
         status = run.status()
+    (run.dir / "filler").unlink(missing_ok=True)
     records = journal.check(run.dir / "journal")
     assert records["taken"] > 0
     dropped = collections.Counter()
@@ -238,17 +246,22 @@ async def train(options: argparse.Namespace, runs_dir: str) -> dict[str, Any]:
 
 
 async def end(run: Orchestrator) -> str:
-    """With a full disk, where there is a small one: a sentence, and the checkpoint before survives."""
-    if not os.environ.get(INSIDE):
-        await run.stop()
-        return "stopped"
-    fill(f"{run.dir}/filler")
+    """With a full disk, where there is a small one: it is told, and the checkpoint before survives."""
+    told = ""
+    if os.environ.get(INSIDE):
+        fill(f"{run.dir}/filler")
+        await asyncio.sleep(FULL_DISK_S)
+        told = f"with a full disk, after warning of it {_warnings_of(run, 'No space left')} times; "
+        assert _warnings_of(run, "No space left"), "a full disk was not noticed"
     try:
-        await asyncio.wait_for(run.wait(), 60)
+        await asyncio.wait_for(run.stop(), 60)
     except RunFailed as error:
-        (run.dir / "filler").unlink()
-        return str(error)
-    raise AssertionError("a full disk was not noticed")
+        return f"{told}{error}"
+    return f"{told}stopped"
+
+
+def _warnings_of(run: Orchestrator, words: str) -> int:
+    return sum(words in line["text"] for line in run.status()["log"])
 
 
 def inside(command: list[str]) -> int | None:

@@ -1,11 +1,12 @@
 """Env steps a second of aa2c itself on an Atari game, on all cores, as the peers are measured.
 
-    python run_aa2c.py grad|model|traj|recipe-grad|recipe-model GAME SECONDS
+    python run_aa2c.py grad|model|traj|traj-float32|recipe-grad|recipe-model GAME SECONDS
 
 2 workers with 16 environments each. traj: one pass, two update threads, rollouts of 32 steps;
 grad and model: the options of `grad/atari` and `model/atari`; all three with the Nature CNN.
-recipe-…: the options of the tuned `grad/pong` and `model/pong`, with the network they name.
-Every sample but those of reset rows is learned from: once.
+traj-float32: without bfloat16, as the peers compute. recipe-…: the options of the tuned `grad/pong` and
+`model/pong`, with the network they name. Every sample but those of reset rows is learned from, once: env
+steps are counted when they have been.
 """
 
 import asyncio
@@ -28,13 +29,15 @@ TRAJ = {
 def main() -> None:
     """Train for some seconds; print one JSON document."""
     kind, game, seconds = sys.argv[1:]
-    mode = kind.removeprefix("recipe-")
+    mode = kind.removeprefix("recipe-").removesuffix("-float32")
     preset = f"{mode}/pong" if kind.startswith("recipe-") else f"{mode}/atari"
     config = replace(
         load_config(preset=preset), env=f"ALE/{game}-v5", workers=2, num_envs=16, port=0
     )
-    if kind == "traj":
+    if mode == "traj":
         config = replace(config, **TRAJ)
+    if kind.endswith("-float32"):
+        config = replace(config, precision="float32")
     rate = asyncio.run(whole_rate(config, float(seconds)))
     print(json.dumps({"env_steps": rate, "seconds": 1.0, "trained_share": 1.0}))
 

@@ -2,9 +2,10 @@
 
     python run_rllib.py appo GAME SECONDS
 
-2 env runners with 16 environments each, a learner in the driver, one pass over each batch, the
-Nature CNN's filters. Measured from the end of the first iterations on. Its counters tell which share of the
-sampled env steps was learned from.
+2 env runners with 16 environments each, a learner in the driver, one pass over each batch (of its
+circular buffer, too, whose default is two), the Nature CNN's filters. Its wrapper skips frames, so the
+game itself must not. Measured from the end of the first iterations on. Its counters tell which share
+of the sampled env steps was learned from.
 """
 
 import json
@@ -27,10 +28,10 @@ CORES = 4  # told to Ray, so that two runners and a driver are placed on two rea
 
 
 def make_env(config: dict) -> gym.Env:
-    """The game with RLlib's own Atari wrappers."""
+    """The game with RLlib's own Atari wrappers, which skip 4 frames."""
     gym.register_envs(ale_py)
     env = gym.make(
-        config["id"], frameskip=4, repeat_action_probability=0.0, render_mode="rgb_array"
+        config["id"], frameskip=1, repeat_action_probability=0.0, render_mode="rgb_array"
     )
     return wrap_atari_for_new_api_stack(env, dim=84, framestack=None)
 
@@ -52,6 +53,7 @@ def main() -> None:
         .training(
             learner_connector=lambda *args, **kw: FrameStackingLearner(num_frames=4),
             num_epochs=1,
+            circular_buffer_iterations_per_batch=1,
             train_batch_size_per_learner=1024,
         )
         .rl_module(

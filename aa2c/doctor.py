@@ -84,7 +84,9 @@ def _memory() -> Answer:
     limit = _cgroup_number("memory.max")
     if limit is not None:
         used = _cgroup_number("memory.current") or 0
-        free = min(free, int(limit - used))
+        stat = _cgroup_words("memory.stat")
+        cached = float(stat[stat.index("inactive_file") + 1]) if "inactive_file" in stat else 0.0
+        free = min(free, int(limit - used + cached))  # what is only cached gives way
     found = f"{free / GIB:.1f} GiB free"
     if free < LEAST_MEMORY:
         return "warn", found, "each process takes some 0.3 GiB: use fewer --workers"
@@ -183,14 +185,19 @@ def _port() -> Answer:
 
 def _cgroup_number(name: str) -> float | None:
     """A limit or count of this process's cgroup (version 2): cores or bytes; None if unlimited."""
-    try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2]
-        words = Path(f"/sys/fs/cgroup{own}/{name}").read_text().split()
-    except OSError:
-        return None
-    if words[0] == "max":
+    words = _cgroup_words(name)
+    if not words or words[0] == "max":
         return None
     return float(words[0]) / (float(words[1]) if len(words) > 1 else 1.0)
+
+
+def _cgroup_words(name: str) -> list[str]:
+    """The words of a file of this process's cgroup; none if there is no such file."""
+    try:
+        own = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2]
+        return Path(f"/sys/fs/cgroup{own}/{name}").read_text().split()
+    except OSError:
+        return []
 
 
 CHECKS: dict[str, Callable[[], Answer]] = {

@@ -71,6 +71,7 @@ def advise(
     bottleneck = find_bottleneck(mode, updater_waits, workers_wait)
     if down:
         told = ", ".join(f"{child} is {what}" for child, what in down.items())
-        return bottleneck, f"{told[0].upper()}{told[1:]}: see the warnings and the run's log.jsonl."
+        why = ": the warnings and the run's log.jsonl have the reason" if "last" in told else ""
+        return bottleneck, f"{told[0].upper()}{told[1:]}{why}."
     share = updater_waits if bottleneck == "workers" else workers_wait
     return bottleneck, ADVICE[mode, bottleneck].format(share=share)

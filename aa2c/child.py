@@ -40,9 +40,7 @@ from aa2c.ipc.wakeup import Wakeup
 from aa2c.log import LogFile, make_logger
 
 COMMAND_WAIT_S = 0.02
-CROWD_NICENESS = (
-    10  # of workers that are more than cores, so that others need not queue behind them
-)
+CROWD_NICENESS = 10  # of workers that are more than cores: nobody else shall queue behind them
 EVALUATOR_NICENESS = 5  # beyond the workers'
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4

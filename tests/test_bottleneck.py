@@ -38,7 +38,10 @@ def test_in_mode_model_who_waits_waits_for_the_lock():
 def test_children_that_are_down_come_before_everything_else():
     down = {"worker 2": "starting (last: SIGKILL)", "worker 3": "given up"}
     _, advice = advise("traj", "running", 0.9, 0.0, down)
-    assert advice.startswith("Worker 2 is starting (last: SIGKILL), worker 3 is given up: see")
+    assert advice.startswith("Worker 2 is starting (last: SIGKILL), worker 3 is given up: the")
+    assert (
+        advise("traj", "running", 0.9, 0.0, {"worker 2": "starting"})[1] == "Worker 2 is starting."
+    )
 
 
 @pytest.mark.parametrize("state", [state for state in RUN_STATES if state != "running"])

@@ -201,7 +201,7 @@ def a_plain_optimizer(config, parameters):
         {"max_grad_norm": 0.01, "norm_adv": False},
         {"max_grad_norm": 0.0, "reward_clip": 0.3, "gae_lambda": 1.0, "value_loss": "huber"},
         {"worker": 1, "ent_coef": (0.0, 0.5), "vf_coef": 0.1},
-        {"env": "Acrobot-v1", "num_envs": 1, "num_steps": 8, "obs_scale": 3.0},
+        {"env": "Acrobot-v1", "num_envs": 2, "num_steps": 8, "obs_scale": 3.0},
     ],
     ids=str,
 )

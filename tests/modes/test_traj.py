@@ -131,7 +131,7 @@ def test_the_consumer_corrects_for_policy_lag_as_the_paper_does():
     network = make_network(config, envs.spec)
     envs.close()
     with torch.no_grad():
-        network.policy[-1].weight.mul_(50)  # so that ratios are far from 1
+        network.policy[-1].weight.mul_(500)  # so that ratios are far from 1
     consumer = traj.Consumer(config, FlatParameters(network), network, FakePort(config, [], []))
     batch = join_records([record.arrays for record in port.records])
     with torch.inference_mode():

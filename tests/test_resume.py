@@ -38,6 +38,12 @@ async def train(config, resume=None):
         return await run.wait()
 
 
+def longer_by(config: Config, run_dir: Path, env_steps: int, **options: float) -> Config:
+    """A budget beyond what the run has used, which may be twice what it was given."""
+    used = load_checkpoint(run_dir).counts["env_steps"]
+    return dataclasses.replace(config, total_env_steps=used + env_steps, **options)
+
+
 def rows_of(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
@@ -48,7 +54,7 @@ async def test_a_resumed_run_goes_on_with_network_optimizer_and_counters(small, 
     first = await train(config)
     run_dir = Path(first["run"]["dir"])
     saved = load_checkpoint(run_dir)
-    longer = dataclasses.replace(config, total_env_steps=8000)
+    longer = longer_by(config, run_dir, 4000)
 
     async with Orchestrator(longer, resume=run_dir) as run:
         assert run.dir == run_dir
@@ -60,7 +66,7 @@ async def test_a_resumed_run_goes_on_with_network_optimizer_and_counters(small, 
         assert progress["updates"] >= saved.counts["updates"]
         assert progress["policy_version"] > saved.counts["policy_version"]
         second = await run.wait()
-    assert second["progress"]["env_steps"] >= 8000
+    assert second["progress"]["env_steps"] >= longer.total_env_steps
     assert second["progress"]["updates"] > saved.counts["updates"]
     resumed = load_checkpoint(run_dir)
     assert resumed.counts["env_steps"] > saved.counts["env_steps"]
@@ -85,7 +91,7 @@ async def test_what_is_published_first_is_what_was_saved(small):
     config = small(mode="model", total_env_steps=2000)
     run_dir = Path((await train(config))["run"]["dir"])
     saved = load_checkpoint(run_dir)
-    still = dataclasses.replace(config, total_env_steps=4000, learning_rate=0.0)
+    still = longer_by(config, run_dir, 2000, learning_rate=0.0)
     await train(still, resume=run_dir)
     resumed = load_checkpoint(run_dir)
     assert resumed.path != saved.path
@@ -156,7 +162,7 @@ async def test_a_checkpoint_outside_of_a_run_cannot_be_resumed(trained, tmp_path
     config, run_dir = trained
     (checkpoint,) = run_dir.glob("checkpoints/step-*")
     moved = checkpoint.rename(tmp_path / checkpoint.name)
-    longer = dataclasses.replace(config, total_env_steps=4000)
+    longer = longer_by(config, moved, 2000)
     with pytest.raises(CheckpointError, match="does not lie in the directory of a run"):
         await Orchestrator(longer, resume=moved).start()
     assert load_checkpoint(moved).counts["env_steps"] > 0
@@ -167,7 +173,8 @@ async def test_a_line_that_a_kill_cut_off_does_not_spoil_the_next(trained):
     for name in ("metrics.jsonl", "episodes.csv"):
         path = run_dir / name
         path.write_bytes(path.read_bytes()[:-5])
-    await train(dataclasses.replace(config, total_env_steps=4000), resume=run_dir)
+    longer = longer_by(config, run_dir, 2000)
+    await train(longer, resume=run_dir)
     whole, damaged = [], 0
     for line in (run_dir / "metrics.jsonl").read_text().splitlines():
         try:
@@ -175,7 +182,7 @@ async def test_a_line_that_a_kill_cut_off_does_not_spoil_the_next(trained):
         except ValueError:
             damaged += 1
     assert damaged == 1
-    assert whole[-1]["progress"]["env_steps"] >= 4000
+    assert whole[-1]["progress"]["env_steps"] >= longer.total_env_steps
 
 
 async def test_the_best_checkpoint_is_kept_with_its_score(small):

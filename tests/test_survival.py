@@ -105,9 +105,8 @@ async def test_an_updater_killed_while_a_resumed_run_comes_up_keeps_its_counts(s
     async with Orchestrator(config) as run:
         await run.wait()
     before = load_checkpoint(run.dir).counts
-    async with Orchestrator(
-        dataclasses.replace(config, total_env_steps=8000), resume=run.dir
-    ) as run:
+    longer = dataclasses.replace(config, total_env_steps=before["env_steps"] + 4000)
+    async with Orchestrator(longer, resume=run.dir) as run:
         await until(lambda: run.status()["updater"]["pid"])
         os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
         await run.wait()

@@ -126,6 +126,7 @@ class Children:
             return
         deadline = start + self._config.stop_timeout_s
         if not updater.is_alive and self.updater.has_come_up and not self.updater.is_given_up:
+            # It has died, and nobody starts it again while the run ends: one more, to save.
             with contextlib.suppress(OSError):
                 self.updater.generation = updater.spec.generation + 1
                 updater = self._start(self.updater)

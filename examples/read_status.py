@@ -34,6 +34,7 @@ def stop_when_good(page: str, good: float) -> None:
         print(state, status["progress"]["env_steps"], "env steps, return", train["mean"])
         if state == "running" and train["count"] >= 100 and train["mean"] >= good:
             print(ask(url, "control/stop", token)["text"])
+            return
         if state in ("stopping", "finished", "failed"):
             return
         time.sleep(1)

@@ -60,8 +60,8 @@ async def test_a_killed_updater_comes_back_from_its_checkpoint_and_the_workers_s
     saved = load_checkpoint(run.dir)
     assert saved.counts["updates"] >= updates
     # The optimizer went on from the checkpoint: one that began anew would have few steps.
-    lost = saved.counts["updates"] - int(saved.optimizer["step"])
-    assert lost <= before["progress"]["updates"] - saved_before
+    undone = saved.counts["updates"] - int(saved.optimizer["step"])
+    assert undone <= before["progress"]["updates"] - saved_before
     assert saved.optimizer["step"] >= saved_before > 0
     records = journal.check(run.dir / "journal")
     assert records["updaters"] == 2

@@ -193,17 +193,16 @@ class _Routes:
     async def healthz(self, request: web.Request) -> web.Response:
         """503 once the run has failed."""
         run = self._served.status()["run"]
-        return self._health(request, run["state"] != "failed")
+        return self._health(request, run, run["state"] != "failed")
 
     async def readyz(self, request: web.Request) -> web.Response:
         """200 while the run is training and gets on."""
         run = self._served.status()["run"]
         is_ready = run["state"] in ("running", "paused") and run["stall"] is None
-        return self._health(request, is_ready)
+        return self._health(request, run, is_ready)
 
-    def _health(self, request: web.Request, is_good: bool) -> web.Response:
+    def _health(self, request: web.Request, run: Document, is_good: bool) -> web.Response:
         """The reason is for those who may read."""
-        run = self._served.status()["run"]
         keys = ("state", "error", "stall") if self._guard.may_read(request) else ("state",)
         told = {key: run[key] for key in keys}
         return web.json_response(told, status=200 if is_good else 503)

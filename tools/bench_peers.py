@@ -4,8 +4,8 @@
 
 Protocol. One game, frame skip 4, 84x84 grey, 4 frames stacked, the Nature CNN, learning on the CPU
 with everything the machine has. aa2c, Sample Factory and
-RLlib have 2 worker processes with 16 environments each; Stable-Baselines3 has a process for each
-environment. Env steps are agent steps: frames are 4 times as many. Each program is measured for
+RLlib have 2 worker processes with 16 environments each (aa2c's traj 32: Sample Factory is no faster
+with 32); Stable-Baselines3 has a process for each environment. Env steps are agent steps: frames are 4 times as many. Each program is measured for
 so many seconds after it has warmed up, one after the other, and again in the next round; medians
 and their ratios count. What each script in tools/peers/ says at its top is part of the protocol.
 

@@ -58,9 +58,10 @@ def act_stage(network: ActorCritic, obs: torch.Tensor) -> Work:
     generator = torch.Generator().manual_seed(0)
 
     def act() -> int:
-        with torch.inference_mode(), network.acting():
+        act_on = network.acting()
+        with torch.inference_mode():
             for _ in range(ACTIONS_IN_A_ROW):
-                sample_actions(network(obs)[0], generator)
+                sample_actions(act_on(obs)[0], generator)
         return ACTIONS_IN_A_ROW * len(obs)
 
     return act
@@ -206,7 +207,7 @@ class Bench:
         """Observations as a rollout holds them."""
         rollout = Rollout(self._envs, 1)
         rows = np.arange(batch_size) % self._config.num_envs
-        obs = torch.from_numpy(rollout.obs[-1])
+        obs = torch.from_numpy(rollout.now)
         return traj.take_rows(obs, torch.from_numpy(rows))
 
 

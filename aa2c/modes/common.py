@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from aa2c.rl.envs import Envs
 from aa2c.rl.losses import Losses, a2c_loss
 from aa2c.rl.network import ActorCritic
 from aa2c.rl.returns import gae, normalize
-from aa2c.rl.rollout import Rollout, collect
+from aa2c.rl.rollout import Rollout, Trajectory, collect
+
+Steps = TypeVar("Steps", Rollout, Trajectory)
 
 EPISODES_PER_MESSAGE = 1000
 LOSSES = ("policy", "value", "entropy", "grad_norm")
@@ -40,7 +42,7 @@ class Outcome(NamedTuple):
     nonfinite: int = 0
 
 
-class Actor:
+class Actor(Generic[Steps]):
     """What every mode's producer is: environments, a network that acts in them, and a rollout."""
 
     def __init__(
@@ -50,15 +52,14 @@ class Actor:
         envs: Envs,
         network: ActorCritic,
         generator: torch.Generator,
-        *,
-        keep_behaviour: bool = False,
+        rollout: Steps,
     ) -> None:
         self._config = config
         self._worker = worker
         self._envs = envs
         self._network = network
         self._generator = generator
-        self._rollout = Rollout(envs, config.num_steps, keep_behaviour=keep_behaviour)
+        self._rollout: Steps = rollout
         self._frames_shown = 0
 
     def _act(self, port: WorkerPort, network: ActorCritic) -> None:
@@ -87,7 +88,7 @@ class Actor:
         arrays = {
             "plain": np.frombuffer(json.dumps(plain).encode(), np.uint8),
             "generator": self._generator.get_state().numpy(),
-            "obs": self._rollout.obs[-1],
+            "obs": self._rollout.now,
             **self._own_state(),
         }
         file = io.BytesIO()
@@ -102,7 +103,7 @@ class Actor:
                 return False
             self._envs.load_state(plain["envs"])
             self._generator.set_state(torch.from_numpy(arrays["generator"]))
-            self._rollout.see(self._config.num_steps, arrays["obs"])
+            self._rollout.go_on_from(arrays["obs"])
             self._load_own_state(arrays)
         return True
 

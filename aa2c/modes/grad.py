@@ -41,6 +41,7 @@ from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.losses import Losses
 from aa2c.rl.network import SHARD_ALIGNMENT, ActorCritic, FlatParameters
 from aa2c.rl.optimizer import get_state, join_states, load_states, make_optimizer
+from aa2c.rl.rollout import Rollout
 
 Vector = NDArray[np.float32]
 
@@ -55,7 +56,7 @@ def shared_vectors(config: Config, num_params: int) -> dict[str, int]:
     return {}
 
 
-class Producer(Actor):
+class Producer(Actor[Rollout]):
     """The worker's half: its own replica of the network, and no optimizer."""
 
     def __init__(
@@ -66,7 +67,8 @@ class Producer(Actor):
         network: ActorCritic,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(config, worker, envs, network, generator)
+        rollout = Rollout(envs, config.num_steps)
+        super().__init__(config, worker, envs, network, generator, rollout)
         self._params = FlatParameters(network)
         self._policy_version = 0
         self._rollouts_since_pull = config.rollouts_per_pull

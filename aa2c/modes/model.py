@@ -35,6 +35,7 @@ from aa2c.rl.envs import Envs, EnvSpec
 from aa2c.rl.losses import Losses
 from aa2c.rl.network import ActorCritic, FlatParameters
 from aa2c.rl.optimizer import load_states, make_optimizer, optimizer_vectors
+from aa2c.rl.rollout import Rollout
 
 
 def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
@@ -52,7 +53,7 @@ def _tensors(model: SharedModel) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(vector) for name, vector in model.vectors.items()}
 
 
-class Producer(Actor):
+class Producer(Actor[Rollout]):
     """The worker's half: acts on the shared network, and steps it."""
 
     def __init__(
@@ -63,7 +64,8 @@ class Producer(Actor):
         network: ActorCritic,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(config, worker, envs, network, generator)
+        rollout = Rollout(envs, config.num_steps)
+        super().__init__(config, worker, envs, network, generator, rollout)
         self._model: SharedModel | None = None
         self._acting = copy.deepcopy(network) if config.act_on == "snapshot" else network
         self._acting_params = FlatParameters(self._acting)

@@ -27,11 +27,11 @@ from aa2c.ipc.slot import DTYPES, ArraySpec
 from aa2c.modes.common import Actor, Outcome, clip_rewards
 from aa2c.rl.batch import TRANSITION_ARRAYS, Batch, join_records
 from aa2c.rl.envs import Envs, EnvSpec
-from aa2c.rl.frames import split_stacks
 from aa2c.rl.losses import PpoLosses, ppo_loss
 from aa2c.rl.network import ActorCritic, FlatParameters
 from aa2c.rl.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.rl.returns import gae, normalize, vtrace
+from aa2c.rl.rollout import Trajectory
 
 FORWARD_ROWS = 1024  # observations evaluated at once where no gradient is needed
 OBSERVED_ROWS = 1024  # about so many of a batch's observations count in the running moments
@@ -49,7 +49,7 @@ def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArrayS
     if spec.is_stacked:
         stack, height, width = spec.obs_shape
         seen = [
-            ArraySpec("first_stack", "|u1", (config.num_envs, stack, height, width)),
+            ArraySpec("first_stack", "|u1", (config.num_envs, height, width, stack)),
             ArraySpec("planes", "|u1", (*steps, height, width)),
         ]
     else:
@@ -76,7 +76,7 @@ def _sent_dtype(spec: EnvSpec) -> str:
     return dtype if dtype in DTYPES else "<f4"
 
 
-class Producer(Actor):
+class Producer(Actor[Trajectory]):
     """The worker's half: newest parameters, a rollout, a record."""
 
     def __init__(
@@ -87,7 +87,8 @@ class Producer(Actor):
         network: ActorCritic,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(config, worker, envs, network, generator, keep_behaviour=True)
+        rollout = Trajectory(envs, config.num_steps)
+        super().__init__(config, worker, envs, network, generator, rollout)
         self._params = FlatParameters(network)
 
     def produce(self, port: WorkerPort) -> None:
@@ -98,15 +99,9 @@ class Producer(Actor):
         version = port.pull(self._params.numpy)
         if version == 0:
             return
+        self._rollout.write_into(arrays)
         self._act(port, self._network)
-        rollout = self._rollout
-        if "planes" in arrays:
-            split_stacks(rollout.obs, arrays["first_stack"], arrays["planes"])
-        else:
-            arrays["obs"][:] = rollout.obs
-        for name in TRANSITION_ARRAYS:
-            arrays[name][:] = getattr(rollout, name)
-        port.commit(version, {"env_steps": rollout.env_steps})
+        port.commit(version, {"env_steps": self._rollout.env_steps})
 
 
 class _Discount(TypedDict):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aa2c.rl.frames import empty_stacks, join_stacks
+from aa2c.rl.frames import empty_stacks, frames_first, join_stacks
 
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
@@ -40,8 +40,8 @@ class Batch(NamedTuple):
 def join_records(records: Sequence[Arrays]) -> Batch:
     """Rollouts of T steps, side by side.
 
-    Each has `TRANSITION_ARRAYS` and either `obs` [T+1, B, …], or `first_stack` and `planes` (see
-    `split_stacks`).
+    Each has `TRANSITION_ARRAYS` and either `obs` [T+1, B, …], or `first_stack` [B, H, W, 4] and
+    `planes` [T, B, H, W].
     """
     arrays = {
         name: np.concatenate([r[name] for r in records], axis=1) for name in TRANSITION_ARRAYS
@@ -52,10 +52,11 @@ def join_records(records: Sequence[Arrays]) -> Batch:
 def _join_obs(records: Sequence[Arrays]) -> NDArray[Any]:
     if "planes" not in records[0]:
         return np.concatenate([record["obs"] for record in records], axis=1)
-    first = records[0]["first_stack"]
+    first = frames_first(records[0]["first_stack"])
     rows, envs = len(records[0]["planes"]) + 1, len(first)
     obs = empty_stacks((rows, envs * len(records), *first.shape[1:]))
     for i, record in enumerate(records):
         part = obs[:, i * envs : (i + 1) * envs]
-        join_stacks(record["first_stack"], record["planes"], record["is_reset"], part)
+        first = frames_first(record["first_stack"])
+        join_stacks(first, record["planes"], record["is_reset"], part)
     return obs

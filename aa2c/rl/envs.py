@@ -217,7 +217,7 @@ def _game_start(info: dict[str, Any]) -> NDArray[np.int64]:
 
 def check_actions(actions: NDArray[np.int64], num_actions: int) -> None:
     """Raise `ValueError` for an action outside 0 … num_actions-1."""
-    if ((actions < 0) | (actions >= num_actions)).any():
+    if actions.astype(np.uint64).max() >= num_actions:  # those below 0 are very large then
         raise ValueError(f"actions must be in 0 … {num_actions - 1}, got {actions}")
 
 

@@ -6,12 +6,9 @@ are each one operation on it, and the layers' weights are views into it.
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import importlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,11 +17,18 @@ from torch import Tensor, nn
 
 from aa2c.config import Config
 from aa2c.errors import StartError
+from aa2c.rl.acting import Acting
 from aa2c.rl.envs import EnvSpec
-from aa2c.rl.normalize import RunningMoments
+from aa2c.rl.layers import (
+    ChannelsFirst,
+    FlattenPixels,
+    ResidualBlock,
+    ScaledConv2d,
+    convolution,
+    orthogonal,
+)
+from aa2c.rl.normalize import RunningMoments, Units, normalize
 from aa2c.rl.precision import Choice, choose_precision, evaluate_in
-
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 SHARD_ALIGNMENT = 64  # parameters; keeps vectorised kernels free of remainders
 NATURE_FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride
@@ -51,43 +55,45 @@ class ActorCritic(nn.Module):
         self.return_moments: RunningMoments | None = None
         self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
-        self._acting_trunk: list[nn.Module] = []  # a list, so that it is no part of the module
-        self._is_acting = False
+        self._divides = any(isinstance(layer, ScaledConv2d) for layer in trunk.modules())
+        self._acting: Acting | None = None
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        if self.obs_moments is None:
-            inputs = self._scale(obs)
-        else:
-            inputs = self.obs_moments.normalize(obs, self._obs_scale)
-        if self._is_acting:
-            features = self._acting_trunk[0](inputs.bfloat16()).float()
-        else:
-            features = evaluate_in(self.precision.dtype, self.trunk, inputs)
+        inputs = self.prepare(obs, self.units(obs))
+        return self.judge(evaluate_in(self.precision.dtype, self.trunk, inputs))
+
+    def judge(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and values of what the trunk gave, [N, F]."""
         values = self.value(features).squeeze(-1)
         if self.return_moments is not None:
             values = values * self.return_moments.deviation + self.return_moments.mean
         return self.policy(features), values
 
-    @contextlib.contextmanager
-    def acting(self) -> Iterator[None]:
-        """Many small batches follow: in bfloat16, convert the trunk's weights once for all.
+    def acting(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """What gives the same, without a gradient, for many small batches that follow.
 
-        Until the end the trunk is a snapshot. It has no gradient.
+        In bfloat16 it is the network as it is at the first of them; in float32 the network itself.
         """
         if self.precision.dtype == torch.float32:
-            yield
-            return
-        with torch.inference_mode(False), torch.no_grad():
-            if not self._acting_trunk:
-                self._acting_trunk.append(copy.deepcopy(self.trunk).bfloat16())
-            weights = zip(self._acting_trunk[0].parameters(), self.trunk.parameters(), strict=True)
-            for half, weight in weights:
-                half.copy_(weight)
-        self._is_acting = True
-        try:
-            yield
-        finally:
-            self._is_acting = False
+            return self
+        if self._acting is None:
+            self._acting = Acting(self)
+        self._acting.load()
+        return self._acting
+
+    def units(self, obs: Tensor) -> Units | None:
+        """In which the trunk sees observations like these, if in any but those of `obs_scale`."""
+        if self.obs_moments is None:
+            return None
+        return self.obs_moments.units(obs, self._obs_scale)
+
+    def prepare(self, obs: Tensor, units: Units | None) -> Tensor:
+        """What the trunk sees of raw observations [N, …]."""
+        if units is not None:
+            return normalize(obs, units)
+        if self._divides:
+            return obs.to(self.precision.dtype)  # bytes are exact in bfloat16, too
+        return self._scale(obs)
 
     def _scale(self, obs: Tensor) -> Tensor:
         scaled = obs.float()
@@ -123,20 +129,6 @@ class ActorCritic(nn.Module):
         return torch.ones(1) if self.return_moments is None else self.return_moments.deviation
 
 
-class _ChannelsFirst(nn.Module):
-    """[N, H, W, C] -> [N, C, H, W] where the last dimension is the smallest."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 3, 1, 2)
-
-
-class _FlattenPixels(nn.Module):
-    """[N, C, H, W] -> [N, H * W * C]: without a copy, as convolutions leave the channels last."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1).flatten(1)
-
-
 def make_network(config: Config, spec: EnvSpec) -> ActorCritic:
     """The network of --network for an environment. Raises `StartError` if it does not fit."""
     network = _make_layers(config, spec)
@@ -158,10 +150,11 @@ def _make_layers(config: Config, spec: EnvSpec) -> ActorCritic:
             if spec.is_image and _smallest_side(spec) >= CONVOLUTIONS_SMALLEST_SIDE
             else "mlp"
         )
+    divisor = 1.0 if config.norm_obs else obs_scale  # of what the layers see
     if kind in ("a3c", "nature", "document"):
-        return _convolutional(kind, spec, obs_scale)
+        return _convolutional(kind, spec, obs_scale, divisor)
     if kind == "impala":
-        return _residual(spec, obs_scale)
+        return _residual(spec, obs_scale, divisor)
     if ":" in kind:
         return _users_own(kind, spec, obs_scale)
     return _mlp(config.hidden_sizes, spec, obs_scale)
@@ -185,7 +178,7 @@ def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> ActorC
     return ActorCritic(tower(spec.num_actions, 0.01), tower(1, 1.0), nn.Flatten(), obs_scale)
 
 
-def _convolutional(kind: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
+def _convolutional(kind: str, spec: EnvSpec, obs_scale: float, divisor: float) -> ActorCritic:
     """The convolutions of DQN and two heads.
 
     a3c: the small network of the first DQN (arXiv:1312.5602) and of A3C (arXiv:1602.01783, section
@@ -196,10 +189,10 @@ def _convolutional(kind: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
     gain = math.sqrt(2)
     trunk = nn.Sequential(to_channels_first)
     for filters, side, stride in A3C_FILTERS if kind == "a3c" else NATURE_FILTERS:
-        trunk.append(orthogonal(nn.Conv2d(channels, filters, side, stride), gain))
+        trunk.append(convolution(channels, filters, side, stride, divisor=divisor))
         trunk.append(nn.ReLU())
-        channels = filters
-    trunk.append(_FlattenPixels())
+        channels, divisor = filters, 1.0
+    trunk.append(FlattenPixels())
     features = _count_features(trunk, spec)
     units = 256 if kind == "a3c" else 512
 
@@ -213,35 +206,22 @@ def _convolutional(kind: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
     return ActorCritic(policy, value, trunk.extend(hidden()), obs_scale)
 
 
-def _residual(spec: EnvSpec, obs_scale: float) -> ActorCritic:
+def _residual(spec: EnvSpec, obs_scale: float, divisor: float) -> ActorCritic:
     """The large network of IMPALA (arXiv:1802.01561, figure 3, right), without its LSTM."""
     to_channels_first, channels = _see_image("impala", spec, IMPALA_SMALLEST_SIDE)
     layers: list[nn.Module] = [to_channels_first]
     for width in (16, 32, 32):
-        layers += [_conv3(channels, width), nn.MaxPool2d(3, stride=2, padding=1)]
-        layers += [_ResidualBlock(width), _ResidualBlock(width)]
-        channels = width
-    trunk = nn.Sequential(*layers, nn.ReLU(), _FlattenPixels())
+        layers += [
+            convolution(channels, width, divisor=divisor),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        ]
+        layers += [ResidualBlock(width), ResidualBlock(width)]
+        channels, divisor = width, 1.0
+    trunk = nn.Sequential(*layers, nn.ReLU(), FlattenPixels())
     hidden = orthogonal(nn.Linear(_count_features(trunk, spec), 256), math.sqrt(2))
     policy = orthogonal(nn.Linear(256, spec.num_actions), 0.01)
     value = orthogonal(nn.Linear(256, 1), 1.0)
     return ActorCritic(policy, value, trunk.extend([hidden, nn.ReLU()]), obs_scale)
-
-
-class _ResidualBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.ReLU(), _conv3(channels, channels), nn.ReLU(), _conv3(channels, channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = x + self.layers(x)
-        return changed
-
-
-def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
-    return orthogonal(nn.Conv2d(inputs, outputs, 3, padding=1), math.sqrt(2))
 
 
 def _users_own(name: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
@@ -268,21 +248,13 @@ def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module,
             f"and --env gives {spec.obs_shape}: use --network mlp."
         )
     if spec.obs_shape[-1] < spec.obs_shape[0]:
-        return _ChannelsFirst(), spec.obs_shape[-1]
+        return ChannelsFirst(), spec.obs_shape[-1]
     return nn.Identity(), spec.obs_shape[0]
 
 
 def _count_features(trunk: nn.Module, spec: EnvSpec) -> int:
     with torch.no_grad():
         return int(trunk(torch.zeros(1, *spec.obs_shape)).shape[1])
-
-
-def orthogonal(layer: Layer, gain: float) -> Layer:
-    """Initialise a layer: orthogonal weights of that gain, no bias."""
-    nn.init.orthogonal_(layer.weight, gain)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 class FlatParameters:
@@ -329,4 +301,4 @@ class FlatParameters:
 def sample_actions(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Actions [N] from softmax(logits) [N, A], by the Gumbel-max trick."""
     noise = torch.empty_like(logits).exponential_(generator=generator)
-    return (logits - noise.log()).argmax(-1)
+    return (logits - noise.log_()).argmax(-1)

@@ -5,12 +5,21 @@ They are buffers, and so part of the flat vector: published, pulled and saved wi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 MOST_COUNTED = 1e6  # rows; beyond, old ones fade, so that statistics follow a policy that changes
 OBS_LIMIT = 10.0  # deviations
 SMALLEST_DEVIATION = 1e-4
+
+
+class Units(NamedTuple):
+    """Mean and 1 / deviation of raw rows, [1, *shape] each."""
+
+    mean: Tensor
+    factor: Tensor
 
 
 class RunningMoments(nn.Module):
@@ -46,13 +55,18 @@ class RunningMoments(nn.Module):
         self.variance.copy_(spread / total)
         self.count.copy_(total.clamp(max=MOST_COUNTED))
 
-    def normalize(self, rows: Tensor, scale: float = 1.0) -> Tensor:
-        """Rows [N, *shape], divided by `scale`, in deviations from the mean, cut at `OBS_LIMIT`."""
+    def units(self, rows: Tensor, scale: float = 1.0) -> Units:
+        """For rows [N, *shape] like these, which are to be divided by `scale` first."""
         mean, factor = scale * self.mean.unsqueeze(0), 1 / (scale * self.deviation.unsqueeze(0))
         if rows.dim() == 4 and rows.is_contiguous(memory_format=torch.channels_last):
             # Operands of different orders in memory would make this five times as slow.
             mean = mean.contiguous(memory_format=torch.channels_last)
             factor = factor.contiguous(memory_format=torch.channels_last)
-        floats = rows.float()
-        centred = rows.sub(mean) if floats is rows else floats.sub_(mean)
-        return centred.mul_(factor).clamp_(-OBS_LIMIT, OBS_LIMIT)
+        return Units(mean, factor)
+
+
+def normalize(rows: Tensor, units: Units) -> Tensor:
+    """Rows [N, *shape] in deviations from the mean, cut at `OBS_LIMIT`."""
+    floats = rows.float()
+    centred = rows.sub(units.mean) if floats is rows else floats.sub_(units.mean)
+    return centred.mul_(units.factor).clamp_(-OBS_LIMIT, OBS_LIMIT)

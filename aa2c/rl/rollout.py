@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from aa2c.rl.envs import Envs, Episode
-from aa2c.rl.frames import copy_stacks, empty_stacks
+from aa2c.rl.batch import TRANSITION_ARRAYS
+from aa2c.rl.envs import Envs, EnvSpec, Episode, Step
+from aa2c.rl.frames import copy_stacks, empty_stacks, frames_last, push_frames
 from aa2c.rl.network import ActorCritic, sample_actions
 
 SHOWN_FRAMES = 16
@@ -20,56 +22,59 @@ RANDOM_STEPS = 256  # of each environment
 LOOK_EVERY = 4  # of these steps: neighbours tell little more
 
 
-class Rollout:
-    """Arrays of one rollout, time first. Row t of `obs` is what action t was chosen from.
+class _Steps:
+    """Arrays of T steps in B environments, and `now` [B, …], what these show now."""
 
-    obs [T+1, B, …] (the last row is where the next rollout goes on), actions, rewards, terminated,
-    truncated, is_reset: [T, B]. A reset row's action had no effect: it must not be learned from.
-    With `keep_behaviour` also what the acting network thought: log_probs [T, B] of the actions and
-    values [T+1, B].
-    """
+    actions: NDArray[np.int64]
+    rewards: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    is_reset: NDArray[np.bool_]
 
-    def __init__(self, envs: Envs, num_steps: int, *, keep_behaviour: bool = False) -> None:
-        shape = (num_steps, envs.num_envs)
-        obs_shape = (num_steps + 1, envs.num_envs, *envs.spec.obs_shape)
+    def __init__(self, envs: Envs, num_steps: int) -> None:
         self.num_steps = num_steps
         self.num_envs = envs.num_envs
-        self._is_stacked = envs.spec.is_stacked
-        self.obs: NDArray[Any] = (
-            empty_stacks(obs_shape)
-            if self._is_stacked
-            else np.empty(obs_shape, envs.spec.obs_dtype)
-        )
-        self.actions = np.zeros(shape, np.int64)
-        self.rewards = np.zeros(shape, np.float32)
-        self.terminated = np.zeros(shape, np.bool_)
-        self.truncated = np.zeros(shape, np.bool_)
-        self.is_reset = np.zeros(shape, np.bool_)
-        self.keep_behaviour = keep_behaviour
-        self.log_probs = np.zeros(shape, np.float32)
-        self.values = np.zeros((num_steps + 1, envs.num_envs), np.float32)
-        self.see(num_steps, envs.reset())
-
-    def see(self, row: int, obs: NDArray[Any]) -> None:
-        """Copy the environments' observations [B, …] into a row."""
-        if self._is_stacked:
-            copy_stacks(obs, self.obs[row])
-        else:
-            self.obs[row] = obs
+        self.is_stacked = envs.spec.is_stacked
+        self.now = empty_obs(envs.spec, (self.num_envs,))
+        self.go_on_from(envs.reset())
 
     @property
     def env_steps(self) -> int:
         return self.num_steps * self.num_envs
+
+    def go_on_from(self, obs: NDArray[Any]) -> None:
+        """The environments show these observations [B, …] now, whatever they showed before."""
+        if self.is_stacked:
+            copy_stacks(obs, self.now)
+        else:
+            self.now[:] = obs
+
+    def begin(self) -> None:
+        """What is shown now is row 0."""
+        raise NotImplementedError
+
+    def _look(self, row: int, obs: NDArray[Any], is_reset: NDArray[np.bool_]) -> None:
+        raise NotImplementedError
+
+    def _newest(self) -> NDArray[Any]:
+        """The first environment's newest observations [n, …]; of stacks the newest frames."""
+        raise NotImplementedError
+
+    def add(self, t: int, step: Step) -> None:
+        """Action t led to this; what is shown then is row t + 1."""
+        self.rewards[t] = step.rewards
+        self.terminated[t] = step.terminated
+        self.truncated[t] = step.truncated
+        self.is_reset[t] = step.is_reset
+        self._look(t + 1, step.obs, step.is_reset)
 
     def newest_frames(self) -> dict[str, Any]:
         """What the first environment showed last, for a person.
 
         `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors.
         """
-        seen = self.obs[-SHOWN_FRAMES:, 0]
-        if self._is_stacked:
-            seen = seen[:, -1]
-        elif seen.ndim == 4 and seen.shape[1] in (1, 3):
+        seen = self._newest()
+        if seen.ndim == 4 and seen.shape[1] in (1, 3):
             seen = seen.transpose(0, 2, 3, 1)
         if seen.ndim == 4 and seen.shape[-1] == 1:
             seen = seen[..., 0]
@@ -80,38 +85,116 @@ class Rollout:
         return {"values": numbers.tolist()}
 
 
+class Rollout(_Steps):
+    """Arrays of one rollout, time first. Row t of `obs` is what action t was chosen from.
+
+    obs [T+1, B, …] (the last row is where the next rollout goes on), actions, rewards, terminated,
+    truncated, is_reset: [T, B]. A reset row's action had no effect: it must not be learned from.
+    """
+
+    def __init__(self, envs: Envs, num_steps: int) -> None:
+        super().__init__(envs, num_steps)
+        shape = (num_steps, self.num_envs)
+        self.actions = np.zeros(shape, np.int64)
+        self.rewards = np.zeros(shape, np.float32)
+        self.terminated = np.zeros(shape, np.bool_)
+        self.truncated = np.zeros(shape, np.bool_)
+        self.is_reset = np.zeros(shape, np.bool_)
+        self.obs = empty_obs(envs.spec, (num_steps + 1, self.num_envs))
+        self.obs[-1] = self.now
+        self.now = self.obs[-1]
+
+    def begin(self) -> None:
+        self.obs[0] = self.now
+        self.now = self.obs[0]
+
+    def _look(self, row: int, obs: NDArray[Any], is_reset: NDArray[np.bool_]) -> None:
+        before, self.now = self.now, self.obs[row]
+        if self.is_stacked:
+            push_frames(before, obs[:, -1], is_reset, self.now)
+        else:
+            self.now[:] = obs
+
+    def _newest(self) -> NDArray[Any]:
+        seen = self.obs[-SHOWN_FRAMES:, 0]
+        return seen[:, -1] if self.is_stacked else seen
+
+
+class Trajectory(_Steps):
+    """A rollout that is written into the arrays of a record, and nowhere else.
+
+    It has what the acting network thought as well: log_probs [T, B] of the actions and values
+    [T+1, B]. Of stacked frames a record has each once: the first stacks, as pixels [B, H, W, 4],
+    and `planes` [T, B, H, W], the newest frames of the later ones.
+    """
+
+    log_probs: NDArray[np.float32]
+    values: NDArray[np.float32]
+
+    def write_into(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Be a record of these arrays from here on."""
+        for name in TRANSITION_ARRAYS:
+            setattr(self, name, arrays[name])
+        self._seen = arrays["planes" if self.is_stacked else "obs"]
+        self._first = arrays["first_stack"] if self.is_stacked else arrays["obs"][0]
+
+    def add_thoughts(self, thoughts: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Logits [B, A] and values [B] of the rows 0 … T."""
+        all_logits, all_values = zip(*thoughts, strict=True)
+        log_probs = torch.stack(all_logits[:-1]).log_softmax(-1)
+        actions = torch.from_numpy(self.actions).unsqueeze(-1)
+        self.log_probs[:] = log_probs.gather(-1, actions).squeeze(-1).numpy()
+        self.values[:] = torch.stack(all_values).numpy()
+
+    def begin(self) -> None:
+        self._first[:] = frames_last(self.now) if self.is_stacked else self.now
+
+    def _look(self, row: int, obs: NDArray[Any], is_reset: NDArray[np.bool_]) -> None:
+        if self.is_stacked:
+            newest = self._seen[row - 1]
+            newest[:] = obs[:, -1]
+            push_frames(self.now, newest, is_reset, self.now)
+        else:
+            self._seen[row] = obs
+            self.now = self._seen[row]
+
+    def _newest(self) -> NDArray[Any]:
+        return self._seen[-SHOWN_FRAMES:, 0]
+
+
+def empty_obs(spec: EnvSpec, outer: tuple[int, ...]) -> NDArray[Any]:
+    """Memory for observations [*outer, …] in the order that suits networks."""
+    shape = (*outer, *spec.obs_shape)
+    return empty_stacks(shape) if spec.is_stacked else np.empty(shape, spec.obs_dtype)
+
+
 def collect(
     envs: Envs,
     network: ActorCritic,
-    rollout: Rollout,
+    rollout: Rollout | Trajectory,
     generator: torch.Generator,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Episode]:
-    """Fill the rollout, going on from its last row; returns the episodes that ended.
+    """Fill the rollout, going on from what is shown now; returns the episodes that ended.
 
     `tick` is called after each step of the environments.
     """
     episodes: list[Episode] = []
-    rollout.obs[0] = rollout.obs[-1]
-    with torch.inference_mode(), network.acting():
+    act = network.acting()
+    thoughts = []
+    rollout.begin()
+    with torch.inference_mode():
         for t in range(rollout.num_steps):
-            logits, values = network(torch.from_numpy(rollout.obs[t]))
-            actions = sample_actions(logits, generator).numpy()
-            if rollout.keep_behaviour:
-                log_probs = logits.log_softmax(-1).numpy()
-                rollout.log_probs[t] = log_probs[np.arange(rollout.num_envs), actions]
-                rollout.values[t] = values.numpy()
-            step = envs.step(actions)
+            logits, values = act(torch.from_numpy(rollout.now))
+            thoughts.append((logits, values))
+            rollout.actions[t] = sample_actions(logits, generator).numpy()
+            step = envs.step(rollout.actions[t])
             tick()
-            rollout.actions[t] = actions
-            rollout.see(t + 1, step.obs)
-            rollout.rewards[t] = step.rewards
-            rollout.terminated[t] = step.terminated
-            rollout.truncated[t] = step.truncated
-            rollout.is_reset[t] = step.is_reset
+            rollout.add(t, step)
             episodes += step.episodes
-        if rollout.keep_behaviour:
-            rollout.values[-1] = network(torch.from_numpy(rollout.obs[-1]))[1].numpy()
+        if isinstance(rollout, Trajectory):
+            thoughts.append(act(torch.from_numpy(rollout.now)))
+            rollout.add_thoughts(thoughts)
     return episodes
 
 

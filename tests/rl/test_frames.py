@@ -5,36 +5,67 @@ import pytest
 import torch
 
 from aa2c.config import Config
-from aa2c.modes.traj import take_rows
+from aa2c.modes.traj import record_arrays, take_rows
 from aa2c.rl.batch import TRANSITION_ARRAYS, join_records
 from aa2c.rl.envs import make_envs
-from aa2c.rl.frames import empty_stacks, join_stacks, split_stacks
+from aa2c.rl.frames import copy_stacks, empty_stacks, join_stacks
 from aa2c.rl.network import make_network
-from aa2c.rl.rollout import Rollout, collect
+from aa2c.rl.rollout import Rollout, Trajectory, collect
 
 
-def round_trip(obs, is_reset):
-    first = np.empty_like(obs[0])
-    planes = np.empty((len(obs) - 1, *obs.shape[1:2], *obs.shape[3:]), obs.dtype)
-    split_stacks(obs, first, planes)
-    rebuilt = np.full_like(obs, 99)
-    join_stacks(first, planes, is_reset, rebuilt)
-    return rebuilt
+def rebuilt(obs, is_reset):
+    """What first stacks and newest frames are joined to."""
+    stacks = empty_stacks(obs.shape)
+    stacks[:] = 99
+    join_stacks(obs[0], obs[1:, :, -1], is_reset, stacks)
+    return stacks
+
+
+class Watched:
+    """Environments, and the stacks that they gave, as they were given."""
+
+    def __init__(self, envs):
+        self.envs, self.num_envs, self.spec = envs, envs.num_envs, envs.spec
+        self.seen = []
+
+    def reset(self):
+        return self._keep(self.envs.reset())
+
+    def step(self, actions):
+        step = self.envs.step(actions)
+        self._keep(step.obs)
+        return step
+
+    def _keep(self, obs):
+        self.seen.append(obs.copy())
+        return obs
 
 
 @pytest.mark.parametrize("game", ["Breakout", "Pong"])
 def test_real_stacks_are_rebuilt_exactly_through_real_resets(game):
-    config = Config(env=f"ALE/{game}-v5", num_envs=4, frame_skip=20, noop_max=1)
+    """In a rollout and from a trajectory's frames they are those that the environments gave."""
+    config = Config(
+        mode="traj", env=f"ALE/{game}-v5", num_envs=4, num_steps=33, frame_skip=20, noop_max=1
+    )
     envs = make_envs(config, config.num_envs, 0)
     network = make_network(config, envs.spec)
     generator = torch.Generator().manual_seed(0)
-    rollout = Rollout(envs, 33)
     resets = 0
-    for _ in range(8):
-        collect(envs, network, rollout, generator)
-        assert np.array_equal(round_trip(rollout.obs, rollout.is_reset), rollout.obs)
-        assert has_channels_last(rollout.obs)
-        resets += rollout.is_reset.sum()
+    for kind in (Rollout, Trajectory):
+        watched = Watched(envs)
+        rollout = kind(watched, 33)
+        for _ in range(8):
+            if kind is Trajectory:
+                specs = record_arrays(config, envs.spec, 0)
+                arrays = {spec.name: np.full(spec.shape, 77, spec.dtype) for spec in specs}
+                rollout.write_into(arrays)
+            collect(watched, network, rollout, generator)
+            obs = rollout.obs if kind is Rollout else join_records([arrays]).obs
+            assert np.array_equal(obs, np.stack(watched.seen))
+            assert np.array_equal(rebuilt(obs, rollout.is_reset), obs)
+            assert has_channels_last(obs)
+            del watched.seen[:-1]
+            resets += rollout.is_reset.sum()
     envs.close()
     assert envs.spec.is_stacked
     assert resets > 0
@@ -53,7 +84,14 @@ def test_resets_at_every_distance_from_each_other_and_from_the_ends(seed):
             if not is_reset[t, b]:
                 obs[t + 1, b, :-1] = obs[t, b, 1:]
             obs[t + 1, b, -1] = frames[t + 1, b]
-    assert np.array_equal(round_trip(obs, is_reset), obs)
+    assert np.array_equal(rebuilt(obs, is_reset), obs)
+
+
+def test_a_copy_of_stacks_in_another_order_in_memory_is_the_same():
+    plain = np.random.default_rng(0).integers(0, 255, (3, 4, 6, 5), np.uint8)
+    stacks = empty_stacks(plain.shape)
+    copy_stacks(plain, stacks)
+    assert np.array_equal(stacks, plain)
 
 
 def has_channels_last(stacks):
@@ -66,7 +104,7 @@ def test_a_batch_has_channels_last_and_so_have_the_rows_taken_from_it():
     records = [
         {name: np.zeros((5, 2), np.bool_ if name == "is_reset" else np.float32)
          for name in TRANSITION_ARRAYS}
-        | {"first_stack": rng.integers(0, 255, (2, 4, 6, 5), np.uint8),
+        | {"first_stack": rng.integers(0, 255, (2, 6, 5, 4), np.uint8),
            "planes": rng.integers(0, 255, (5, 2, 6, 5), np.uint8)}
         for _ in range(3)
     ]  # fmt: skip

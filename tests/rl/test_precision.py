@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
 from aa2c.config import Config
-from aa2c.rl import precision
+from aa2c.rl import acting, precision
 from aa2c.rl.envs import EnvSpec
 from aa2c.rl.network import FlatParameters, make_network
 from aa2c.rl.precision import MOST_ERROR, choose_precision, self_test
@@ -86,24 +88,56 @@ def test_a_network_in_bfloat16_is_near_the_same_in_float32_and_gives_float32(kin
     for logits, values in results:
         (logits.square().sum() + values.sum()).backward()
     assert torch.nn.functional.cosine_similarity(flats[0].grad, flats[1].grad, dim=0) > 0.99
-    with torch.inference_mode(), half.acting():
-        acted = half(obs)
+    with torch.inference_mode():
+        acted = half.acting()(obs)
     for one, other in zip(results[1], acted, strict=True):
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
     assert half.state_dict().keys() == exact.state_dict().keys()
 
 
+def acting_and_learning(network, obs):
+    """Logits and values as one tensor [N, A+1], of what acts and of the network itself."""
+    with torch.no_grad():
+        both = network.acting()(obs), network(obs)
+    return [torch.cat([logits, values.unsqueeze(-1)], dim=1) for logits, values in both]
+
+
+@pytest.mark.parametrize("has_operators", [True, False])
+@pytest.mark.parametrize("norm_obs", [True, False])
+@pytest.mark.parametrize("kind", ["a3c", "nature", "document", "impala", "tests.rl.trunks:make"])
+def test_what_acts_computes_what_learns(kind, norm_obs, has_operators, monkeypatch):
+    """With torch's packed operators and without, for any number of rows, and on later weights."""
+    if not has_operators:
+        monkeypatch.setattr(acting, "has_packed_operators", lambda: False)
+    config = Config(
+        mode="traj", network=kind, precision="bfloat16", norm_obs=norm_obs, norm_returns=True
+    )
+    network = make_network(config, ATARI)
+    FlatParameters(network)
+    network.observe(torch.randint(256, (9, 4, 84, 84), dtype=torch.uint8))
+    network.observe_returns(torch.arange(9.0))
+    obs = torch.randint(256, (5, 4, 84, 84), dtype=torch.uint8)
+    for rows in (5, 1, 3):
+        act, learn = acting_and_learning(network, obs[:rows])
+        assert act.dtype == torch.float32
+        assert (act - learn).norm() < 0.03 * learn.norm()
+        with torch.no_grad():
+            network.policy.apply(lambda layer: [p.mul_(2) for p in layer.parameters(recurse=False)])
+            next(network.trunk.parameters()).mul_(1.5)
+
+
 def test_acting_is_on_the_weights_of_its_beginning_and_those_of_the_next_time():
     network = make_network(Config(precision="bfloat16", network="a3c"), ATARI)
     obs = torch.randint(256, (2, 4, 84, 84), dtype=torch.uint8)
-    with torch.inference_mode(), network.acting():
-        before = network(obs)[1]
+    with torch.inference_mode():
+        act = network.acting()
+        before = act(obs)[1]
         with torch.inference_mode(False), torch.no_grad():
             network.trunk[1].weight.mul_(2)
-        assert torch.equal(network(obs)[1], before)
-    for grad_is_off in (torch.inference_mode(), torch.no_grad()):
-        with grad_is_off, network.acting():
-            assert not torch.equal(network(obs)[1], before)
+        assert torch.equal(act(obs)[1], before)
+    for grad_is_off in (torch.inference_mode(), torch.no_grad(), contextlib.nullcontext()):
+        with grad_is_off:
+            assert not torch.equal(network.acting()(obs)[1], before)
 
 
 def test_what_has_no_convolutions_stays_in_float32():
@@ -111,6 +145,6 @@ def test_what_has_no_convolutions_stays_in_float32():
     assert network.precision.dtype == torch.float32
     assert "no convolutions" in network.precision.reason
     obs = torch.rand(3, 4)
-    with torch.inference_mode(), network.acting():
-        acted = network(obs)
+    with torch.inference_mode():
+        acted = network.acting()(obs)
     assert all(torch.equal(a, b) for a, b in zip(acted, network(obs), strict=True))

@@ -2,8 +2,8 @@
 
     python run_aa2c.py grad|model|traj|traj-float32|recipe-grad|recipe-model GAME SECONDS
 
-2 workers with 16 environments each. traj: one pass, two update threads, rollouts of 32 steps;
-grad and model: the options of `grad/atari` and `model/atari`; all three with the Nature CNN.
+2 workers with 16 environments each, in mode traj with 32. traj: one pass in minibatches of 256, two
+update threads, rollouts of 32 steps; grad and model: the options of `grad/atari` and `model/atari`; all three with the Nature CNN.
 traj-float32: without bfloat16, as the peers compute. recipe-…: the options of the tuned `grad/pong` and
 `model/pong`, with the network they name. Every sample but those of reset rows is learned from, once: env
 steps are counted when they have been.
@@ -20,8 +20,9 @@ from aa2c.config_file import load_config
 TRAJ = {
     "network": "nature",
     "update_epochs": 1,
-    "minibatches": 4,
+    "minibatches": 8,
     "update_threads": 2,
+    "num_envs": 32,
     "num_steps": 32,
 }
 

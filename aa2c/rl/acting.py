@@ -1,0 +1,130 @@
+"""Acting: the network for many small batches, with the work that is the same for all done once.
+
+In bfloat16 torch would convert weights, and lay them out for its kernels, anew for every few
+observations. `Acting` uses operators that torch.compile puts in the place of layers. They are no
+public interface of torch: where a build of it lacks them, layers compute the same as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aa2c.rl.layers import ScaledConv2d
+
+if TYPE_CHECKING:
+    from aa2c.rl.network import ActorCritic
+
+Step = Callable[[Tensor], Tensor]
+Heads = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Acting:
+    """Logits [N, A] and values [N] of observations [N, …], as the network's, without a gradient.
+
+    `load` takes the network over as it is at the next call.
+    """
+
+    def __init__(self, network: ActorCritic) -> None:
+        self._network = network
+        trunk = network.trunk
+        layers = list(trunk) if isinstance(trunk, nn.Sequential) else [trunk]
+        self._layers: list[tuple[nn.Module, bool]] = []  # and whether a ReLU is computed with it
+        for before, layer in itertools.pairwise([None, *layers]):
+            if isinstance(layer, nn.ReLU) and before is not None and _can_be_packed(before):
+                self._layers[-1] = (before, True)
+            elif layer is not None:
+                self._layers.append((layer, False))
+        with torch.inference_mode(False), torch.no_grad():
+            self._halves = {
+                layer: copy.deepcopy(layer).bfloat16()
+                for layer, _ in self._layers
+                if not _can_be_packed(layer)
+            }
+        self.load()
+
+    def load(self) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            for layer, half in self._halves.items():
+                half.load_state_dict(layer.state_dict())
+        self._steps: list[Step] = []
+
+    @torch.no_grad()
+    def __call__(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._steps:
+            self._begin(obs)
+        x = self._network.prepare(obs, self._units).bfloat16()
+        for step in self._steps:
+            x = step(x)
+        return self._judge(x.float())
+
+    def _begin(self, obs: Tensor) -> None:
+        """Convert all for observations like these."""
+        self._units = self._network.units(obs)
+        x = self._network.prepare(obs, self._units).bfloat16()
+        for layer, is_rectified in self._layers:
+            activation = "relu" if is_rectified else "none"
+            half = self._halves.get(layer)
+            step = _pack(layer, activation, x) if half is None else half
+            x = step(x)
+            self._steps.append(step)
+        self._judge = self._join_heads() or self._network.judge
+
+    def _join_heads(self) -> Heads | None:
+        """Both heads and the return's moments in one layer, if each head is one."""
+        policy, value = self._network.policy, self._network.value
+        if type(policy) is not nn.Linear or type(value) is not nn.Linear:
+            return None
+        weight: Tensor = value.weight
+        bias: Tensor = value.bias
+        if (moments := self._network.return_moments) is not None:
+            weight, bias = weight * moments.deviation, bias * moments.deviation + moments.mean
+        weights, biases = torch.cat([policy.weight, weight]), torch.cat([policy.bias, bias])
+
+        def judge(features: Tensor) -> tuple[Tensor, Tensor]:
+            joined = functional.linear(features, weights, biases)
+            return joined[:, :-1], joined[:, -1]
+
+        return judge
+
+
+@functools.cache
+def has_packed_operators() -> bool:
+    """Whether this build of torch has the operators, and they do bfloat16 on this CPU."""
+    conv, linear = nn.Conv2d(1, 1, 1).bfloat16(), nn.Linear(1, 1).bfloat16()
+    try:
+        with torch.no_grad():
+            _pack(conv, "relu", torch.ones(1, 1, 1, 1).bfloat16())
+            _pack(linear, "none", torch.ones(1, 1).bfloat16())
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    return True
+
+
+def _can_be_packed(layer: nn.Module) -> bool:
+    """Only torch's own layers, as they are; subclasses and hooks may compute something else."""
+    if layer._forward_pre_hooks or layer._forward_hooks or not has_packed_operators():
+        return False
+    if type(layer) in (nn.Conv2d, ScaledConv2d):
+        return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    return type(layer) is nn.Linear
+
+
+def _pack(layer: nn.Module, activation: str, x: Tensor) -> Step:
+    """The layer in bfloat16, for inputs like `x`."""
+    operators = torch.ops.mkldnn
+    bias = None if layer.bias is None else layer.bias.bfloat16()
+    if isinstance(layer, nn.Linear):
+        packed = operators._reorder_linear_weight(layer.weight.bfloat16(), x.shape[0])
+        return lambda x: operators._linear_pointwise(x, packed, bias, activation, [], "")
+    weight = layer.scaled_weight if isinstance(layer, ScaledConv2d) else layer.weight
+    sizes = (layer.padding, layer.stride, layer.dilation, layer.groups)
+    packed = operators._reorder_convolution_weight(weight.bfloat16(), *sizes, x.shape)
+    return lambda x: operators._convolution_pointwise(x, packed, bias, *sizes, activation, [], "")

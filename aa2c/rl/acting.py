@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aa2c.rl.layers import ScaledConv2d
+from aa2c.rl.normalize import Units
 
 if TYPE_CHECKING:
     from aa2c.rl.network import ActorCritic
@@ -26,15 +27,13 @@ Step = Callable[[Tensor], Tensor]
 Heads = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-class Acting:
-    """Logits [N, A] and values [N] of observations [N, …], as the network's, without a gradient.
+class PackedTrunk:
+    """A trunk in bfloat16, without a gradient: of inputs [N, …] its features [N, F].
 
-    `load` takes the network over as it is at the next call.
+    `load` takes the trunk's weights over as they are at the next call.
     """
 
-    def __init__(self, network: ActorCritic) -> None:
-        self._network = network
-        trunk = network.trunk
+    def __init__(self, trunk: nn.Module) -> None:
         layers = list(trunk) if isinstance(trunk, nn.Sequential) else [trunk]
         self._layers: list[tuple[nn.Module, bool]] = []  # and whether a ReLU is computed with it
         for before, layer in itertools.pairwise([None, *layers]):
@@ -48,34 +47,54 @@ class Acting:
                 for layer, _ in self._layers
                 if not _can_be_packed(layer)
             }
-        self.load()
+        self._steps: list[Step] = []
 
     def load(self) -> None:
         with torch.inference_mode(False), torch.no_grad():
             for layer, half in self._halves.items():
                 half.load_state_dict(layer.state_dict())
-        self._steps: list[Step] = []
+        self._steps = []
 
     @torch.no_grad()
-    def __call__(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._steps:
-            self._begin(obs)
-        x = self._network.prepare(obs, self._units).bfloat16()
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.bfloat16()
         for step in self._steps:
             x = step(x)
-        return self._judge(x.float())
+        return x if self._steps else self._load_and_call(x)
 
-    def _begin(self, obs: Tensor) -> None:
-        """Convert all for observations like these."""
-        self._units = self._network.units(obs)
-        x = self._network.prepare(obs, self._units).bfloat16()
+    def _load_and_call(self, x: Tensor) -> Tensor:
         for layer, is_rectified in self._layers:
-            activation = "relu" if is_rectified else "none"
             half = self._halves.get(layer)
+            activation = "relu" if is_rectified else "none"
             step = _pack(layer, activation, x) if half is None else half
             x = step(x)
             self._steps.append(step)
-        self._judge = self._join_heads() or self._network.judge
+        return x
+
+
+class Acting:
+    """Logits [N, A] and values [N] of observations [N, …], as the network's, without a gradient.
+
+    `load` takes the network over as it is at the next call.
+    """
+
+    def __init__(self, network: ActorCritic) -> None:
+        self._network = network
+        self._trunk = PackedTrunk(network.trunk)
+        self._units: Units | None = None
+        self._judge: Heads | None = None
+
+    def load(self) -> None:
+        self._trunk.load()
+        self._judge = None
+
+    @torch.no_grad()
+    def __call__(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        if self._judge is None:
+            self._units = self._network.units(obs)
+            self._judge = self._join_heads() or self._network.judge
+        features = self._trunk(self._network.prepare(obs, self._units))
+        return self._judge(features.float())
 
     def _join_heads(self) -> Heads | None:
         """Both heads and the return's moments in one layer, if each head is one."""
@@ -98,7 +117,8 @@ class Acting:
 @functools.cache
 def has_packed_operators() -> bool:
     """Whether this build of torch has the operators, and they do bfloat16 on this CPU."""
-    conv, linear = nn.Conv2d(1, 1, 1).bfloat16(), nn.Linear(1, 1).bfloat16()
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights
+        conv, linear = nn.Conv2d(1, 1, 1), nn.Linear(1, 1)
     try:
         with torch.no_grad():
             _pack(conv, "relu", torch.ones(1, 1, 1, 1).bfloat16())

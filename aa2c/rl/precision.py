@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aa2c.rl.acting import PackedTrunk
+
 CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 MOST_ERROR = 0.05  # L2 norm of the difference to float32, of the result's norm
 
@@ -56,7 +58,7 @@ def _cpu_flags() -> frozenset[str]:
 def self_test() -> float:
     """Largest relative error of features and gradients of some convolutions in bfloat16.
 
-    Some builds have had convolutions that were wrong for some shapes: these are the networks' own,
+    In learning, and as they are packed for acting. Some builds have had convolutions that were wrong for some shapes: these are the networks' own,
     with batches as in acting and learning.
     """
     with torch.random.fork_rng(devices=[]):
@@ -70,9 +72,10 @@ def self_test() -> float:
     for rows in (1, len(obs)):
         plain = _evaluate(layers, obs[:rows], torch.float32)
         half = _evaluate(layers, obs[:rows], torch.bfloat16)
+        packed = PackedTrunk(layers)(obs[:rows]).float()
         errors += [
             float((ours - exact).norm() / exact.norm())
-            for ours, exact in zip(half, plain, strict=True)
+            for ours, exact in zip([*half, packed], [*plain, plain[0]], strict=True)
         ]
     # A comparison with NaN is False, so max() would lose it.
     return float(torch.tensor(errors).max())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -24,6 +25,10 @@ SMALL = {
     "eval_interval_s": 0.0,  # tests of the evaluator turn it on
 }
 GRACE_S = 5.0
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As in jobs in the background: the programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def segments() -> set[str]:

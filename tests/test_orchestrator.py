@@ -299,9 +299,9 @@ async def test_a_worker_killed_before_memory_is_made_does_not_end_the_run(small)
 
 
 async def test_a_worker_that_takes_too_long_to_come_up_ends_the_run(small):
-    config = small(env="tests.crashing_env:Slow-v0", start_timeout_s=15.0)
+    config = small(env="tests.crashing_env:Slow-v0", start_timeout_s=9.0)
     async with Orchestrator(config) as run:
-        with pytest.raises(StartError, match=r"no sign of life for 15 s \(--start-timeout-s\)"):
+        with pytest.raises(StartError, match=r"no sign of life for 9 s \(--start-timeout-s\)"):
             await run.wait()
 
 

@@ -414,7 +414,7 @@ def test_a_failpoint_that_does_not_exist_is_refused(spec, monkeypatch):
 @pytest.mark.parametrize("mode", MODES)
 def test_chaos(mode):
     """The short form of tools/chaos.py."""
-    command = [sys.executable, ROOT / "tools/chaos.py", "--mode", mode, "--minutes", "0.45"]
+    command = [sys.executable, ROOT / "tools/chaos.py", "--mode", mode, "--minutes", "0.35"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

@@ -12,7 +12,7 @@ from aa2c.orchestrator import Orchestrator
 
 LOOK_S = 0.1
 WARM_UPDATES = 3  # publications before it counts: the first ones wait for the slowest worker
-WARM_S = 5.0  # as well: kernels are compiled, and memory is touched for the first time
+MOST_WARM_S = 5.0  # as well: kernels are compiled, and memory is touched for the first time
 
 
 async def whole_rate(config: Config, seconds: float) -> float:
@@ -27,7 +27,7 @@ async def whole_rate(config: Config, seconds: float) -> float:
         )
         async with Orchestrator(endless) as run:
             await run.ready()
-            updates, warm_at = 0, time.monotonic() + WARM_S
+            updates, warm_at = 0, time.monotonic() + min(MOST_WARM_S, seconds)
             while updates < WARM_UPDATES or time.monotonic() < warm_at:
                 first, started = await _next_publication(run)
                 updates += 1

@@ -52,11 +52,10 @@ def join_records(records: Sequence[Arrays]) -> Batch:
 def _join_obs(records: Sequence[Arrays]) -> NDArray[Any]:
     if "planes" not in records[0]:
         return np.concatenate([record["obs"] for record in records], axis=1)
-    first = frames_first(records[0]["first_stack"])
-    rows, envs = len(records[0]["planes"]) + 1, len(first)
-    obs = empty_stacks((rows, envs * len(records), *first.shape[1:]))
-    for i, record in enumerate(records):
+    firsts = [frames_first(record["first_stack"]) for record in records]
+    rows, envs = len(records[0]["planes"]) + 1, len(firsts[0])
+    obs = empty_stacks((rows, envs * len(records), *firsts[0].shape[1:]))
+    for i, (first, record) in enumerate(zip(firsts, records, strict=True)):
         part = obs[:, i * envs : (i + 1) * envs]
-        first = frames_first(record["first_stack"])
         join_stacks(first, record["planes"], record["is_reset"], part)
     return obs

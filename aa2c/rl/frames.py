@@ -32,11 +32,6 @@ def frames_first(pixels: Bytes) -> Bytes:
     return np.moveaxis(pixels, -1, -3)
 
 
-def frames_last(stacks: Bytes) -> Bytes:
-    """Stacks [..., 4, H, W] seen as pixels [..., H, W, 4], without a copy."""
-    return np.moveaxis(stacks, -3, -1)
-
-
 def copy_stacks(stacks: Bytes, out: Bytes) -> None:
     """Copy stacks [B, 4, H, W] of any order in memory; plane by plane is many times faster."""
     for k in range(STACK_SIZE):

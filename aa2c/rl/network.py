@@ -55,6 +55,7 @@ class ActorCritic(nn.Module):
         self.return_moments: RunningMoments | None = None
         self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
+        # The trunk then divides by obs_scale itself.
         self._divides = any(isinstance(layer, ScaledConv2d) for layer in trunk.modules())
         self._acting: Acting | None = None
 

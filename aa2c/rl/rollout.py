@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aa2c.rl.batch import TRANSITION_ARRAYS
 from aa2c.rl.envs import Envs, EnvSpec, Episode, Step
-from aa2c.rl.frames import copy_stacks, empty_stacks, frames_last, push_frames
+from aa2c.rl.frames import copy_stacks, empty_stacks, frames_first, push_frames
 from aa2c.rl.network import ActorCritic, sample_actions
 
 SHOWN_FRAMES = 16
@@ -135,8 +135,10 @@ class Trajectory(_Steps):
         """Be a record of these arrays from here on."""
         for name in TRANSITION_ARRAYS:
             setattr(self, name, arrays[name])
-        self._seen = arrays["planes" if self.is_stacked else "obs"]
-        self._first = arrays["first_stack"] if self.is_stacked else arrays["obs"][0]
+        if self.is_stacked:
+            self._first, self._seen = frames_first(arrays["first_stack"]), arrays["planes"]
+        else:
+            self._first, self._seen = arrays["obs"][0], arrays["obs"]
 
     def add_thoughts(self, thoughts: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Logits [B, A] and values [B] of the rows 0 … T."""
@@ -147,7 +149,7 @@ class Trajectory(_Steps):
         self.values[:] = torch.stack(all_values).numpy()
 
     def begin(self) -> None:
-        self._first[:] = frames_last(self.now) if self.is_stacked else self.now
+        self._first[:] = self.now
 
     def _look(self, row: int, obs: NDArray[Any], is_reset: NDArray[np.bool_]) -> None:
         if self.is_stacked:

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import faulthandler
 import functools
+import gc
 import os
 import signal
 import sys
@@ -132,6 +133,7 @@ def _run(spec: ChildSpec, log: Any) -> int:
     report = Sender(spec.reports)
     try:
         failpoint.arm(spec.title, spec.generation)
+        _import_torch()
         _ROLES[spec.role](spec, Commands(spec.commands), report)
     except (Stopped, KeyboardInterrupt):
         return 0
@@ -139,6 +141,16 @@ def _run(spec: ChildSpec, log: Any) -> int:
         _report_failure(error, log, report)
         return error.exit_code if isinstance(error, Aa2cError) else 1
     return 0
+
+
+def _import_torch() -> None:
+    """With one thread of maths. Nothing that it makes is garbage: no collection looks at it."""
+    gc.disable()
+    import torch
+
+    torch.set_num_threads(1)
+    gc.freeze()
+    gc.enable()
 
 
 def _report_failure(error: Exception, log: Any, report: Sender) -> None:
@@ -188,11 +200,8 @@ def _redirect_output(path: Path) -> None:
 
 def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
     """Run a worker whose port is shared memory."""
-    import torch
-
     from aa2c.worker import run_worker
 
-    torch.set_num_threads(1)
     config = spec.config
 
     def connect() -> ShmWorkerPort:
@@ -252,11 +261,8 @@ def has_payload_checksum(config: Config) -> bool:
 
 def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
     """Run the updater with shared memory for its port."""
-    import torch
-
     from aa2c.updater import run_updater
 
-    torch.set_num_threads(1)
     run_updater(
         spec.config,
         spec.run_dir,
@@ -318,11 +324,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
 
     But for its start, which would otherwise take a minute on a busy machine.
     """
-    import torch
-
     from aa2c.evaluator import run_evaluator
-
-    torch.set_num_threads(1)
 
     def connect() -> ShmEvaluatorPort:
         os.nice(_workers_niceness(spec.config) + EVALUATOR_NICENESS)

@@ -101,7 +101,7 @@ class WorkerOptions:
     act_on: Literal["live", "snapshot"] = option(
         "live",
         "mode model: act on the shared network as others change it, or on a copy of it that is "
-        "made for each rollout; convolutions in bfloat16 are a copy in any case",
+        "made for each rollout; networks with convolutions are a copy in any case",
     )
     payload_checksum: Literal["auto", "on", "off"] = option(
         "auto", "checksum the arrays of a record; auto: where the CPU does not order stores"

@@ -1,8 +1,8 @@
 """Acting: the network for many small batches, with the work that is the same for all done once.
 
-In bfloat16 torch would convert weights, and lay them out for its kernels, anew for every few
-observations. `Acting` uses operators that torch.compile puts in the place of layers. They are no
-public interface of torch: where a build of it lacks them, layers compute the same as they are.
+Torch would convert weights, and lay them out for its kernels, anew for every few observations.
+`Acting` uses operators that torch.compile puts in the place of layers. They are no public
+interface of torch: where a build of it lacks them, layers compute the same as they are.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ Heads = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class PackedTrunk:
-    """A trunk in bfloat16, without a gradient: of inputs [N, …] its features [N, F].
+    """A trunk in some precision, without a gradient: of inputs [N, …] its features [N, F].
 
     `load` takes the trunk's weights over as they are at the next call.
     """
 
-    def __init__(self, trunk: nn.Module) -> None:
+    def __init__(self, trunk: nn.Module, dtype: torch.dtype) -> None:
+        self._dtype = dtype
         layers = list(trunk) if isinstance(trunk, nn.Sequential) else [trunk]
         self._layers: list[tuple[nn.Module, bool]] = []  # and whether a ReLU is computed with it
         for before, layer in itertools.pairwise([None, *layers]):
-            if isinstance(layer, nn.ReLU) and before is not None and _can_be_packed(before):
+            if isinstance(layer, nn.ReLU) and before is not None and _can_be_packed(before, dtype):
                 self._layers[-1] = (before, True)
             elif layer is not None:
                 self._layers.append((layer, False))
         with torch.inference_mode(False), torch.no_grad():
             self._halves = {
-                layer: copy.deepcopy(layer).bfloat16()
+                layer: copy.deepcopy(layer).to(dtype)
                 for layer, _ in self._layers
-                if not _can_be_packed(layer)
+                if dtype != torch.float32 and not _can_be_packed(layer, dtype)
             }
         self._steps: list[Step] = []
 
@@ -57,16 +58,16 @@ class PackedTrunk:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        x = x.bfloat16()
+        x = x.to(self._dtype)
         for step in self._steps:
             x = step(x)
         return x if self._steps else self._load_and_call(x)
 
     def _load_and_call(self, x: Tensor) -> Tensor:
         for layer, is_rectified in self._layers:
-            half = self._halves.get(layer)
-            activation = "relu" if is_rectified else "none"
-            step = _pack(layer, activation, x) if half is None else half
+            step: Step = self._halves.get(layer, layer)
+            if _can_be_packed(layer, self._dtype):
+                step = _pack(layer, "relu" if is_rectified else "none", x)
             x = step(x)
             self._steps.append(step)
         return x
@@ -80,7 +81,7 @@ class Acting:
 
     def __init__(self, network: ActorCritic) -> None:
         self._network = network
-        self._trunk = PackedTrunk(network.trunk)
+        self._trunk = PackedTrunk(network.trunk, network.precision.dtype)
         self._units: Units | None = None
         self._judge: Heads | None = None
 
@@ -115,22 +116,22 @@ class Acting:
 
 
 @functools.cache
-def has_packed_operators() -> bool:
-    """Whether this build of torch has the operators, and they do bfloat16 on this CPU."""
+def has_packed_operators(dtype: torch.dtype) -> bool:
+    """Whether this build of torch has the operators, and they do that precision on this CPU."""
     with torch.random.fork_rng(devices=[]):  # layers draw their weights
         conv, linear = nn.Conv2d(1, 1, 1), nn.Linear(1, 1)
     try:
         with torch.no_grad():
-            _pack(conv, "relu", torch.ones(1, 1, 1, 1).bfloat16())
-            _pack(linear, "none", torch.ones(1, 1).bfloat16())
+            _pack(conv, "relu", torch.ones(1, 1, 1, 1).to(dtype))
+            _pack(linear, "none", torch.ones(1, 1).to(dtype))
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
     return True
 
 
-def _can_be_packed(layer: nn.Module) -> bool:
+def _can_be_packed(layer: nn.Module, dtype: torch.dtype) -> bool:
     """Only torch's own layers, as they are; subclasses and hooks may compute something else."""
-    if layer._forward_pre_hooks or layer._forward_hooks or not has_packed_operators():
+    if layer._forward_pre_hooks or layer._forward_hooks or not has_packed_operators(dtype):
         return False
     if type(layer) in (nn.Conv2d, ScaledConv2d):
         return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
@@ -138,13 +139,13 @@ def _can_be_packed(layer: nn.Module) -> bool:
 
 
 def _pack(layer: nn.Module, activation: str, x: Tensor) -> Step:
-    """The layer in bfloat16, for inputs like `x`."""
+    """The layer in the precision of its inputs, and for as many as `x` has."""
     operators = torch.ops.mkldnn
-    bias = None if layer.bias is None else layer.bias.bfloat16()
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
     if isinstance(layer, nn.Linear):
-        packed = operators._reorder_linear_weight(layer.weight.bfloat16(), x.shape[0])
+        packed = operators._reorder_linear_weight(layer.weight.to(x.dtype), x.shape[0])
         return lambda x: operators._linear_pointwise(x, packed, bias, activation, [], "")
     weight = layer.scaled_weight if isinstance(layer, ScaledConv2d) else layer.weight
     sizes = (layer.padding, layer.stride, layer.dilation, layer.groups)
-    packed = operators._reorder_convolution_weight(weight.bfloat16(), *sizes, x.shape)
+    packed = operators._reorder_convolution_weight(weight.to(x.dtype), *sizes, x.shape)
     return lambda x: operators._convolution_pointwise(x, packed, bias, *sizes, activation, [], "")

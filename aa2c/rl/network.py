@@ -73,10 +73,8 @@ class ActorCritic(nn.Module):
     def acting(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """What gives the same, without a gradient, for many small batches that follow.
 
-        In bfloat16 it is the network as it is at the first of them; in float32 the network itself.
+        It is the network as it is at the first of them.
         """
-        if self.precision.dtype == torch.float32:
-            return self
         if self._acting is None:
             self._acting = Acting(self)
         self._acting.load()

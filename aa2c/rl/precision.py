@@ -58,8 +58,8 @@ def _cpu_flags() -> frozenset[str]:
 def self_test() -> float:
     """Largest relative error of features and gradients of some convolutions in bfloat16.
 
-    In learning, and as they are packed for acting. Some builds have had convolutions that were wrong for some shapes: these are the networks' own,
-    with batches as in acting and learning.
+    In learning, and as they are packed for acting. Some builds have had convolutions that were
+    wrong for some shapes: these are the networks' own, with batches as in acting and learning.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -72,7 +72,7 @@ def self_test() -> float:
     for rows in (1, len(obs)):
         plain = _evaluate(layers, obs[:rows], torch.float32)
         half = _evaluate(layers, obs[:rows], torch.bfloat16)
-        packed = PackedTrunk(layers)(obs[:rows]).float()
+        packed = PackedTrunk(layers, torch.bfloat16)(obs[:rows]).float()
         errors += [
             float((ours - exact).norm() / exact.norm())
             for ours, exact in zip([*half, packed], [*plain, plain[0]], strict=True)

@@ -123,7 +123,7 @@ class LearningOptions:
     )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
-        "arithmetic of convolutions; auto: bfloat16 where the CPU has it (AMX, AVX512-BF16) and a "
+        "arithmetic of convolutions and what follows them up to the heads; auto: bfloat16 where the CPU has it (AMX, AVX512-BF16) and a "
         "self-test against float32 passes",
     )
     obs_scale: float = option(

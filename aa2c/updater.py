@@ -61,7 +61,7 @@ class Learner:
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
         self._saved_at = time.monotonic()
         self._newest_checkpoint = newest_checkpoint
-        self._bad_in_a_row = 0
+        self._refused_in_a_row = self._failed_in_a_row = 0  # records; updates
         self._has_given_up = False
         wanted = self._consumer.records_per_update
         self._round = max(wanted, config.workers) if config.deterministic else 0  # in records
@@ -83,7 +83,7 @@ class Learner:
         failpoint("updater.after_take")
         self._taken += len(taken)
         self._untold += len(taken)
-        self._pending += self._admit(taken)
+        self._admit(taken)
         while count := self._next_batch():
             records, self._pending = self._pending[:count], self._pending[count:]
             self._learn(records)
@@ -94,22 +94,19 @@ class Learner:
     def _next_batch(self) -> int:
         """How many of the pending records are to be learned from now; in lock-step a round's."""
         self._drop_stale()
-        wanted = self._consumer.records_per_update
         if self._round:
             return len(self._pending) if self._taken % self._round == 0 else 0
-        if len(self._pending) < wanted:
-            return 0
-        return wanted if wanted > 1 else len(self._pending)
+        wanted = self._consumer.records_per_update or len(self._pending)
+        return wanted if wanted <= len(self._pending) else 0
 
-    def _admit(self, records: Sequence[Record]) -> list[Record]:
-        """Those that can be learned from; the others are counted and given back."""
-        admitted = []
+    def _admit(self, records: Sequence[Record]) -> None:
+        """Keep what can be learned from; the others are counted and given back."""
         for record in records:
             if self._consumer.accepts(record):
-                admitted.append(record)
+                self._refused_in_a_row = 0
+                self._pending.append(record)
             else:
                 self._reject(record)
-        return admitted
 
     def _drop_stale(self) -> None:
         """Count and give back what lags too far by now, though it may not have when it was taken."""
@@ -146,9 +143,10 @@ class Learner:
             self._counters.add("nonfinite", outcome.nonfinite)
             for record in records:
                 self._port.set_aside(record.arrays, record.header.values)
-            self._count_bad()
+            self._failed_in_a_row += 1
+            self._end_row_of(self._failed_in_a_row)
         else:
-            self._bad_in_a_row = 0
+            self._failed_in_a_row = 0
 
     def _reject(self, record: Record) -> None:
         if not self._counters.count("rejected"):
@@ -157,15 +155,15 @@ class Learner:
         if record.arrays:
             self._port.set_aside(record.arrays, record.header.values)
         self._port.release([record])
-        self._count_bad()
+        self._refused_in_a_row += 1
+        self._end_row_of(self._refused_in_a_row)
 
-    def _count_bad(self) -> None:
+    def _end_row_of(self, bad: int) -> None:
         """After too many in a row, go back to the newest checkpoint, or let the run end."""
-        self._bad_in_a_row += 1
         limit = self._config.nonfinite_limit
-        if not limit or self._bad_in_a_row < limit or self._has_given_up:
+        if not limit or bad < limit or self._has_given_up:
             return
-        self._bad_in_a_row = 0
+        self._refused_in_a_row = self._failed_in_a_row = 0
         rollbacks = self._counters.count("rollbacks")
         saved = self._newest_checkpoint() if self._config.nonfinite_action == "rollback" else None
         if saved is not None and rollbacks < MOST_ROLLBACKS:
@@ -180,6 +178,9 @@ class Learner:
         )
 
     def _roll_back(self, path: Path) -> None:
+        """Be what the checkpoint was; what waits was made with what is given up, and goes, too."""
+        self._port.release(self._pending)
+        self._pending = []
         saved = checkpoint.load_checkpoint(path)
         checkpoint.load_network(saved, self._network)
         self.restore(saved, with_counts=False)

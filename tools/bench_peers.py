@@ -91,7 +91,8 @@ def install(peer: str, venvs: Path) -> str:
     for step in steps:
         ran = subprocess.run(step, capture_output=True, text=True, check=False)
         if ran.returncode:
-            return f"cannot be installed: {ran.stderr.strip().splitlines()[-1]}"
+            said = (ran.stderr.strip() or ran.stdout.strip()).splitlines()
+            return f"cannot be installed: {said[-1] if said else ran.returncode}"
     done.write_text(wanted)
     return ""
 

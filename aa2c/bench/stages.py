@@ -37,7 +37,6 @@ from aa2c.rl.precision import Choice, choose_precision
 from aa2c.rl.rollout import Rollout, collect
 
 START_S = 120.0
-ACTIONS_IN_A_ROW = 16  # as in a rollout, before whose start weights may be converted
 
 Work = Callable[[], int]  # does a piece of a stage; returns how many env steps that is
 
@@ -53,16 +52,16 @@ def env_stage(config: Config, envs: Envs) -> Work:
     return step
 
 
-def act_stage(network: ActorCritic, obs: torch.Tensor) -> Work:
-    """Choose actions for observations [B, …]."""
+def act_stage(config: Config, network: ActorCritic, obs: torch.Tensor) -> Work:
+    """Choose actions for observations [B, …], as many in a row as in a rollout."""
     generator = torch.Generator().manual_seed(0)
 
     def act() -> int:
         act_on = network.acting()
         with torch.inference_mode():
-            for _ in range(ACTIONS_IN_A_ROW):
+            for _ in range(config.num_steps):
                 sample_actions(act_on(obs)[0], generator)
-        return ACTIONS_IN_A_ROW * len(obs)
+        return config.num_steps * len(obs)
 
     return act
 
@@ -185,7 +184,7 @@ class Bench:
             return self._step
         if stage == "learn":
             return self._learn
-        return act_stage(self._acting, self._obs(batch_size))
+        return act_stage(self._config, self._acting, self._obs(batch_size))
 
     @property
     def precisions(self) -> tuple[Choice, str]:

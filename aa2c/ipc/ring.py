@@ -31,7 +31,6 @@ from aa2c.ipc.slot import (
     write_header,
 )
 
-_WORD_BYTES = 8
 _HEAD = 0
 _TAIL = 16  # 128 bytes on: the two sides never share a cache line, adjacent-line prefetch included
 _TAKEN = 17

@@ -41,7 +41,7 @@ class Producer(Protocol):
 class Consumer(Protocol):
     """The updater's half."""
 
-    records_per_update: int
+    records_per_update: int  # 0: as many as wait
 
     def __init__(
         self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
@@ -54,7 +54,7 @@ class Consumer(Protocol):
     def consume(
         self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
     ) -> Outcome:
-        """Learn from `records_per_update` records (1: from one or more).
+        """Learn from `records_per_update` records (0: from one or more).
 
         Where that takes long, `keep_going` is asked between steps, and False ends it early.
         """

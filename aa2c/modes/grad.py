@@ -14,6 +14,7 @@ the work is `update_order`:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -128,7 +129,7 @@ class Producer(Actor[Rollout]):
 class Consumer:
     """The updater's half: the optimizer, on shards of the flat vector, in update threads."""
 
-    records_per_update = 1
+    records_per_update = 0
 
     def __init__(
         self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
@@ -168,13 +169,12 @@ class Consumer:
         """Step the network with the records' gradients. The losses are the last record's."""
         # from_dlpack, unlike from_numpy, takes read-only arrays; the optimizer only reads them.
         gradients = [dlpack.from_dlpack(record.arrays["grad"]) for record in records]
-        if self._order == "sum":
-            gradients = [torch.stack(gradients).sum(0)] if len(gradients) > 1 else gradients
+        steps = 1 if self._order == "sum" else len(gradients)
         parts = [gradients] * len(self._shards)
         if self._order == "hogwild":
             parts = [gradients[i :: len(self._shards)] for i in range(len(self._shards))]
         jobs: list[Callable[[], None]] = [
-            lambda s=shard, o=optimizer, p=part: _apply(s, o, p, learning_rate)  # type: ignore[misc]
+            lambda s=shard, o=optimizer, p=part: self._apply(s, o, p, learning_rate)  # type: ignore[misc]
             for (shard, optimizer), part in zip(self._shards, parts, strict=True)
         ]
         if len(jobs) == 1:
@@ -183,7 +183,26 @@ class Consumer:
             for future in [self._threads.submit(job) for job in jobs]:
                 future.result()
         values = records[-1].header.values
-        return Outcome(len(gradients), {name: values[name] for name in LOSSES})
+        return Outcome(steps, {name: values[name] for name in LOSSES})
+
+    def _apply(
+        self,
+        shard: slice,
+        optimizer: torch.optim.Optimizer,
+        gradients: Sequence[torch.Tensor],
+        learning_rate: float,
+    ) -> None:
+        """Step a shard with each gradient, or with their sum."""
+        (group,) = optimizer.param_groups
+        group["lr"] = learning_rate
+        (parameter,) = group["params"]
+        own = [gradient[shard] for gradient in gradients]
+        if self._order == "sum" and len(own) > 1:
+            own = [functools.reduce(torch.Tensor.add_, own[2:], own[0] + own[1])]
+        for gradient in own:
+            parameter.grad = gradient
+            optimizer.step()
+        parameter.grad = None
 
     def state(self) -> dict[str, torch.Tensor]:
         """The optimizer's moments as flat vectors [num_params], and its step count."""
@@ -200,21 +219,6 @@ class Consumer:
 
     def close(self) -> None:
         self._threads.shutdown()
-
-
-def _apply(
-    shard: slice,
-    optimizer: torch.optim.Optimizer,
-    gradients: Sequence[torch.Tensor],
-    learning_rate: float,
-) -> None:
-    (group,) = optimizer.param_groups
-    group["lr"] = learning_rate
-    (parameter,) = group["params"]
-    for gradient in gradients:
-        parameter.grad = gradient[shard]
-        optimizer.step()
-    parameter.grad = None
 
 
 def shards(num_params: int, count: int) -> list[slice]:

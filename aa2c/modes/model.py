@@ -130,7 +130,7 @@ class Producer(Actor[Rollout]):
 class Consumer:
     """The updater's half: it only counts, and keeps the step size and a copy for checkpoints."""
 
-    records_per_update = 1
+    records_per_update = 0
 
     def __init__(
         self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort

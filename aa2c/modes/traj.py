@@ -179,7 +179,7 @@ class Consumer:
             group["lr"] = learning_rate * self._rate_factor
             kls = []
             shuffled = torch.randperm(len(obs), generator=self._generator)
-            for rows in shuffled.tensor_split(config.minibatches):
+            for rows in shuffled.tensor_split(min(config.minibatches, len(obs))):
                 parts = self._step(obs, flat, rows)
                 kls.append(float(parts[_KL]))
                 yield parts
@@ -242,13 +242,12 @@ class Consumer:
             numbers, valid = part["advantages"].numpy(), part["valid"].numpy() > 0
             part["advantages"] = torch.from_numpy(normalize(numbers, valid))
         part["weights"] = part.pop("valid") / count
+        replicas = self._replicas[: len(rows)]
+        split = {name: column.tensor_split(len(replicas)) for name, column in part.items()}
         shares = [
-            (replica, share, {name: column[at] for name, column in part.items()})
-            for replica, share, at in zip(
-                self._replicas,
-                rows.tensor_split(len(self._replicas)),
-                torch.arange(len(rows)).tensor_split(len(self._replicas)),
-                strict=True,
+            (replica, share, {name: columns[i] for name, columns in split.items()})
+            for i, (replica, share) in enumerate(
+                zip(replicas, rows.tensor_split(len(replicas)), strict=True)
             )
         ]
         if len(shares) == 1:
@@ -256,7 +255,7 @@ class Consumer:
         else:
             futures = [self._threads.submit(self._differentiate, obs, *share) for share in shares]
             losses = torch.stack([future.result() for future in futures]).sum(0)
-        for _, params in self._replicas[1:]:
+        for _, params in replicas[1:]:
             self._params.grad += params.grad
         grad_norm = self._params.clip_grad_norm(self._config.max_grad_norm)
         (parameter,) = self._optimizer.param_groups[0]["params"]

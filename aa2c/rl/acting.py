@@ -7,17 +7,16 @@ interface of torch: where a build of it lacks them, layers compute the same as t
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aa2c.rl.layers import ScaledConv2d
+from aa2c.rl.layers import ResidualBlock, ScaledConv2d
 from aa2c.rl.normalize import Units
 
 if TYPE_CHECKING:
@@ -30,44 +29,42 @@ Heads = Callable[[Tensor], tuple[Tensor, Tensor]]
 class PackedTrunk:
     """A trunk in some precision, without a gradient: of inputs [N, …] its features [N, F].
 
-    `load` takes the trunk's weights over as they are at the next call.
+    `load` takes the weights of what can be packed over, as they are at the next call. All other
+    layers are the trunk's own, computed as in learning.
     """
 
     def __init__(self, trunk: nn.Module, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        layers = list(trunk) if isinstance(trunk, nn.Sequential) else [trunk]
+        layers: list[nn.Module] = [trunk]
+        if type(trunk) is nn.Sequential and not _has_hooks(trunk):
+            layers = list(trunk)
         self._layers: list[tuple[nn.Module, bool]] = []  # and whether a ReLU is computed with it
         for before, layer in itertools.pairwise([None, *layers]):
-            if isinstance(layer, nn.ReLU) and before is not None and _can_be_packed(before, dtype):
+            assert layer is not None
+            if before is not None and _can_be_packed(before, dtype) and _is_relu(layer):
                 self._layers[-1] = (before, True)
-            elif layer is not None:
+            else:
                 self._layers.append((layer, False))
-        with torch.inference_mode(False), torch.no_grad():
-            self._halves = {
-                layer: copy.deepcopy(layer).to(dtype)
-                for layer, _ in self._layers
-                if dtype != torch.float32 and not _can_be_packed(layer, dtype)
-            }
         self._steps: list[Step] = []
 
     def load(self) -> None:
-        with torch.inference_mode(False), torch.no_grad():
-            for layer, half in self._halves.items():
-                half.load_state_dict(layer.state_dict())
         self._steps = []
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        x = x.to(self._dtype)
-        for step in self._steps:
-            x = step(x)
-        return x if self._steps else self._load_and_call(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            x = x.to(self._dtype)
+            for step in self._steps:
+                x = step(x)
+            return x if self._steps else self._load_and_call(x)
 
     def _load_and_call(self, x: Tensor) -> Tensor:
         for layer, is_rectified in self._layers:
-            step: Step = self._halves.get(layer, layer)
-            if _can_be_packed(layer, self._dtype):
-                step = _pack(layer, "relu" if is_rectified else "none", x)
+            step: Step = layer
+            if type(layer) is ResidualBlock and not _has_hooks(layer):
+                step = _add_to(PackedTrunk(layer.layers, self._dtype))
+            elif _can_be_packed(layer, self._dtype):
+                step = _pack(layer, "relu" if is_rectified else "none", x.to(self._dtype))
             x = step(x)
             self._steps.append(step)
         return x
@@ -129,9 +126,22 @@ def has_packed_operators(dtype: torch.dtype) -> bool:
     return True
 
 
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(layer._forward_pre_hooks or layer._forward_hooks)
+
+
+def _is_relu(layer: nn.Module) -> bool:
+    return type(layer) is nn.ReLU and not _has_hooks(layer)
+
+
+def _add_to(inner: PackedTrunk) -> Step:
+    """What a residual block computes."""
+    return lambda x: x + inner(x)
+
+
 def _can_be_packed(layer: nn.Module, dtype: torch.dtype) -> bool:
     """Only torch's own layers, as they are; subclasses and hooks may compute something else."""
-    if layer._forward_pre_hooks or layer._forward_hooks or not has_packed_operators(dtype):
+    if _has_hooks(layer) or not has_packed_operators(dtype):
         return False
     if type(layer) in (nn.Conv2d, ScaledConv2d):
         return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
@@ -139,13 +149,14 @@ def _can_be_packed(layer: nn.Module, dtype: torch.dtype) -> bool:
 
 
 def _pack(layer: nn.Module, activation: str, x: Tensor) -> Step:
-    """The layer in the precision of its inputs, and for as many as `x` has."""
-    operators = torch.ops.mkldnn
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    """The layer in the precision of `x`, and for as many inputs as it has."""
+    operators, dtype = torch.ops.mkldnn, x.dtype
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    more: tuple[Any, ...] = (activation, [], "")
     if isinstance(layer, nn.Linear):
-        packed = operators._reorder_linear_weight(layer.weight.to(x.dtype), x.shape[0])
-        return lambda x: operators._linear_pointwise(x, packed, bias, activation, [], "")
+        packed = operators._reorder_linear_weight(layer.weight.to(dtype), x.shape[0])
+        return lambda x: operators._linear_pointwise(x.to(dtype), packed, bias, *more)
     weight = layer.scaled_weight if isinstance(layer, ScaledConv2d) else layer.weight
     sizes = (layer.padding, layer.stride, layer.dilation, layer.groups)
-    packed = operators._reorder_convolution_weight(weight.to(x.dtype), *sizes, x.shape)
-    return lambda x: operators._convolution_pointwise(x, packed, bias, *sizes, activation, [], "")
+    packed = operators._reorder_convolution_weight(weight.to(dtype), *sizes, x.shape)
+    return lambda x: operators._convolution_pointwise(x.to(dtype), packed, bias, *sizes, *more)

@@ -31,11 +31,11 @@ class ScaledConv2d(nn.Conv2d):
         self, inputs: int, outputs: int, side: int, stride: int, padding: int, *, divisor: float
     ) -> None:
         super().__init__(inputs, outputs, side, stride, padding)
-        self._divisor = divisor
+        self.divisor = divisor
 
     @property
     def scaled_weight(self) -> Tensor:
-        return self.weight if self._divisor == 1 else self.weight / self._divisor
+        return self.weight if self.divisor == 1 else self.weight / self.divisor
 
     def forward(self, x: Tensor) -> Tensor:
         convolved: Tensor = self._conv_forward(x, self.scaled_weight, self.bias)

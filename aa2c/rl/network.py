@@ -56,7 +56,9 @@ class ActorCritic(nn.Module):
         self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
         # The trunk then divides by obs_scale itself.
-        self._divides = any(isinstance(layer, ScaledConv2d) for layer in trunk.modules())
+        self._divides = any(
+            isinstance(layer, ScaledConv2d) and layer.divisor != 1 for layer in trunk.modules()
+        )
         self._acting: Acting | None = None
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,9 +91,9 @@ class ActorCritic(nn.Module):
     def prepare(self, obs: Tensor, units: Units | None) -> Tensor:
         """What the trunk sees of raw observations [N, …]."""
         if units is not None:
-            return normalize(obs, units)
+            return normalize(obs, units, self.precision.dtype)
         if self._divides:
-            return obs.to(self.precision.dtype)  # bytes are exact in bfloat16, too
+            return obs.to(self.precision.dtype)  # which would come later anyway
         return self._scale(obs)
 
     def _scale(self, obs: Tensor) -> Tensor:
@@ -160,7 +162,15 @@ def _make_layers(config: Config, spec: EnvSpec) -> ActorCritic:
 
 
 def _smallest_side(spec: EnvSpec) -> int:
-    return sorted(spec.obs_shape)[1]
+    """Pixels of an image's shorter side."""
+    sides = list(spec.obs_shape)
+    del sides[_channel_axis(spec)]
+    return min(sides)
+
+
+def _channel_axis(spec: EnvSpec) -> int:
+    """Of an image: the last one, if that is smaller than the first, else the first."""
+    return 2 if spec.obs_shape[2] < spec.obs_shape[0] else 0
 
 
 def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> ActorCritic:
@@ -246,9 +256,8 @@ def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module,
             f"--network {kind} needs images of at least {smallest_side} pixels a side, "
             f"and --env gives {spec.obs_shape}: use --network mlp."
         )
-    if spec.obs_shape[-1] < spec.obs_shape[0]:
-        return ChannelsFirst(), spec.obs_shape[-1]
-    return nn.Identity(), spec.obs_shape[0]
+    axis = _channel_axis(spec)
+    return ChannelsFirst() if axis else nn.Identity(), spec.obs_shape[axis]
 
 
 def _count_features(trunk: nn.Module, spec: EnvSpec) -> int:

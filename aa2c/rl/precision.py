@@ -1,4 +1,4 @@
-"""Which arithmetic the convolutional layers use: float32, or bfloat16 where the CPU has it.
+"""Which arithmetic a convolutional trunk uses: float32, or bfloat16 where the CPU has it.
 
 Heads, log probabilities, ratios and losses are float32 in either case, and so are the weights that
 the optimizer steps (arXiv:1710.03740, section 3.1).

@@ -79,7 +79,8 @@ class _Steps:
         if seen.ndim == 4 and seen.shape[-1] == 1:
             seen = seen[..., 0]
         is_image = seen.ndim == 3 or (seen.ndim == 4 and seen.shape[-1] == 3)
-        if is_image and seen.dtype == np.uint8 and seen.nbytes <= MOST_FRAME_BYTES:
+        if is_image and seen.dtype == np.uint8 and seen[0].nbytes <= MOST_FRAME_BYTES:
+            seen = seen[-(MOST_FRAME_BYTES // seen[0].nbytes) :]
             return {"shape": seen.shape, "data": seen.tobytes()}
         numbers = seen.reshape(len(seen), -1)[:, :SHOWN_NUMBERS].astype(float)
         return {"values": numbers.tolist()}
@@ -204,9 +205,7 @@ def observe_random_play(envs: Envs, network: ActorCritic, seed: int) -> None:
     """Let observations of random actions count in the network's moments (arXiv:1810.12894, 2.4)."""
     rng = np.random.default_rng(seed)
     envs.reset()
-    seen = []
     for t in range(RANDOM_STEPS):
         step = envs.step(rng.integers(0, envs.spec.num_actions, envs.num_envs))
         if t % LOOK_EVERY == 0:
-            seen.append(np.array(step.obs))
-    network.observe(torch.from_numpy(np.concatenate(seen)))
+            network.observe(torch.from_numpy(np.array(step.obs)))

@@ -90,7 +90,7 @@ def test_a_preset_acts_and_learns(preset):
     config = dataclasses.replace(config, **few, ent_coef=config.ent_coef[:1])
     with SmallMode(config) as small:
         before = small.params.vector.clone()
-        for _ in range(small.consumer.records_per_update):
+        for _ in range(small.consumer.records_per_update or 1):
             small.producer.produce(small.port)
         outcome = small.consumer.consume(small.port.records, config.learning_rate, forever)
         small.consumer.state()

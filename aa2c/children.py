@@ -299,7 +299,8 @@ class Children:
                 self._size_memory(message)
             case "ready":
                 slot.has_come_up = True
-                if self._resume and not message.get("goes_on", True):
+                goes_on = message.get("goes_on", True)
+                if self._resume and self._config.deterministic and not goes_on:
                     self._log.warning(
                         "a worker's environments begin anew: they could not be saved",
                         worker=slot.index,

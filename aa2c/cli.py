@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import io
 import json
 import os
 import signal
@@ -32,6 +33,8 @@ INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it; of serve, which stops 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show ends no run
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in ("-h", "--help"):
         print(_usage())
@@ -103,13 +106,16 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 async def _serve(resolved: Resolved) -> int:
-    from aa2c.orchestrator import Orchestrator
-    from aa2c.terminal import Terminal
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if (
+            signal.getsignal(number) != signal.SIG_IGN
+        ):  # as nohup and shells' background jobs set it
+            loop.add_signal_handler(number, stop.set)
+    from aa2c.orchestrator import Orchestrator  # after the handlers: it takes a while
+    from aa2c.terminal import Terminal
+
     terminal = Terminal(quiet=resolved.more["quiet"])
     orchestrator = Orchestrator(
         resolved.config, http=True, resume=resolved.more["resume"], on_event=terminal.on_event
@@ -122,10 +128,10 @@ async def _serve(resolved: Resolved) -> int:
             await terminal.show_until(run, {stopping, ending})
             if stop.is_set():
                 terminal.say("stopping: the updater writes a last checkpoint")
-                await run.stop()
         finally:
             stopping.cancel()
-            await asyncio.gather(stopping, ending, return_exceptions=True)
+            # Stopped also where the terminal is gone, so that to show it failed.
+            await asyncio.gather(stopping, ending, run.stop(), return_exceptions=True)
             terminal.end(run.status())
         if resolved.more["keep_serving"] and not stop.is_set():
             terminal.say(f"{run.state}; still serving {run.url} (Ctrl-C ends it)")

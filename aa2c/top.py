@@ -1,6 +1,7 @@
 """`top`: the display of `serve`, for a run that was started elsewhere, from its /status.
 
-Only reads. A connection that is lost is tried again; a run that ends is told with its summary.
+Only reads. A connection that is lost is tried again for a while; then the run has probably ended, and
+what was seen of it last is told.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aa2c.terminal import PLAIN_S, Terminal, progress_line
 
 EVERY_S = 1.0
 TIMEOUT_S = 5.0
+LOST_S = 20.0  # no answer for so long: no run
 MOST_BYTES = 8 * 1024 * 1024
 ENDED = ("finished", "failed")
 
@@ -65,7 +67,9 @@ def _show_live(terminal: Terminal, ask: Callable[[], Status], status: Status, ur
         while status["run"]["state"] not in ENDED:
             live.update(terminal.display(status, url), refresh=True)
             time.sleep(EVERY_S)
-            status = _again(terminal, ask)
+            if (newest := _again(terminal, ask)) is None:
+                break
+            status = newest
     return status
 
 
@@ -73,23 +77,28 @@ def _show_lines(terminal: Terminal, ask: Callable[[], Status], status: Status) -
     while status["run"]["state"] not in ENDED:
         terminal.print(progress_line(status))
         time.sleep(PLAIN_S)
-        status = _again(terminal, ask)
+        if (newest := _again(terminal, ask)) is None:
+            break
+        status = newest
     return status
 
 
-def _again(terminal: Terminal, ask: Callable[[], Status]) -> Status:
-    """The next status, however long the run does not answer."""
-    is_lost = False
+def _again(terminal: Terminal, ask: Callable[[], Status]) -> Status | None:
+    """The next status; None if the run does not answer for long."""
+    lost_at = None
     while True:
         try:
             status = ask()
         except ConfigError as error:
-            if not is_lost:
-                terminal.print(f"connection lost, trying again (Ctrl-C ends this): {error}")
-            is_lost = True
+            if lost_at is None:
+                terminal.print(f"connection lost, trying again for {LOST_S:g} s: {error}")
+                lost_at = time.monotonic()
+            if time.monotonic() - lost_at > LOST_S:
+                terminal.print("it does not answer any more; what was seen of it last:")
+                return None
             time.sleep(EVERY_S)
         else:
-            if is_lost:
+            if lost_at is not None:
                 terminal.print("connected again")
             return status
 

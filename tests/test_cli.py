@@ -65,7 +65,7 @@ def test_serve_prints_the_page_progress_and_a_summary_and_exits_0(tmp_path):
     assert re.search(r"return of the last \d+ episodes", done.stdout)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_run_cleanly_within_10_s_and_exits_0(tmp_path, number):
     before = segments()
     with start("--total-env-steps", "1000000000", cwd=tmp_path) as process:
@@ -85,6 +85,23 @@ def test_ctrl_c_while_it_comes_up_exits_0_too(tmp_path):
         output, _ = process.communicate(timeout=15)
     assert process.returncode == 0, output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("after_s", [0.2, 0.3, 0.4, 0.5])
+def test_ctrl_c_is_heard_however_early(tmp_path, after_s):
+    with start("--total-env-steps", "1000000000", cwd=tmp_path) as process:
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=15)
+    assert process.returncode in (0, 128 + signal.SIGINT, -signal.SIGINT)
+
+
+def test_a_run_whose_output_nobody_reads_any_more_stops_and_keeps_what_it_has(tmp_path):
+    with start("--total-env-steps", "1000000000", cwd=tmp_path) as process:
+        wait_for_state(page_of(process), "running")
+        process.stdout.close()
+        process.wait(timeout=30)
+    assert list(tmp_path.glob("runs/*/checkpoints/step-*/MANIFEST.json"))
 
 
 def test_keep_serving_leaves_the_endpoint_up_until_it_is_told_to_stop(tmp_path):

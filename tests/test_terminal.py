@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from aa2c import Orchestrator
+from aa2c import Orchestrator, top
 from aa2c.status import Status
-from aa2c.terminal import display
+from aa2c.terminal import Terminal, display
 from tests.conftest import until
 from tests.test_cli import aa2c, page_of, start, wait_for_state
 
@@ -178,3 +178,10 @@ def test_an_address_without_a_run_is_told_in_a_sentence(url, tmp_path):
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"aa2c: --url {url}")
     assert result.stderr.count("\n") == 1
+
+
+def test_top_gives_a_run_up_that_does_not_answer_for_long(monkeypatch, capsys):
+    monkeypatch.setattr(top, "LOST_S", 0.5)
+    terminal = Terminal(quiet=False)
+    assert top._again(terminal, lambda: top.read_status("http://127.0.0.1:1/", "")) is None
+    assert "connection lost" in capsys.readouterr().out

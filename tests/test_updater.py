@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from aa2c.config import Config
@@ -69,4 +70,41 @@ def test_a_record_that_came_to_lag_too_far_while_others_were_learned_from_is_dro
     assert port.count("stale") == stale
     assert len(port.released) == 4, "slots are given back in any case"
     assert port.counts.get("lag_max", 0) <= most_lag or not most_lag
+    learner.close()
+
+
+def test_a_batch_of_one_record_is_one_however_many_wait(tmp_path):
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=1, hidden_sizes=(16,), update_epochs=1,
+        minibatches=1, ring_slots=4,
+    )  # fmt: skip
+    port = ListPort(config, produce(config, count=4)[0].records)
+    learner = learner_of(config, port, tmp_path)
+    assert learner.take_and_learn()
+    assert port.count("updates") == port.count("records") == 4
+    learner.close()
+
+
+@pytest.mark.parametrize(("in_a_row", "is_over"), [(3, True), (2, False)])
+def test_only_bad_records_in_a_row_end_a_run(in_a_row, is_over, tmp_path):
+    """Six bad records among good ones, all taken at once."""
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), update_epochs=1,
+        ring_slots=6, nonfinite_limit=3,
+    )  # fmt: skip
+    good = produce(config, count=8)[0].records
+    bad = [
+        make_record(
+            dict(record.arrays) | {"values": np.full_like(record.arrays["values"], np.nan)},
+            {"env_steps": 60},
+        )
+        for record in good[:6]
+    ]
+    groups = [bad[i : i + in_a_row] for i in range(0, 6, in_a_row)]
+    mixed = [record for group in groups for record in (*group, good.pop(), good.pop())]
+    port = ListPort(config, mixed)
+    learner = learner_of(config, port, tmp_path)
+    learner.take_and_learn()
+    assert port.count("rejected") == 6
+    assert any(kind == "fatal" for kind, _ in port.reports) == is_over
     learner.close()

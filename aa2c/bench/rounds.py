@@ -12,6 +12,8 @@ from aa2c.bench.result import STAGES, Result
 from aa2c.bench.stages import AllCores
 from aa2c.bench.whole import whole_rate
 from aa2c.config import Config
+from aa2c.rl.envs import env_spec
+from aa2c.rl.network import make_network
 
 BATCH_SIZES = (8, 16, 32, 64, 128)  # observations at once, for the advice
 WHOLE_LONGER = 4  # times as long as a stage: a run's pace is uneven
@@ -20,6 +22,7 @@ TRANSPORT_S = 0.5
 
 def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str], None]) -> Result:
     """Measure each stage for so many seconds a round. Raises `Aa2cError` if a run fails."""
+    make_network(config, env_spec(config))  # raises what would break all the processes
     rates: dict[str, list[float]] = defaultdict(list)
     with AllCores(config) as cores:
         record_bytes, params_bytes = cores.sizes()

@@ -40,3 +40,10 @@ def test_wrong_options_are_named(options, named, tmp_path):
     assert ran.returncode == 2
     assert named in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_an_environment_that_does_not_work_is_one_sentence(tmp_path):
+    ran = aa2c("bench", "--env", "Nope-v0", cwd=tmp_path)
+    assert ran.returncode == 3
+    assert "--env Nope-v0 cannot be made" in ran.stderr
+    assert "Traceback" not in ran.stderr

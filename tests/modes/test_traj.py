@@ -291,3 +291,13 @@ def test_every_update_thread_scales_by_the_same_moments():
 def test_what_only_an_updater_that_learns_can_do_is_refused_elsewhere(mode, option):
     with pytest.raises(ConfigError, match="needs --mode traj"):
         Config(mode=mode, **option)
+
+
+def test_more_minibatches_or_threads_than_transitions_make_no_empty_ones():
+    config = config_of(
+        num_envs=1, num_steps=1, minibatches=5, update_epochs=4, update_threads=3, workers=1
+    )
+    port, *_ = produce(config, count=1)
+    _, outcome = learn(config, port.records)
+    assert outcome.updates == 4
+    assert outcome.losses["entropy"] == pytest.approx(np.log(2), rel=0.02)

@@ -110,7 +110,11 @@ def acting_and_learning(network, obs):
 @pytest.mark.parametrize("has_operators", [True, False])
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 0.05)])
 @pytest.mark.parametrize("norm_obs", [True, False])
-@pytest.mark.parametrize("kind", ["a3c", "nature", "document", "impala", "tests.rl.trunks:make"])
+@pytest.mark.parametrize(
+    "kind",
+    ["a3c", "nature", "document", "impala"]
+    + [f"tests.rl.trunks:{name}" for name in ("make", "make_others", "make_mixed")],
+)
 def test_what_acts_computes_what_learns(kind, norm_obs, dtype, error, has_operators, monkeypatch):
     """With torch's packed operators and without, for any number of rows, and on later weights."""
     if not has_operators:
@@ -157,3 +161,9 @@ def test_what_has_no_convolutions_stays_in_float32():
     with torch.inference_mode():
         acted = network.acting()(obs)
     assert all(torch.equal(a, b) for a, b in zip(acted, network(obs), strict=True))
+
+
+def test_a_trunk_of_ones_own_with_layers_of_ours_gets_scaled_observations():
+    network = make_network(Config(network="tests.rl.trunks:make_mixed"), ATARI)
+    obs = torch.full((1, 4, 84, 84), 255, dtype=torch.uint8)
+    assert network.prepare(obs, None).max() == 1

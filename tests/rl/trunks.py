@@ -1,6 +1,9 @@
 """A trunk of somebody's own, with layers of many kinds."""
 
+import torch
 from torch import nn
+
+from aa2c.rl.layers import ResidualBlock
 
 
 def make(obs_shape):
@@ -19,3 +22,34 @@ def make(obs_shape):
         nn.Linear(200, 20),
         nn.Linear(20, 10),
     ).eval()
+
+
+class Inverted(nn.Sequential):
+    """A Sequential that computes something else."""
+
+    def forward(self, x):
+        return super().forward(1 - x) * 2
+
+
+class Coordinates(nn.Module):
+    """Adds a float32 plane to whatever it gets."""
+
+    def forward(self, x):
+        plane = torch.linspace(-1, 1, x.shape[-1]).expand(len(x), 1, *x.shape[2:])
+        return torch.cat([x.float(), plane], dim=1)
+
+
+def make_others(obs_shape):
+    return Inverted(
+        nn.Conv2d(obs_shape[0], 8, 8, stride=8),
+        Coordinates(),
+        nn.Conv2d(9, 8, 3),
+        ResidualBlock(8),
+        nn.Flatten(),
+        nn.LayerNorm(8 * 8 * 8),
+        nn.Linear(8 * 8 * 8, 20),
+    )
+
+
+def make_mixed(obs_shape):
+    return nn.Sequential(*make_others(obs_shape))

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from aa2c.version import __version__
 
 if TYPE_CHECKING:
-    from aa2c.checkpoint import load_policy
-    from aa2c.config import Config
-    from aa2c.config_file import load_config
+    from aa2c.checkpoints.tensors import load_policy
+    from aa2c.config.config import Config
+    from aa2c.config.toml import load_config
     from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
-    from aa2c.orchestrator import Orchestrator
-    from aa2c.training import train
+    from aa2c.orchestrator import Orchestrator, train
 
 __all__ = [
     "Aa2cError",
@@ -35,14 +34,14 @@ __all__ = [
 
 _HOMES = {
     "Aa2cError": "errors",
-    "Config": "config",
+    "Config": "config.config",
     "ConfigError": "errors",
     "Orchestrator": "orchestrator",
     "RunFailed": "errors",
     "StartError": "errors",
-    "load_config": "config_file",
-    "load_policy": "checkpoint",
-    "train": "training",
+    "load_config": "config.toml",
+    "load_policy": "checkpoints.tensors",
+    "train": "orchestrator",
 }
 
 

@@ -15,22 +15,23 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from aa2c.checkpoint_files import dir_to_resume, read_checkpoint
-from aa2c.children import Children
-from aa2c.config import Config
-from aa2c.controls import Controls
+from aa2c.checkpoints.files import dir_to_resume, read_checkpoint
+from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
-from aa2c.history import RunHistory
-from aa2c.ipc.channel import Message
-from aa2c.ipc.shm import remove_leftovers
+from aa2c.host.children import Children
+from aa2c.host.memory import RunMemory
+from aa2c.host.process import ChildSlot
+from aa2c.host.telemetry import LagHistogram
 from aa2c.log import EventDict, LogFile, make_logger
-from aa2c.memory import RunMemory
-from aa2c.metrics import RunCollector
-from aa2c.progress import ProgressWatch
-from aa2c.recording import make_run_dir, write_token
-from aa2c.status import LagHistogram, RunState, Status, make_status
-from aa2c.supervisor import ChildSlot
-from aa2c.tracking import Tracking, require_packages
+from aa2c.run.controls import Controls
+from aa2c.run.files import make_run_dir, write_token
+from aa2c.run.history import RunHistory
+from aa2c.run.progress import ProgressWatch
+from aa2c.run.status import RECENT_EPISODES, RunState, Status, make_status
+from aa2c.run.tracking import Tracking, require_packages
+from aa2c.shm.queue import Message
+from aa2c.shm.segment import remove_leftovers
+from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
 
 BUDGET_CHECK_S = 0.1
@@ -271,7 +272,8 @@ class Orchestrator:
         return done >= self.config.total_env_steps
 
     def _tell_score(self) -> None:
-        self._memory.counters.tell_score(self._history.returns)
+        returns = self._history.returns
+        self._memory.counters.tell_score(returns.count, returns.settled_mean, RECENT_EPISODES)
 
     def _note(self, kind: str, text: str) -> None:
         """Keep what the run's owner did, or what it had to do by itself."""
@@ -344,3 +346,13 @@ class Orchestrator:
             self._memory.ring_status,
         )
         return status | {"settings": self.controls.changeable()} | self._history.told()
+
+
+def train(config: Config) -> Status:
+    """Run a training to its end; returns the last status. Raises `Aa2cError` if it fails."""
+
+    async def run_to_end() -> Status:
+        async with Orchestrator(config) as run:
+            return await run.wait()
+
+    return asyncio.run(run_to_end())

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from aa2c.rl import envs
+from aa2c.envs import vector as envs
 
 MARK = "AA2C_TEST_BLOCKED"
 STEPS_BEFORE = 20

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from aa2c.ipc.shm import SHM_DIR
+from aa2c.shm.segment import SHM_DIR
 
 STOP_S = 20.0  # until a signal is acted on by a process that gets no CPU
 

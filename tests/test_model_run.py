@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from aa2c import Orchestrator
-from aa2c.checkpoint import load_checkpoint
-from aa2c.ipc.shared_model import SharedModel
-from aa2c.ipc.shm import Segment, name_prefix
+from aa2c.checkpoints.tensors import load_checkpoint
+from aa2c.shm.segment import Segment, name_prefix
+from aa2c.shm.shared_model import SharedModel
 from tests.conftest import until
 from tests.lock_holder import lock_holder, stop_holder
 

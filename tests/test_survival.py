@@ -19,10 +19,10 @@ import psutil
 import pytest
 
 from aa2c import Orchestrator, RunFailed, failpoint
-from aa2c.checkpoint import load_checkpoint
-from aa2c.ipc import journal
+from aa2c.checkpoints.tensors import load_checkpoint
+from aa2c.host import journal
+from aa2c.host.process import TOO_LATE, RestartPolicy
 from aa2c.modes import MODES
-from aa2c.supervisor import TOO_LATE, RestartPolicy
 from tests import blocking_atari
 from tests.conftest import until
 

@@ -25,7 +25,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from aa2c.bench.transport import measure, memcpy_rate, ring_rate, running, source_buffer, spawn
+from aa2c.cli.bench.transport import measure, memcpy_rate, ring_rate, running, source_buffer, spawn
 
 SIZES = {"16 KiB": 2**14, "1 MiB": 2**20, "16 MiB": 2**24}
 

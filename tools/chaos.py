@@ -30,8 +30,8 @@ from typing import Any
 import psutil
 
 from aa2c import Config, Orchestrator, RunFailed
-from aa2c.checkpoint_files import read_checkpoint
-from aa2c.ipc import journal
+from aa2c.checkpoints.files import read_checkpoint
+from aa2c.host import journal
 
 SMALL_SHM = "64m"
 SMALL_DISK = "256m"

@@ -24,14 +24,14 @@ import atheris
 import msgpack
 
 with atheris.instrument_imports(include=["aa2c", "tomllib", "cattrs"]):
-    from aa2c.checkpoint_files import FORMAT, STATE, CheckpointError, read_checkpoint
-    from aa2c.config import Config
-    from aa2c.config_file import load_config, to_toml
+    from aa2c.checkpoints.files import FORMAT, STATE, CheckpointError, read_checkpoint
+    from aa2c.config.config import Config
+    from aa2c.config.toml import load_config, to_toml
     from aa2c.errors import ConfigError
-    from aa2c.ipc.channel import Receiver
-    from aa2c.ipc.ring import RingConsumer, ring_bytes
-    from aa2c.ipc.shm import Segment, name_prefix
-    from aa2c.ipc.slot import PREFIX_BYTES, ArraySpec, Header, Malformed, read_slot, write_header
+    from aa2c.shm.queue import Receiver
+    from aa2c.shm.ring import RingConsumer, ring_bytes
+    from aa2c.shm.segment import Segment, name_prefix
+    from aa2c.shm.slot import PREFIX_BYTES, ArraySpec, Header, Malformed, read_slot, write_header
 
 SLOT_BYTES = 4096
 CAPACITY = 4

@@ -9,12 +9,12 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from aa2c.config import Config, flag
-from aa2c.memory import RunMemory
-from aa2c.metrics import RunCollector
-from aa2c.options import GROUPS
-from aa2c.status import Returns, TestReturns, make_status
-from aa2c.supervisor import ChildSlot
+from aa2c.config.config import Config, flag
+from aa2c.config.options import GROUPS
+from aa2c.host.memory import RunMemory
+from aa2c.host.process import ChildSlot
+from aa2c.run.status import Returns, TestReturns, make_status
+from aa2c.web.prometheus import RunCollector
 
 README = Path(__file__).parent.parent / "README.md"
 

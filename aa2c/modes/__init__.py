@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 import torch
 
-from aa2c.config import Config
-from aa2c.ipc.port import UpdaterPort, WorkerPort
-from aa2c.ipc.ring import Record
-from aa2c.ipc.slot import ArraySpec
+from aa2c.config.config import Config
+from aa2c.envs.vector import Envs, EnvSpec
 from aa2c.modes import grad, model, traj
 from aa2c.modes.common import Outcome
-from aa2c.rl.envs import Envs, EnvSpec
-from aa2c.rl.network import ActorCritic, FlatParameters
+from aa2c.policy.network import ActorCritic, FlatParameters
+from aa2c.ports import UpdaterPort, WorkerPort
+from aa2c.shm.ring import Record
+from aa2c.shm.slot import ArraySpec
 
 
 class Producer(Protocol):

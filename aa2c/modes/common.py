@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aa2c.config import Config
+from aa2c.config.config import Config
+from aa2c.envs.state import CannotBeSaved
+from aa2c.envs.vector import Envs
 from aa2c.failpoint import failpoint
-from aa2c.ipc.port import WorkerPort
-from aa2c.rl.env_state import CannotBeSaved
-from aa2c.rl.envs import Envs
-from aa2c.rl.losses import Losses, a2c_loss
-from aa2c.rl.network import ActorCritic
-from aa2c.rl.returns import gae, normalize
-from aa2c.rl.rollout import Rollout, Trajectory, collect
+from aa2c.learn.losses import Losses, a2c_loss
+from aa2c.learn.returns import gae, normalize
+from aa2c.learn.rollout import Rollout, Trajectory, collect
+from aa2c.policy.network import ActorCritic
+from aa2c.ports import WorkerPort
 
 Steps = TypeVar("Steps", Rollout, Trajectory)
 

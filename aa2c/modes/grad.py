@@ -26,10 +26,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import dlpack
 
-from aa2c.config import Config
-from aa2c.ipc.port import UpdaterPort, WorkerPort
-from aa2c.ipc.ring import Record
-from aa2c.ipc.slot import ArraySpec
+from aa2c.config.config import Config
+from aa2c.envs.vector import Envs, EnvSpec
+from aa2c.learn.losses import Losses
+from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
+from aa2c.learn.rollout import Rollout
 from aa2c.modes.common import (
     LOSSES,
     Actor,
@@ -38,11 +39,10 @@ from aa2c.modes.common import (
     has_losses,
     rollout_loss,
 )
-from aa2c.rl.envs import Envs, EnvSpec
-from aa2c.rl.losses import Losses
-from aa2c.rl.network import SHARD_ALIGNMENT, ActorCritic, FlatParameters
-from aa2c.rl.optimizer import get_state, join_states, load_states, make_optimizer
-from aa2c.rl.rollout import Rollout
+from aa2c.policy.network import SHARD_ALIGNMENT, ActorCritic, FlatParameters
+from aa2c.ports import UpdaterPort, WorkerPort
+from aa2c.shm.ring import Record
+from aa2c.shm.slot import ArraySpec
 
 Vector = NDArray[np.float32]
 

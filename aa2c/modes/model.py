@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from aa2c.config import Config
+from aa2c.config.config import Config
+from aa2c.envs.vector import Envs, EnvSpec
 from aa2c.failpoint import failpoint
-from aa2c.ipc.port import UpdaterPort, WorkerPort
-from aa2c.ipc.ring import Record
-from aa2c.ipc.shared_model import PARAMS, SharedModel
-from aa2c.ipc.slot import ArraySpec
+from aa2c.learn.losses import Losses
+from aa2c.learn.optimizer import load_states, make_optimizer, optimizer_vectors
+from aa2c.learn.rollout import Rollout
 from aa2c.modes.common import (
     LOSSES,
     Actor,
@@ -31,11 +31,11 @@ from aa2c.modes.common import (
     has_losses,
     rollout_loss,
 )
-from aa2c.rl.envs import Envs, EnvSpec
-from aa2c.rl.losses import Losses
-from aa2c.rl.network import ActorCritic, FlatParameters
-from aa2c.rl.optimizer import load_states, make_optimizer, optimizer_vectors
-from aa2c.rl.rollout import Rollout
+from aa2c.policy.network import ActorCritic, FlatParameters
+from aa2c.ports import UpdaterPort, WorkerPort
+from aa2c.shm.ring import Record
+from aa2c.shm.shared_model import PARAMS, SharedModel
+from aa2c.shm.slot import ArraySpec
 
 
 def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:

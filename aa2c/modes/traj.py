@@ -20,18 +20,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aa2c.config import Config
-from aa2c.ipc.port import UpdaterPort, WorkerPort
-from aa2c.ipc.ring import Record
-from aa2c.ipc.slot import DTYPES, ArraySpec
+from aa2c.config.config import Config
+from aa2c.envs.vector import Envs, EnvSpec
+from aa2c.learn.batch import TRANSITION_ARRAYS, Batch, join_records
+from aa2c.learn.losses import PpoLosses, ppo_loss
+from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
+from aa2c.learn.returns import gae, normalize, vtrace
+from aa2c.learn.rollout import Trajectory
 from aa2c.modes.common import Actor, Outcome, clip_rewards
-from aa2c.rl.batch import TRANSITION_ARRAYS, Batch, join_records
-from aa2c.rl.envs import Envs, EnvSpec
-from aa2c.rl.losses import PpoLosses, ppo_loss
-from aa2c.rl.network import ActorCritic, FlatParameters
-from aa2c.rl.optimizer import get_state, join_states, load_states, make_optimizer
-from aa2c.rl.returns import gae, normalize, vtrace
-from aa2c.rl.rollout import Trajectory
+from aa2c.policy.network import ActorCritic, FlatParameters
+from aa2c.ports import UpdaterPort, WorkerPort
+from aa2c.shm.ring import Record
+from aa2c.shm.slot import DTYPES, ArraySpec
 
 FORWARD_ROWS = 1024  # observations evaluated at once where no gradient is needed
 OBSERVED_ROWS = 1024  # about so many of a batch's observations count in the running moments

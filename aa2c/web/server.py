@@ -22,10 +22,10 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from prometheus_client.registry import Collector
 
-from aa2c.config import Config
-from aa2c.controls import Controls
+from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
-from aa2c.metrics import exposition
+from aa2c.run.controls import Controls
+from aa2c.web.prometheus import exposition
 from aa2c.web.security import EVERYWHERE, Guard, add_security_headers, in_url, refusal
 
 STATIC = Path(__file__).parent / "static"

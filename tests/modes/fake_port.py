@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from aa2c.config import Config
-from aa2c.ipc.shared_model import SharedModel, shared_model_bytes
-from aa2c.ipc.shm import Segment, name_prefix
-from aa2c.ipc.slot import ArraySpec
+from aa2c.config.config import Config
+from aa2c.envs.vector import make_envs
 from aa2c.modes import MODES
-from aa2c.rl.envs import make_envs
-from aa2c.rl.network import FlatParameters, make_network
+from aa2c.policy.network import FlatParameters, make_network
+from aa2c.shm.segment import Segment, name_prefix
+from aa2c.shm.shared_model import SharedModel, shared_model_bytes
+from aa2c.shm.slot import ArraySpec
 
 
 def make_record(

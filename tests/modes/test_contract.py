@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from aa2c.config import Config
+from aa2c.config.config import Config
 from aa2c.modes import MODES
-from aa2c.rl.network import FlatParameters
+from aa2c.policy.network import FlatParameters
 from tests.modes.fake_port import SmallMode, forever
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from aa2c.config import Config
+from aa2c.config.config import Config
+from aa2c.envs.vector import make_envs
+from aa2c.learn.losses import a2c_loss
+from aa2c.learn.returns import gae
+from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes import grad
-from aa2c.rl.envs import make_envs
-from aa2c.rl.losses import a2c_loss
-from aa2c.rl.network import SHARD_ALIGNMENT, FlatParameters, make_network
-from aa2c.rl.returns import gae
-from aa2c.rl.rollout import Rollout, collect
+from aa2c.policy.network import SHARD_ALIGNMENT, FlatParameters, make_network
 from tests.modes.fake_port import FakePort, forever, make_record
 
 SEED = 5

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from aa2c.config import Config
+from aa2c.config.config import Config
+from aa2c.envs.vector import make_envs
 from aa2c.errors import ConfigError
-from aa2c.ipc import shared_model
-from aa2c.ipc.shared_model import PARAMS, SharedModel, shared_model_bytes
-from aa2c.ipc.shm import Segment, name_prefix
+from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes import model
 from aa2c.modes.common import rollout_loss
-from aa2c.rl.envs import make_envs
-from aa2c.rl.network import FlatParameters, make_network
-from aa2c.rl.rollout import Rollout, collect
+from aa2c.policy.network import FlatParameters, make_network
+from aa2c.shm import shared_model
+from aa2c.shm.segment import Segment, name_prefix
+from aa2c.shm.shared_model import PARAMS, SharedModel, shared_model_bytes
 from tests.modes.fake_port import FakePort, forever, make_record
 
 SEED = 5

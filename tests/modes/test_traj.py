@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from aa2c.config import Config
+from aa2c.config.config import Config
+from aa2c.envs.vector import make_envs
 from aa2c.errors import ConfigError
+from aa2c.learn.batch import join_records
+from aa2c.learn.returns import gae
 from aa2c.modes import traj
-from aa2c.rl.batch import join_records
-from aa2c.rl.envs import make_envs
-from aa2c.rl.network import FlatParameters, make_network
-from aa2c.rl.returns import gae
+from aa2c.policy.network import FlatParameters, make_network
+from tests.learn.test_returns import literal_vtrace
 from tests.modes.fake_port import FakePort, forever, make_record
-from tests.rl.test_returns import literal_vtrace
 
 
 def config_of(**options):

@@ -14,8 +14,8 @@ import json
 import sys
 from dataclasses import replace
 
-from aa2c.bench.whole import whole_rate
-from aa2c.config_file import load_config
+from aa2c.cli.bench.whole import whole_rate
+from aa2c.config.toml import load_config
 
 TRAJ = {
     "network": "nature",

@@ -1,0 +1,1 @@
+"""Checkpoints: verified files, and the tensors in them."""

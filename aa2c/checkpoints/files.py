@@ -1,0 +1,231 @@
+"""The files of checkpoints: written whole or not at all, verified before they are believed.
+
+A checkpoint is a directory, written under another name, synced, and renamed when it is whole:
+
+    step-000000123456/ model.safetensors  optimizer.safetensors  state.json  MANIFEST.json
+
+It counts only if every file has the size and SHA-256 that the manifest says; otherwise the one
+before it is taken. Imports no torch: the orchestrator reads `state.json`, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from aa2c.config.config import Config, check_same_learner
+from aa2c.config.toml import structure
+from aa2c.errors import ConfigError, StartError
+from aa2c.failpoint import failpoint
+
+T = TypeVar("T")
+
+FORMAT = 2
+KEPT_COUNTS = ("env_steps", "updates", "policy_version", "records")  # of the updater's counters
+COUNTS = (*KEPT_COUNTS, "episodes")
+MOST_COUNT = 2**53
+STATE = "state.json"
+_MANIFEST = "MANIFEST.json"
+
+
+class CheckpointError(StartError):
+    """There is no checkpoint that verifies, or it does not fit."""
+
+
+class CheckpointFiles(NamedTuple):
+    """A verified checkpoint: the bytes of its files by name, and what `state.json` says."""
+
+    path: Path
+    data: dict[str, bytes]
+    state: dict[str, Any]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """env_steps, updates, policy_version, records and episodes so far."""
+        counts = {name: self.state["counts"][name] for name in COUNTS}
+        if not all(type(count) is int and 0 <= count <= MOST_COUNT for count in counts.values()):
+            raise ValueError(f"its counts are no counts: {counts}")
+        return counts
+
+    @property
+    def config(self) -> Config:
+        """The configuration of its run. Raises `ConfigError`."""
+        return Config(**structure(self.state["config"], str(self.path)))
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory of its run. Raises `CheckpointError` if it does not lie in one."""
+        run_dir = self.path.parent.parent
+        if self.path.parent.name != "checkpoints" or not (run_dir / "config.toml").is_file():
+            raise CheckpointError(f"{self.path} does not lie in the directory of a run.")
+        return run_dir
+
+
+def worker_file(worker: int) -> str:
+    """The file with a worker's state, which checkpoints of --deterministic have."""
+    return f"worker-{worker}.npz"
+
+
+def worker_state(path: Path, config: Config, worker: int) -> bytes | None:
+    """A worker's state in a checkpoint; None if it has none, or is of another number of workers."""
+    saved = read_checkpoint(path, lambda files: files)
+    is_same = saved.config.workers == config.workers and saved.config.num_envs == config.num_envs
+    return saved.data.get(worker_file(worker)) if is_same else None
+
+
+def write_checkpoint(
+    directory: Path, state: Mapping[str, Any], files: Mapping[str, bytes], keep: int
+) -> Path:
+    """Write a checkpoint under `directory`; remove all but the `keep` newest and the best.
+
+    `state` becomes `state.json`; its "score" says which is the best.
+    """
+    text = json.dumps({"format": FORMAT, "saved_at": time.time(), **state}, indent=1)
+    contents = {**files, STATE: text.encode()}
+    final = _unused(directory / f"step-{state['counts']['env_steps']:012d}")
+    partial = directory / f".partial-{final.name}"
+    for leftover in directory.glob(".partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        _write_whole(partial, contents)
+    except OSError:  # half a checkpoint would only keep a full disk full
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    failpoint("checkpoint.before_rename")
+    partial.rename(final)
+    _sync_directory(directory)
+    failpoint("checkpoint.after_rename")
+    best = _best_first(directory)[0]
+    for old in _newest_first(directory)[keep:]:
+        if old not in (best, final):  # by a clock that was set back, the last may not be the newest
+            shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def _write_whole(directory: Path, contents: Mapping[str, bytes]) -> None:
+    directory.mkdir(parents=True)
+    for name, data in contents.items():
+        _write(directory / name, data)
+    manifest = {name: {"bytes": len(d), "sha256": _sha256(d)} for name, d in contents.items()}
+    failpoint("checkpoint.before_manifest")
+    _write(directory / _MANIFEST, json.dumps(manifest, indent=1).encode())
+    _sync_directory(directory)
+
+
+def _unused(path: Path) -> Path:
+    """The path, with a number behind it if it is there: what is there must outlive a kill here."""
+    again = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return path if not path.exists() else next(other for other in again if not other.exists())
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _newest_first(directory: Path) -> list[Path]:
+    """By when they were written: a run may have gone on from an older one than its last."""
+    paths = sorted(directory.glob("step-*"), reverse=True)
+    return sorted(paths, key=lambda path: _number(path, "saved_at"), reverse=True)
+
+
+def _best_first(directory: Path) -> list[Path]:
+    """By score, those without one last; the newer of equals first."""
+    return sorted(_newest_first(directory), key=lambda path: _number(path, "score"), reverse=True)
+
+
+def _number(path: Path, name: str) -> float:
+    """A number of a checkpoint's state, not verified; minus infinity where there is none."""
+    try:
+        value = float(json.loads(_regular(path / STATE).read_bytes())[name])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return -math.inf
+    return value if math.isfinite(value) else -math.inf
+
+
+def newest_since(run_dir: Path, started_at: float, otherwise: Path | None) -> Path | None:
+    """The newest good checkpoint that a run has written since its start, or what it began with."""
+    try:
+        saved = read_checkpoint(run_dir, lambda files: files)
+    except CheckpointError:
+        return otherwise
+    return saved.path if _number(saved.path, "saved_at") >= started_at else otherwise
+
+
+def dir_to_resume(saved: CheckpointFiles, config: Config) -> Path:
+    """The directory of a run that shall go on so. Raises `ConfigError` if it cannot."""
+    check_same_learner(saved.config, config)
+    if saved.counts["env_steps"] >= config.total_env_steps:
+        raise ConfigError(
+            f"--resume {saved.run_dir}: the run has had its {saved.counts['env_steps']:,} env "
+            "steps; give it more with --total-env-steps."
+        )
+    return saved.run_dir
+
+
+def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: bool = False) -> T:
+    """What `parse` makes of a checkpoint, or of the newest or best good one of a run.
+
+    One that does not verify, or of which `parse` raises, is passed over for the next. Raises
+    `CheckpointError` if there is no other.
+    """
+    candidates = [path]
+    for directory in (path / "checkpoints", path):
+        candidates += _best_first(directory) if best else _newest_first(directory)
+    reasons = []
+    for candidate in candidates:
+        if (candidate / _MANIFEST).is_file():
+            try:
+                return parse(_read(candidate.absolute()))
+            except Exception as error:  # whatever a damaged file leads to, the next may be good
+                reasons.append(f"{candidate.name}: {error}")
+    detail = f" ({'; '.join(reasons)})" if reasons else ""
+    raise CheckpointError(f"{path} holds no checkpoint that verifies{detail}.")
+
+
+def _read(path: Path) -> CheckpointFiles:
+    manifest = json.loads((path / _MANIFEST).read_bytes())
+    data = {}
+    for name, expected in manifest.items():
+        if Path(name).name != name:
+            raise ValueError(f"the manifest names {name!r}, which is no file of it")
+        if _regular(path / name).stat().st_size != expected["bytes"]:
+            raise ValueError(f"{name} has not the size that the manifest says")
+        data[name] = (path / name).read_bytes()
+        if expected != {"bytes": len(data[name]), "sha256": _sha256(data[name])}:
+            raise ValueError(f"{name} does not match the manifest")
+    state = json.loads(data[STATE])
+    if state["format"] != FORMAT:
+        raise ValueError(f"format {state['format']} is not {FORMAT}")
+    files = CheckpointFiles(path, data, state)
+    _ = files.counts  # raises, so that the checkpoint before this one is tried
+    return files
+
+
+def _regular(path: Path) -> Path:
+    """The path, if reading it comes to an end. Raises `ValueError`."""
+    if not path.is_file():
+        raise ValueError(f"{path.name} is no file")
+    return path

@@ -1,0 +1,144 @@
+"""Checkpoints as tensors: what the updater saves and goes on from, and policies read from them.
+
+Without pickle: safetensors and JSON, in files that `checkpoint_files` writes and verifies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from aa2c.checkpoints.files import (
+    CheckpointError,
+    CheckpointFiles,
+    read_checkpoint,
+    worker_file,
+    write_checkpoint,
+)
+from aa2c.config.config import Config, require_consent
+from aa2c.envs.vector import EnvSpec
+from aa2c.policy.network import ActorCritic, make_network
+
+_MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read back; `counts` are env_steps, updates, policy_version, records and episodes.
+
+    `score` is the mean return of the last 100 training episodes, None before there were so many.
+    """
+
+    path: Path
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    config: Config
+    spec: EnvSpec
+    counts: dict[str, int]
+    score: float | None
+
+
+def save(
+    directory: Path,
+    *,
+    network: ActorCritic,
+    optimizer: Mapping[str, Tensor],
+    config: Config,
+    spec: EnvSpec,
+    counts: Mapping[str, int],
+    rng: Tensor,
+    score: float | None,
+    keep: int,
+    worker_states: Mapping[int, bytes],
+) -> Path:
+    """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
+    state = {
+        "config": dataclasses.asdict(config),
+        "spec": dataclasses.asdict(spec),
+        "counts": dict(counts),
+        "score": score,
+    }
+    model = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
+    files = {_MODEL: to_bytes(model), _OPTIMIZER: to_bytes({**optimizer, "rng": rng})}
+    files |= {worker_file(worker): data for worker, data in worker_states.items()}
+    return write_checkpoint(directory, state, files, keep)
+
+
+def load_checkpoint(path: Path, *, best: bool = False) -> Checkpoint:
+    """Read a checkpoint, or the newest or best good one of a run. Raises `CheckpointError`."""
+    return read_checkpoint(path, _parse, best=best)
+
+
+def _parse(files: CheckpointFiles) -> Checkpoint:
+    return Checkpoint(
+        path=files.path,
+        model=_tensors(files.data[_MODEL]),
+        optimizer=_tensors(files.data[_OPTIMIZER]),
+        config=files.config,
+        spec=_spec(**files.state["spec"]),
+        counts=files.counts,
+        score=files.state["score"],
+    )
+
+
+def _spec(obs_shape: Any, obs_dtype: Any, num_actions: Any, is_stacked: Any) -> EnvSpec:
+    """Raises `ValueError` or `TypeError` for what is none."""
+    if not all(type(size) is int and size > 0 for size in (*obs_shape, num_actions)):
+        raise ValueError(f"its spaces are no spaces: {obs_shape}, {num_actions}")
+    return EnvSpec(tuple(obs_shape), str(np.dtype(obs_dtype)), num_actions, bool(is_stacked))
+
+
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    try:
+        return load(data)
+    except Exception as error:  # safetensors raises its own kinds
+        raise ValueError(f"not safetensors: {error}") from None
+
+
+def load_network(checkpoint: Checkpoint, network: ActorCritic) -> None:
+    """Put a checkpoint's parameters into a network. Raises `CheckpointError`."""
+    try:
+        network.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{checkpoint.path} does not fit its network: {reason}") from None
+
+
+class Policy:
+    """A trained policy: call it with observations [N, …], get actions [N]."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.network = make_network(checkpoint.config, checkpoint.spec)
+        load_network(checkpoint, self.network)
+
+    def __call__(self, obs: NDArray[Any]) -> NDArray[np.int64]:
+        """The most probable action of each observation."""
+        with torch.inference_mode():
+            logits, _ = self.network(torch.from_numpy(np.array(obs)))
+            actions: NDArray[np.int64] = logits.argmax(-1).numpy()
+            return actions
+
+
+def load_policy(
+    path: str | Path, *, best: bool = False, env: str = "", network: str = ""
+) -> Policy:
+    """The policy of a run's newest or best checkpoint, or of one checkpoint.
+
+    Where its run had an environment or a network of your own, as `package.module:name`, repeat the
+    name: a checkpoint does not decide what is imported. Raises `CheckpointError`, and `ConfigError`
+    for a name that is not repeated.
+    """
+    checkpoint = load_checkpoint(Path(path), best=best)
+    require_consent(checkpoint.config, {"env": env, "network": network}, path)
+    return Policy(checkpoint)

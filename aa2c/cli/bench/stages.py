@@ -1,0 +1,277 @@
+"""The stages of a run, each alone on all cores: env steps, inference, learning.
+
+Every core has one process that holds what a worker and an updater hold, over shared memory of its
+own. All processes do the same stage at the same time, because caches, memory and clock are shared,
+and a stage measured on one core promises too much.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from aa2c.config.config import Config
+from aa2c.envs.vector import Envs, make_envs
+from aa2c.host.child import keep_freed_memory
+from aa2c.host.ports import ShmUpdaterPort, ShmWorkerPort
+from aa2c.learn.optimizer import make_optimizer
+from aa2c.learn.rollout import Rollout, collect
+from aa2c.modes import MODES, traj
+from aa2c.modes.common import rollout_loss
+from aa2c.policy.network import ActorCritic, FlatParameters, make_network, sample_actions
+from aa2c.policy.precision import Choice, choose_precision
+from aa2c.shm.board import ParameterBoard, board_bytes
+from aa2c.shm.counters import run_row, table_bytes, updater_row, worker_row
+from aa2c.shm.ring import RingConsumer, RingProducer, ring_bytes
+from aa2c.shm.segment import Segment, name_prefix
+from aa2c.shm.slot import slot_bytes
+from aa2c.shm.wakeup import Wakeup
+
+START_S = 120.0
+
+Work = Callable[[], int]  # does a piece of a stage; returns how many env steps that is
+
+
+def env_stage(config: Config, envs: Envs) -> Work:
+    """Step a worker's environments with random actions."""
+    rng = np.random.default_rng(config.seed)
+
+    def step() -> int:
+        envs.step(rng.integers(0, envs.spec.num_actions, config.num_envs))
+        return config.num_envs
+
+    return step
+
+
+def act_stage(config: Config, network: ActorCritic, obs: torch.Tensor) -> Work:
+    """Choose actions for observations [B, …], as many in a row as in a rollout."""
+    generator = torch.Generator().manual_seed(0)
+
+    def act() -> int:
+        act_on = network.acting()
+        with torch.inference_mode():
+            for _ in range(config.num_steps):
+                sample_actions(act_on(obs)[0], generator)
+        return config.num_steps * len(obs)
+
+    return act
+
+
+def rollout_stage(config: Config, envs: Envs, network: ActorCritic) -> Work:
+    """Modes grad and model: gradient of a rollout and an optimizer step."""
+    params = FlatParameters(network)
+    optimizer = make_optimizer(config, params.vector)
+    (parameter,) = optimizer.param_groups[0]["params"]
+    parameter.grad = params.grad
+    rollout = Rollout(envs, config.num_steps)
+    collect(envs, network, rollout, torch.Generator().manual_seed(0))
+
+    def learn() -> int:
+        losses = rollout_loss(config, network, rollout, 0)
+        params.grad.zero_()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        params.clip_grad_norm(config.max_grad_norm)
+        optimizer.step()
+        return rollout.env_steps
+
+    return learn
+
+
+def batch_stage(config: Config, envs: Envs, network: ActorCritic) -> Work:
+    """Mode traj: all passes over a batch of real trajectories, taken from a ring."""
+    count = config.rollouts_per_batch
+    params = FlatParameters(network)
+    worker_port, updater_port = _ports(config, envs, params, slots=count)
+    worker = traj.Producer(
+        config, 0, envs, make_network(config, envs.spec), torch.Generator().manual_seed(0)
+    )
+    for _ in range(count):
+        worker.produce(worker_port)
+    records = updater_port.take(count)
+    learner = traj.Consumer(replace(config, update_threads=1), params, network, updater_port)
+
+    def learn() -> int:
+        learner.consume(records, config.learning_rate, updater_port.beat)
+        return count * config.num_steps * config.num_envs
+
+    return learn
+
+
+def _ports(
+    config: Config, envs: Envs, params: FlatParameters, *, slots: int
+) -> tuple[ShmWorkerPort, ShmUpdaterPort]:
+    """Both ends of a worker's ring, in one process, with parameters published."""
+    specs = traj.record_arrays(config, envs.spec, params.num_params)
+    record_bytes = slot_bytes(tuple(specs))
+    ring, board_memory, counters = (
+        _anonymous(name, nbytes)
+        for name, nbytes in (
+            ("ring", ring_bytes(slots, record_bytes)),
+            ("board", board_bytes(params.num_params)),
+            ("counters", table_bytes(1)),
+        )
+    )
+    board = ParameterBoard(board_memory, params.num_params)
+    space, records = Wakeup(), Wakeup()
+    worker_port = ShmWorkerPort(
+        config,
+        RingProducer(ring, slots, record_bytes, specs, worker=0, generation=0),
+        board,
+        worker_row(counters, 0),
+        run_row(counters),
+        updater=updater_row(counters),
+        space=space,
+        records=records,
+        hear=_hear_nothing,
+        report=_tell_nobody,
+    )
+    updater_port = ShmUpdaterPort(
+        config,
+        board,
+        counters,
+        spaces=[space],
+        records=records,
+        hear=_hear_nothing,
+        report=_tell_nobody,
+    )
+    updater_port.attach_ring(RingConsumer(ring, slots, record_bytes, worker=0, generation=0))
+    updater_port.publish(params.numpy)
+    return worker_port, updater_port
+
+
+def _anonymous(name: str, nbytes: int) -> Segment:
+    """Shared memory that is gone with its process."""
+    segment = Segment.create(name_prefix("bench") + name, nbytes)
+    segment.unlink()
+    return segment
+
+
+def _hear_nothing() -> bool:
+    return True
+
+
+def _tell_nobody(kind: str, **fields: Any) -> None:
+    pass
+
+
+class Bench:
+    """What one process holds to do each stage."""
+
+    def __init__(self, config: Config, seed: int) -> None:
+        torch.set_num_threads(1)
+        self._config = config
+        self._envs = make_envs(config, config.num_envs, seed)
+        self._acting, self._learning = (make_network(config, self._envs.spec) for _ in range(2))
+        stage = batch_stage if config.mode == "traj" else rollout_stage
+        self._learn = stage(config, self._envs, self._learning)
+        self._step = env_stage(config, self._envs)
+        self._chosen = self._acting.precision
+
+    def work(self, stage: str, batch_size: int, precision: str) -> Work:
+        """One stage's work, acting on so many observations at once; in a precision, if one is named."""
+        choice = Choice(getattr(torch, precision), "measured") if precision else self._chosen
+        self._acting.precision = self._learning.precision = choice
+        if stage == "env":
+            return self._step
+        if stage == "learn":
+            return self._learn
+        return act_stage(self._config, self._acting, self._obs(batch_size))
+
+    @property
+    def precisions(self) -> tuple[Choice, str]:
+        """In which the network computes here, and the name of another that would do, if one does."""
+        if not any(isinstance(layer, torch.nn.Conv2d) for layer in self._acting.modules()):
+            return self._chosen, ""
+        best = choose_precision("auto")
+        others = {"float32", best.name} - {self._chosen.name}
+        return self._chosen, others.pop() if others else ""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of a record's arrays, and of the parameters."""
+        num_params = FlatParameters(make_network(self._config, self._envs.spec)).num_params
+        specs = MODES[self._config.mode].record_arrays(self._config, self._envs.spec, num_params)
+        return sum(spec.nbytes for spec in specs), 4 * num_params
+
+    def _obs(self, batch_size: int) -> torch.Tensor:
+        """Observations as a rollout holds them."""
+        rollout = Rollout(self._envs, 1)
+        rows = np.arange(batch_size) % self._config.num_envs
+        obs = torch.from_numpy(rollout.now)
+        return traj.take_rows(obs, torch.from_numpy(rows))
+
+
+_bench: Bench
+_together: threading.Barrier
+
+
+def _set_up(config: Config, together: Any) -> None:
+    global _bench, _together
+    keep_freed_memory()
+    _bench, _together = Bench(config, os.getpid()), together
+
+
+def _measure(stage: str, batch_size: int, seconds: float, precision: str) -> float:
+    """Env steps a second of this process, while all the others do the same."""
+    work = _bench.work(stage, batch_size, precision)
+    work()
+    _together.wait(START_S)
+    started = now = time.perf_counter()
+    done = 0
+    while now - started < seconds:
+        done += work()
+        now = time.perf_counter()
+    _together.wait(START_S)
+    return done / (now - started)
+
+
+def _sizes() -> tuple[int, int]:
+    return _bench.sizes
+
+
+def _precisions() -> tuple[Choice, str]:
+    return _bench.precisions
+
+
+class AllCores:
+    """A process on every core, for a `with` statement; `rate` lets them all do one stage."""
+
+    def __init__(self, config: Config) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.count = len(os.sched_getaffinity(0))
+        self._num_envs = config.num_envs
+        self._pool = ProcessPoolExecutor(
+            self.count, spawn, initializer=_set_up, initargs=(config, spawn.Barrier(self.count))
+        )
+
+    def rate(self, stage: str, seconds: float, batch_size: int = 0, precision: str = "") -> float:
+        """Env steps a second that the whole machine does of a stage: env, act or learn."""
+        # Each process waits in the barrier for all others, so each gets exactly one job.
+        jobs = [
+            self._pool.submit(_measure, stage, batch_size or self._num_envs, seconds, precision)
+            for _ in range(self.count)
+        ]
+        return sum(job.result() for job in jobs)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of a record's arrays, and of the parameters."""
+        return self._pool.submit(_sizes).result()
+
+    def precisions(self) -> tuple[Choice, str]:
+        """In which arithmetic the network computes here, and the name of another, or ""."""
+        return self._pool.submit(_precisions).result()
+
+    def __enter__(self) -> AllCores:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,145 @@
+"""The transport beside a plain memcpy: the ring between two processes, and the parameter board."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from aa2c.shm.board import ParameterBoard, board_bytes
+from aa2c.shm.ring import RingConsumer, RingProducer, ring_bytes
+from aa2c.shm.segment import Segment, name_prefix
+from aa2c.shm.slot import ArraySpec, slot_bytes
+from aa2c.shm.wakeup import Wakeup
+
+START_S = 30.0
+
+spawn = multiprocessing.get_context("spawn")
+
+
+def source_buffer(nbytes: int) -> np.ndarray[Any, Any]:
+    """Written bytes: pages never written would all be the one page of zeros."""
+    return np.arange(nbytes, dtype=np.uint8)
+
+
+def measure(move: Callable[[], bool], nbytes: int, seconds: float) -> float:
+    """MB/s (10**6) of a call that moves so many bytes or says False, from the second move on.
+
+    Raises `TimeoutError` if nothing moves for long: starting a process is not counted.
+    """
+    deadline = time.perf_counter() + START_S
+    while not move():
+        if time.perf_counter() > deadline:
+            raise TimeoutError("the producer sent nothing")
+    started = now = time.perf_counter()
+    moved = 0
+    while now - started < seconds:
+        moved += move()
+        now = time.perf_counter()
+    return moved * nbytes / (now - started) / 1e6
+
+
+def memcpy_rate(nbytes: int, seconds: float) -> float:
+    """MB/s of plain copies between two separate buffers."""
+    source, target = source_buffer(nbytes), np.ones(nbytes, np.uint8)
+
+    def copy() -> bool:
+        np.copyto(target, source)
+        return True
+
+    return measure(copy, nbytes, seconds)
+
+
+def board_rate(nbytes: int, seconds: float) -> float:
+    """MB/s of pulls from a parameter board that nobody writes to meanwhile."""
+    num_params = max(1, nbytes // 4)
+    segment = Segment.create(f"{name_prefix('bench')}board", board_bytes(num_params))
+    segment.unlink()
+    board = ParameterBoard(segment, num_params)
+    board.publish(np.ones(num_params, np.float32))
+    target = np.ones(num_params, np.float32)
+    try:
+        return measure(lambda: board.pull(target) > 0, nbytes, seconds)
+    finally:
+        board.close()
+
+
+def ring_rate(
+    nbytes: int, seconds: float, *, slots: int, copy_out: bool, payload_checksum: bool = False
+) -> float:
+    """MB/s over a ring, from a producer process to this one.
+
+    The producer copies its buffer into the slot. This process takes and releases; it reads only
+    the header, as the optimizer reads in place, or with `copy_out` it copies the array out.
+    """
+    slot = slot_bytes((ArraySpec("data", "|u1", (nbytes,)),))
+    name = f"{name_prefix('bench')}ring"
+    segment = Segment.create(name, ring_bytes(slots, slot))
+    space, records = Wakeup(), Wakeup()
+    ring = RingConsumer(segment, slots, slot, worker=0, generation=0)
+    target = np.ones(nbytes, np.uint8)
+
+    def receive() -> bool:
+        record = ring.take()
+        if record is None:
+            records.wait()
+            return False
+        if copy_out:
+            np.copyto(target, record.arrays["data"])
+        if record.release():
+            space.post()
+        return True
+
+    try:
+        with running(_produce, name, slots, nbytes, payload_checksum, space, records):
+            rate = measure(receive, nbytes, seconds)
+        if any(ring.dropped.values()):
+            raise RuntimeError(f"records were dropped: {ring.dropped}")
+        return rate
+    finally:
+        ring.close()
+        segment.unlink()
+        space.close()
+        records.close()
+
+
+@contextlib.contextmanager
+def running(target: Callable[..., None], *args: Any) -> Iterator[None]:
+    """A process that is killed at the end."""
+    process = spawn.Process(target=target, args=args, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+
+
+def _produce(
+    name: str, slots: int, nbytes: int, checksum: bool, space: Wakeup, records: Wakeup
+) -> None:
+    """Fill slots until killed."""
+    specs = (ArraySpec("data", "|u1", (nbytes,)),)
+    ring = RingProducer(
+        Segment.attach(name),
+        slots,
+        slot_bytes(specs),
+        specs,
+        worker=0,
+        generation=0,
+        payload_checksum=checksum,
+    )
+    source = source_buffer(nbytes)
+    while True:
+        arrays = ring.reserve()
+        if arrays is None:
+            space.wait()
+            continue
+        np.copyto(arrays["data"], source)
+        if ring.commit(0, {}):
+            records.post()

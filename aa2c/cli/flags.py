@@ -1,0 +1,125 @@
+"""From the words of a command line to a configuration: preset, file and flags, in this order.
+
+Flags are read off the dataclasses of options, so none is written down twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+from tyro.conf import arg
+
+from aa2c.config.config import Config, require_consent
+from aa2c.config.options import GROUPS
+from aa2c.config.toml import load_config, preset_names
+from aa2c.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The configuration that the command line asks for, how it came about, and the other flags."""
+
+    config: Config
+    preset: str
+    more: Mapping[str, Any]
+
+
+Flag = tuple[str, Any, Any]  # name, annotated type, dataclass field
+
+
+def resolve(
+    command: str, about: str, arguments: Sequence[str], more: Sequence[Flag] = ()
+) -> Resolved:
+    """Defaults, then preset, then file, then flags; `more` are the command's own flags.
+
+    Raises `ConfigError`.
+    """
+    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before.add_argument("--preset", default="auto")
+    before.add_argument("--config", type=Path)
+    before.add_argument("--env")
+    before.add_argument("--mode")
+    before.add_argument("--network")
+    before.add_argument("--resume", type=Path)
+    sources, _ = before.parse_known_args(arguments)
+    base, preset = _base(sources)
+    values = vars(parse(command, about, _flags(base, more), arguments))
+    options = {field.name: values[field.name] for field in dataclasses.fields(Config)}
+    return Resolved(Config(**options), preset, {name: values[name] for name, _, _ in more})
+
+
+def parse(command: str, about: str, flags: type[T], arguments: Sequence[str]) -> T:
+    """The flags of a command, an instance of the dataclass. Wrong ones end the program with 2."""
+    return tyro.cli(
+        flags,
+        prog=f"python -m aa2c {command}",
+        description=about,
+        args=list(arguments),
+    )
+
+
+def _base(sources: argparse.Namespace) -> tuple[Config, str]:
+    """What the flags go on top of, and where it comes from."""
+    if sources.resume is not None:
+        if sources.preset != "auto" or sources.config is not None:
+            raise ConfigError("--resume brings the run's own options: leave --preset and --config.")
+        if not sources.resume.exists():
+            raise ConfigError(f"--resume {sources.resume} does not exist: name a run's directory.")
+        from aa2c.checkpoints.files import read_checkpoint
+
+        saved = read_checkpoint(sources.resume, lambda files: files.config)
+        require_consent(saved, vars(sources), sources.resume)
+        return saved, "of the run"
+    preset = sources.preset
+    base = load_config(preset="none" if preset == "auto" else preset, file=sources.config)
+    if preset == "auto":
+        preset = _preset_for(sources.mode or base.mode, sources.env or base.env)
+        base = load_config(preset=preset, file=sources.config)
+    return base, preset
+
+
+def _preset_for(mode: str, env: str) -> str:
+    """The mode's recipe for Atari games or for everything else; none where there is none."""
+    kind = "vector"
+    if env != Config().env:  # the usual case must not wait for an import
+        from aa2c.envs.vector import is_atari
+
+        kind = "atari" if is_atari(env) else "vector"
+    preset = f"{mode}/{kind}"
+    return preset if preset in preset_names() else "none"
+
+
+def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
+    """A dataclass for tyro: every option, with `base` as defaults, its help and its unit."""
+    hints = get_type_hints(Config)
+    fields = [
+        own_flag("preset", str, "auto", f"auto, none, or one of: {', '.join(preset_names())}"),
+        own_flag("config", Path | None, None, "TOML file of options; flags override it"),
+        *more,
+    ]
+    for group in GROUPS:
+        for option in dataclasses.fields(group):
+            unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
+            fields.append(
+                own_flag(
+                    option.name,
+                    hints[option.name],
+                    getattr(base, option.name),
+                    option.metadata["help"] + unit,
+                )
+            )
+    return dataclasses.make_dataclass("Options", fields)
+
+
+def own_flag(name: str, hint: Any, default: Any, text: str) -> Flag:
+    """A flag that is no option of a run."""
+    annotated = Annotated[hint, arg(help=text)]
+    return name, annotated, dataclasses.field(default=default)

@@ -1,0 +1,298 @@
+"""python -m aa2c: flags derived from `Config`; signals, uvloop and exit codes, only here.
+
+Exit codes of `serve`: 0 finished or stopped on request, 1 the run failed, 2 wrong usage or
+configuration, 3 it never came up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from aa2c.cli.flags import Resolved, own_flag, parse, resolve
+from aa2c.config.config import Config, flag
+from aa2c.config.toml import preset_names, preset_says, to_toml
+from aa2c.errors import Aa2cError, ConfigError
+from aa2c.version import __version__
+
+INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it; of serve, which stops in order, it is 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show ends no run
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if command in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if command == "--version":
+        print(f"aa2c {__version__}")
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise ConfigError(f"there is no command {command!r}{_nearest_command(command)}")
+        return COMMANDS[command](rest)
+    except Aa2cError as error:
+        print(f"aa2c: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, as in `presets | head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _usage() -> str:
+    lines = ["usage: python -m aa2c COMMAND [options]", ""]
+    lines += [f"  {name:8} {act.__doc__}" for name, act in COMMANDS.items()]
+    lines += ["", "python -m aa2c COMMAND --help lists the options of a command."]
+    return "\n".join(lines)
+
+
+def _about(command: str) -> str:
+    return COMMANDS[command].__doc__ or ""
+
+
+def _nearest_command(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(COMMANDS)}."
+
+
+def config(arguments: Sequence[str]) -> int:
+    """Print the resolved configuration as TOML."""
+    print(to_toml(resolve("config", _about("config"), arguments).config), end="")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """A command without flags."""
+
+
+def presets(arguments: Sequence[str]) -> int:
+    """List the presets, with what the user's document says of each."""
+    parse("presets", _about("presets"), _Nothing, arguments)
+    for name in preset_names():
+        print(f"{name:16} {preset_says(name)}")
+    return 0
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Train, and serve the page, /status and /metrics meanwhile."""
+    more = [
+        own_flag("resume", Path | None, None, "go on with this run, from its newest checkpoint"),
+        own_flag("keep_serving", bool, False, "leave the HTTP endpoint up after the run"),
+        own_flag("quiet", bool, False, "print only the page's URL and errors"),
+    ]
+    resolved = resolve("serve", _about("serve"), arguments, more)
+    import uvloop  # here, as in _serve, because --help must be instant
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(resolved))
+
+
+async def _serve(resolved: Resolved) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if (
+            signal.getsignal(number) != signal.SIG_IGN
+        ):  # as nohup and shells' background jobs set it
+            loop.add_signal_handler(number, stop.set)
+    from aa2c.cli.terminal import Terminal
+    from aa2c.orchestrator import Orchestrator  # after the handlers: it takes a while
+
+    terminal = Terminal(quiet=resolved.more["quiet"])
+    orchestrator = Orchestrator(
+        resolved.config, http=True, resume=resolved.more["resume"], on_event=terminal.on_event
+    )
+    async with orchestrator as run:
+        terminal.begin(run, resolved.preset)
+        stopping = asyncio.create_task(stop.wait())
+        ending = asyncio.create_task(run.wait())
+        try:
+            await terminal.show_until(run, {stopping, ending})
+            if stop.is_set():
+                terminal.say("stopping: the updater writes a last checkpoint")
+        finally:
+            stopping.cancel()
+            # Stopped also where the terminal is gone, so that to show it failed.
+            await asyncio.gather(stopping, ending, run.stop(), return_exceptions=True)
+            terminal.end(run.status())
+        if resolved.more["keep_serving"] and not stop.is_set():
+            terminal.say(f"{run.state}; still serving {run.url} (Ctrl-C ends it)")
+            await stop.wait()
+        await run.wait()  # raises what made it fail
+    return 0
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What is played, and how."""
+
+    run: Annotated[Positional[Path], arg(help="a run, or one of its checkpoints")]
+    episodes: Annotated[int, arg(help="whole games to play")] = 30
+    greedy: Annotated[bool, arg(help="take the most probable actions")] = False
+    sampled: Annotated[bool, arg(help="sample actions; neither: both ways")] = False
+    best: Annotated[bool, arg(help="take the run's best checkpoint, not its newest")] = False
+    seed: Annotated[int, arg(help="of the games and of sampling")] = 0
+    max_steps: Annotated[
+        int, arg(help="a longer episode is cut and counted as it is [env steps]")
+    ] = Config().eval_max_steps
+    video: Annotated[Path | None, arg(help="also film the first game, to this .mp4 file")] = None
+    env: Annotated[str, arg(help="repeat it where it imports a module of yours")] = ""
+    network: Annotated[str, arg(help="repeat it where it is a function of yours")] = ""
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("episodes", 1, 2**20), ("max_steps", 1, 2**31), ("seed", 0, 2**31 - 1)
+        ):  # fmt: skip
+            if not least <= getattr(self, name) <= most:
+                raise ConfigError(f"{flag(name)} must be in {least} … {most}.")
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Play whole games with what a run has learned, and tell how they went."""
+    flags = parse("eval", _about("eval"), _Evaluation, arguments)
+    import torch
+
+    from aa2c.checkpoints.tensors import load_policy
+    from aa2c.learn.play import play, protocol, summarise
+
+    torch.set_num_threads(1)  # batches are small: more threads would wait for each other
+    policy = load_policy(flags.run, best=flags.best, env=flags.env, network=flags.network)
+    checkpoint, config = policy.checkpoint, policy.checkpoint.config
+    print(f"{checkpoint.path}: {config.env} after {checkpoint.counts['env_steps']:,} env steps")
+    print(protocol(config, flags.seed, flags.max_steps))
+    ways = [way for way in ("greedy", "sampled") if getattr(flags, way)] or ["greedy", "sampled"]
+    for way in ways:
+        episodes = play(
+            config,
+            policy.network,
+            episodes=flags.episodes,
+            greedy=way == "greedy",
+            seed=flags.seed,
+            max_steps=flags.max_steps,
+        )
+        print(f"{way:8} {summarise(episodes)}", flush=True)
+    if flags.video is not None:
+        from aa2c.cli.video import record
+
+        greedy = ways[0] == "greedy"
+        record(
+            config, policy.network, flags.video, greedy=greedy, seed=flags.seed,
+            max_steps=flags.max_steps,
+        )  # fmt: skip
+        print(f"video    {flags.video} ({ways[0]})")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Which runs are drawn."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(help="one run, or several to compare")]
+    out: Annotated[
+        Path | None,
+        arg(help="directory for the pictures; by default the run's report/, ./report for several"),
+    ] = None
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Draw loss, training and test returns of one or several runs."""
+    flags = parse("report", _about("report"), _Pictures, arguments)
+    from aa2c.report.pictures import draw_report
+
+    for path in draw_report(flags.runs, flags.out):
+        print(path)
+    return 0
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """Measure what this machine can do of a run's stages, and how near the whole run comes."""
+    more = [
+        own_flag("rounds", int, 3, "everything is measured so many times; medians count"),
+        own_flag("seconds", float, 3.0, "time for each stage in a round; 4 times that for the run"),
+        own_flag("json", bool, False, "print one JSON document"),
+    ]
+    resolved = resolve("bench", _about("bench"), arguments, more)
+    for name, least in (("rounds", 1), ("seconds", 0.1)):
+        if not least <= resolved.more[name] <= 1000:
+            raise ConfigError(f"{flag(name)} must be in {least} … 1000.")
+    from aa2c.cli.bench.rounds import run_bench
+
+    result = run_bench(
+        resolved.config,
+        rounds=resolved.more["rounds"],
+        seconds=resolved.more["seconds"],
+        say=lambda words: print(words, file=sys.stderr),
+    )
+    print(json.dumps(result.document(), indent=2) if resolved.more["json"] else result.text())
+    return 0
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Which run is watched."""
+
+    url: Annotated[str, arg(help="the address that serve printed, with its token or without")] = (
+        f"http://127.0.0.1:{Config().port}/"
+    )
+    token: Annotated[
+        str, arg(help="of the run, where reading needs it; by default the variable AA2C_TOKEN")
+    ] = ""
+
+
+def top(arguments: Sequence[str]) -> int:
+    """Show a run that was started elsewhere, as serve shows its own."""
+    flags = parse("top", _about("top"), _Watched, arguments)
+    from aa2c.cli.top import watch_run
+
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to leave it
+        watch_run(flags.url, flags.token or os.environ.get("AA2C_TOKEN", ""))
+    return 0
+
+
+@dataclass(frozen=True)
+class _Examination:
+    """How the findings are told."""
+
+    json: Annotated[bool, arg(help="print one JSON document")] = False
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """Check this machine and what is installed, with a remedy for each finding."""
+    flags = parse("doctor", _about("doctor"), _Examination, arguments)
+    from aa2c.cli.doctor import examine, in_words
+
+    findings = examine()
+    print(
+        json.dumps([f._asdict() for f in findings], indent=2) if flags.json else in_words(findings)
+    )
+    return int(any(finding.verdict == "fail" for finding in findings))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "serve": serve,
+    "config": config,
+    "eval": evaluate,
+    "report": report,
+    "bench": bench,
+    "top": top,
+    "doctor": doctor,
+    "presets": presets,
+}

@@ -1,0 +1,219 @@
+"""What a person sees of a run in a terminal: a live display, or plain lines where there is none.
+
+Everything is drawn from a status document, so `serve` and `top` show the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from aa2c.log import EventDict, readable
+from aa2c.orchestrator import Orchestrator
+from aa2c.run.status import Status
+
+LIVE_S = 0.5
+PLAIN_S = 5.0
+SHOWN_LEVELS = {"warning", "error", "critical"}
+LINES_BESIDE_WORKERS = 11
+STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red"}
+BAR_WIDTH = 40
+
+
+class Terminal:
+    """The person's view of a run. With `quiet`, only the URL and what goes wrong."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = Console(file=sys.stdout, highlight=False)
+
+    def on_event(self, event: EventDict) -> None:
+        """Show warnings of the orchestrator's log as they come."""
+        if event["level"] in SHOWN_LEVELS:
+            self.print(readable(event))
+
+    def begin(self, run: Orchestrator, preset: str) -> None:
+        """The first lines: where the page is, what is trained and where it is kept."""
+        self.print(f"page      {run.url}#token={run.token}")
+        config = run.config
+        self.say(
+            f"training  {config.env}, mode {config.mode}, {config.workers} workers x "
+            f"{config.num_envs} environments, {config.total_env_steps:,} env steps, "
+            f"preset {preset}, seed {config.seed}"
+        )
+        self.say(f"run       {run.dir}")
+
+    def say(self, text: str) -> None:
+        """A line, unless quiet."""
+        if not self._quiet:
+            self.print(text)
+
+    def print(self, text: str) -> None:
+        """A line, in any case; lost where nobody reads any more, or the disk is full."""
+        with contextlib.suppress(OSError):
+            self._console.print(Text(text), soft_wrap=True)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a display to keep up to date, rather than lines."""
+        return self._console.is_terminal and not self._quiet
+
+    def live(self) -> Live:
+        """A place below all lines for `display`."""
+        return Live(console=self._console, auto_refresh=False, transient=True)
+
+    def display(self, status: Status, url: str | None) -> RenderableType:
+        """The whole status, as large as the terminal is."""
+        rows = max(1, self._console.height - LINES_BESIDE_WORKERS)
+        return display(status, url, rows)
+
+    async def show_until(self, run: Orchestrator, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Show progress until one of the tasks is done."""
+        waiting = list(tasks)
+        if self.is_live:
+            with self.live() as live:
+                while not await _any_done(waiting, LIVE_S):
+                    live.update(self.display(run.status(), run.url), refresh=True)
+        else:
+            while not await _any_done(waiting, PLAIN_S):
+                self.say(progress_line(run.status()))
+
+    def end(self, status: Status) -> None:
+        """The summary."""
+        run, train = status["run"], status["returns"]["train"]
+        steps = status["progress"]["env_steps"]
+        seconds = run["uptime_s"]
+        self.say(
+            f"{run['state']}: {steps:,} env steps in {seconds:.1f} s "
+            f"({steps / max(seconds, 1e-9):,.0f} per second), "
+            f"{status['progress']['updates']:,} updates, {train['count']:,} episodes"
+        )
+        self.say(f"return of the last {_return_in_words(train)}")
+        for policy, test in status["returns"]["test"].items():
+            if test["mean"] is not None:
+                self.say(
+                    f"last test, {policy}: {test['mean']:.1f} ± {test['std']:.1f} "
+                    f"after {test['env_steps']:,} env steps"
+                )
+        self.say(f"kept in {run['dir']}")
+
+
+async def _any_done(tasks: list[asyncio.Task[Any]], timeout_s: float) -> bool:
+    done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
+
+
+def display(status: Status, url: str | None, worker_rows: int) -> RenderableType:
+    """A status for a terminal; of the workers as many rows, those in trouble first."""
+    run, progress = status["run"], status["progress"]
+    head = Table.grid(padding=(0, 1))
+    state = Text(run["state"], style=STATE_STYLES.get(run["state"], "yellow"))
+    head.add_row(Text(f"{run['env']}, mode {run['mode']}", style="bold"), state)
+    share = min(1.0, progress["env_steps"] / progress["total_env_steps"])
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        ProgressBar(total=1.0, completed=share, width=BAR_WIDTH),
+        f"{share:.0%}  {progress['env_steps']:,} of {progress['total_env_steps']:,} env steps",
+    )
+    parts: list[RenderableType] = [head, bar, Text(_time_in_words(status)), *_numbers(status)]
+    parts += [Text(status["throughput"]["advice"], style="italic")]
+    if run["error"] or run["stall"]:
+        parts.append(Text(run["error"] or run["stall"], style="bold red"))
+    parts += _workers(status, worker_rows)
+    if url:
+        parts.append(Text(url, style="dim"))
+    return Group(*parts)
+
+
+def _numbers(status: Status) -> list[RenderableType]:
+    returns, losses = status["returns"], status["losses"]
+    throughput, lag = status["throughput"], status["policy_lag"]
+    tests = "  ".join(f"{way} {_spread(test)}" for way, test in returns["test"].items())
+    shown = "  ".join(f"{name} {_short(losses[name])}" for name in ("policy", "value", "entropy"))
+    lines = {
+        "returns": f"{_spread(returns['train'])} (last 100 of {returns['train']['count']:,})  "
+        f"test {tests}",
+        "speed": f"{throughput['env_steps_per_s']:,.0f} env steps/s  "
+        f"{throughput['updates_per_s']:,.1f} updates/s  policy lag {lag['mean']:.1f} "
+        f"({lag['min']} … {lag['max']})",
+        "losses": f"{shown}  learning rate {_short(losses['learning_rate'])}",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, text in lines.items():
+        table.add_row(Text(name, style="dim"), Text(text))
+    return [table]
+
+
+def _workers(status: Status, most: int) -> list[RenderableType]:
+    """A table of the workers; where they are too many, of those that are not just running."""
+    pairs = list(zip(status["workers"], status["rings"], strict=True))
+    if len(pairs) > most:
+        pairs.sort(key=lambda pair: (pair[0]["state"] == "running", -pair[0]["restarts"]))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("worker", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for name in ("env steps/s", "waited", "ring", "restarts"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("last exit", no_wrap=True)
+    for worker, ring in pairs[:most]:
+        table.add_row(
+            str(worker["id"]),
+            Text(worker["state"], style=STATE_STYLES.get(worker["state"], "yellow")),
+            f"{worker['env_steps_per_s']:,.0f}",
+            f"{worker['wait_s']:,.1f} s",
+            f"{ring['used']}/{ring['capacity']}",
+            str(worker["restarts"]),
+            worker["last_exit"] or "–",
+        )
+    hidden = len(pairs) - most
+    return [table, Text(f"and {hidden} more workers", style="dim")] if hidden > 0 else [table]
+
+
+def progress_line(status: Status) -> str:
+    """The state of a run in one line."""
+    progress, throughput = status["progress"], status["throughput"]
+    share = progress["env_steps"] / progress["total_env_steps"]
+    return (
+        f"{status['run']['uptime_s']:7.1f} s  {status['run']['state']}  {share:4.0%}  "
+        f"{progress['env_steps']:,} env steps  {throughput['env_steps_per_s']:,.0f}/s  "
+        f"{throughput['updates_per_s']:,.0f} updates/s  "
+        f"return of the last {_return_in_words(status['returns']['train'])}  "
+        f"lag {status['policy_lag']['mean']:.1f}  bottleneck {throughput['bottleneck']}"
+    )
+
+
+def _time_in_words(status: Status) -> str:
+    left = status["progress"]["time_left_s"]
+    end = f", {_duration(left)} left" if left is not None else ""
+    return f"{_duration(status['run']['uptime_s'])}{end}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _spread(returns: dict[str, Any]) -> str:
+    mean = returns["mean"]
+    return "–" if mean is None else f"{mean:.1f} ± {returns['std']:.1f}"
+
+
+def _short(number: float | None) -> str:
+    return "–" if number is None else f"{number:.4g}"
+
+
+def _return_in_words(train: dict[str, Any]) -> str:
+    if train["mean"] is None:
+        return "episodes: none ended yet"
+    shown = min(train["count"], 100)
+    return f"{shown} episodes {_spread(train)}"

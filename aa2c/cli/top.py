@@ -1,0 +1,131 @@
+"""`top`: the display of `serve`, for a run that was started elsewhere, from its /status.
+
+Only reads. A connection that is lost is tried again for a while; then the run has probably ended, and
+what was seen of it last is told.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from aa2c.cli.terminal import PLAIN_S, Terminal, progress_line
+from aa2c.errors import ConfigError, RunFailed
+from aa2c.run.status import SCHEMA, Status
+
+EVERY_S = 1.0
+TIMEOUT_S = 5.0
+LOST_S = 20.0  # no answer for so long: no run
+MOST_BYTES = 8 * 1024 * 1024
+ENDED = ("finished", "failed")
+
+
+def watch_run(url: str, token: str) -> None:
+    """Show a run until it ends. Raises `ConfigError` if there is none, `RunFailed` if it fails."""
+    if not _is_address(url):
+        raise ConfigError(f"--url {url} is not an address: give one like http://127.0.0.1:8420/.")
+    terminal = Terminal(quiet=False)
+    address, _, token_in_it = url.partition("#token=")
+    address = address.partition("#")[0].rstrip("/") + "/"
+    token = token or token_in_it
+
+    def ask() -> Status:
+        return read_status(address, token)
+
+    status = ask()
+    terminal.print(f"watching  {status['run']['env']}, mode {status['run']['mode']}, at {address}")
+    try:
+        if terminal.is_live:
+            status = _show_live(terminal, ask, status, address)
+        else:
+            status = _show_lines(terminal, ask, status)
+        terminal.end(status)
+    except KeyError as missing:
+        raise ConfigError(
+            f"--url {url} is a run of an older aa2c: its status has no {missing}."
+        ) from None
+    if status["run"]["state"] == "failed":
+        raise RunFailed(status["run"]["error"])
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _show_live(terminal: Terminal, ask: Callable[[], Status], status: Status, url: str) -> Status:
+    with terminal.live() as live:
+        while status["run"]["state"] not in ENDED:
+            live.update(terminal.display(status, url), refresh=True)
+            time.sleep(EVERY_S)
+            if (newest := _again(terminal, ask)) is None:
+                break
+            status = newest
+    return status
+
+
+def _show_lines(terminal: Terminal, ask: Callable[[], Status], status: Status) -> Status:
+    while status["run"]["state"] not in ENDED:
+        terminal.print(progress_line(status))
+        time.sleep(PLAIN_S)
+        if (newest := _again(terminal, ask)) is None:
+            break
+        status = newest
+    return status
+
+
+def _again(terminal: Terminal, ask: Callable[[], Status]) -> Status | None:
+    """The next status; None if the run does not answer for long."""
+    lost_at = None
+    while True:
+        try:
+            status = ask()
+        except ConfigError as error:
+            if lost_at is None:
+                terminal.print(f"connection lost, trying again for {LOST_S:g} s: {error}")
+                lost_at = time.monotonic()
+            if time.monotonic() - lost_at > LOST_S:
+                terminal.print("it does not answer any more; what was seen of it last:")
+                return None
+            time.sleep(EVERY_S)
+        else:
+            if lost_at is not None:
+                terminal.print("connected again")
+            return status
+
+
+def read_status(url: str, token: str) -> Status:
+    """The status document at an address. Raises `ConfigError` if there is none."""
+    request = urllib.request.Request(f"{url}status")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    # Without the environment's proxies: a run is on this machine, or where a token guards it.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=TIMEOUT_S) as answer:
+            status: Any = json.loads(answer.read(MOST_BYTES))
+    except urllib.error.HTTPError as error:
+        if error.code == 401:
+            raise ConfigError(
+                f"--url {url} needs the run's token: give it as --token, or in AA2C_TOKEN."
+            ) from None
+        raise ConfigError(
+            f"--url {url} answers with status {error.code}: {error.reason}."
+        ) from None
+    except (urllib.error.URLError, OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ConfigError(f"--url {url}: no run answers there ({reason}).") from None
+    except ValueError:
+        status = None
+    if not isinstance(status, dict) or status.get("schema") != SCHEMA:
+        raise ConfigError(f"--url {url} is not the page of an aa2c run.")
+    return status

@@ -1,0 +1,93 @@
+"""Videos of episodes, as a person would see them, at the game's own speed."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+from numpy.typing import NDArray
+
+from aa2c.config.config import Config
+from aa2c.envs.game import Game, GameStep, make_game
+from aa2c.errors import ConfigError
+from aa2c.learn.play import TestEpisode, play_on
+from aa2c.policy.network import ActorCritic
+
+SUFFIX = ".mp4"
+WIDTH = 480  # pixels; narrower pictures are enlarged by the whole number that comes nearest
+
+
+def record(
+    config: Config, network: ActorCritic, path: Path, *, greedy: bool, seed: int, max_steps: int
+) -> TestEpisode:
+    """Play one episode, write it to `path` as an H.264 video and return it.
+
+    It is the first episode that `play` gives for the same seed. The file appears when it is
+    whole, and replaces one of that name. Raises `ConfigError`, which names --video, for a path
+    that cannot be written or an environment that cannot be drawn, and `StartError` for one that
+    cannot be made.
+    """
+    if path.suffix != SUFFIX:
+        raise ConfigError(f"--video {path} must end in {SUFFIX}.")
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        if path.is_dir():
+            raise ConfigError(f"--video {path} is a directory.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        film = _Film(make_game(config, with_pictures=True), partial)
+        try:
+            episodes = play_on(
+                [film], network, episodes=1, greedy=greedy, seed=seed, max_steps=max_steps
+            )
+        finally:
+            film.close()
+        partial.replace(path)
+    except OSError as error:
+        reason = error.strerror or "the encoder failed"
+        raise ConfigError(f"--video {path} cannot be written: {reason}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    assert episodes is not None, "nothing was to stop it"
+    return episodes[0]
+
+
+class _Film:
+    """A game that is filmed while it is played."""
+
+    def __init__(self, game: Game, path: Path) -> None:
+        self._game = game
+        self._writer: Any = imageio.get_writer(
+            path, fps=game.pictures_per_s, codec="libx264", macro_block_size=1
+        )
+        self.spec = game.spec
+        self.pictures_per_s = game.pictures_per_s
+
+    def start(self, seed: int) -> NDArray[Any]:
+        obs = self._game.start(seed)
+        self._writer.append_data(enlarge(self.picture()))
+        return obs
+
+    def step(self, action: int) -> GameStep:
+        step = self._game.step(action)
+        self._writer.append_data(enlarge(self.picture()))
+        return step
+
+    def picture(self) -> NDArray[np.uint8]:
+        return self._game.picture()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._game.close()
+
+
+def enlarge(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture [H, W, 3] near `WIDTH` without blur, cut to the even sides that H.264 needs."""
+    factor = max(1, round(WIDTH / picture.shape[1]))
+    large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width = (side // 2 * 2 for side in large.shape[:2])
+    return large[:height, :width]

@@ -1,0 +1,1 @@
+"""Options, configurations, and the files they come from. Imports nothing heavy."""

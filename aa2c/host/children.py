@@ -1,0 +1,344 @@
+"""The child processes of one run: started, watched, started again, told what they share, stopped.
+
+Runs in the orchestrator, on its event loop. What a child says about its own coming up and going is
+acted on here; the rest is passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from aa2c.config.config import Config
+from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
+from aa2c.host.child import ChildSpec
+from aa2c.host.memory import RunMemory
+from aa2c.host.process import (
+    MAX_BACKOFF_S,
+    Child,
+    ChildSlot,
+    RestartPolicy,
+    exit_in_words,
+    is_main_thread,
+    watch,
+)
+from aa2c.host.sharing import Sharing
+from aa2c.shm.counters import Counters
+from aa2c.shm.queue import Message
+
+WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
+TIME_TO_SAVE_S = 1.5
+
+
+class Children:
+    """Updater, evaluator and workers of a run.
+
+    `on_message` gets what concerns the run, `on_failure` what it cannot go on after.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        resume: Path | None,
+        memory: RunMemory,
+        log: Any,
+        *,
+        started_at: float,
+        on_message: Callable[[ChildSlot, Message], None],
+        on_failure: Callable[[Aa2cError], None],
+    ) -> None:
+        self._config = config
+        self._run_dir = run_dir
+        self._resume = resume
+        self._memory = memory
+        self._log = log
+        self._started_at = started_at
+        self._on_message = on_message
+        self._on_failure = on_failure
+        self._stopping = asyncio.Event()
+        self.have_come_up = asyncio.Event()
+        self.updater = ChildSlot("updater")
+        self.evaluator = ChildSlot("evaluator")
+        self.workers = [ChildSlot("worker", i) for i in range(config.workers)]
+        self._sharing = Sharing(memory, self.updater)
+        self._gone: dict[int, ChildSlot] = {}
+        self._updater_was_away = False
+        self._keeping: dict[int, asyncio.Task[None]] = {}
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Start them all, in tasks that end when they have been stopped."""
+        self._tasks = tasks
+        counters = self._memory.counters
+        tasks.create_task(self._keep(self.updater, counters.updater))
+        for slot in self.workers:
+            self._keep_worker(slot)
+        if self._config.eval_interval_s:
+            tasks.create_task(self._keep_evaluator(counters.evaluator))
+
+    def _keep_worker(self, slot: ChildSlot) -> None:
+        row = self._memory.counters.workers[slot.index]
+        self._keeping[slot.index] = self._tasks.create_task(self._keep(slot, row))
+
+    async def set_workers(self, count: int) -> None:
+        """Add workers, or take the last ones away; these finish what they are at."""
+        while len(self.workers) < count:
+            index = len(self.workers)
+            slot = self._gone.pop(index, None) or ChildSlot("worker", index)
+            slot.is_leaving = slot.is_given_up = False
+            self.workers.append(slot)
+            self._keep_worker(slot)
+        leaving = self.workers[count:]
+        await asyncio.gather(*(self._take_away(slot) for slot in leaving))
+
+    async def _take_away(self, slot: ChildSlot) -> None:
+        slot.is_leaving = True
+        if slot.child:
+            share = WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
+            await slot.child.stop(time.monotonic() + share)
+        await asyncio.wait([self._keeping.pop(slot.index)])
+        slot.generation += 1  # the next one here must not be taken for this one
+        self.workers.remove(slot)
+        self._gone[slot.index] = slot
+        self._sharing.let_go(slot.index)
+
+    async def stop(self, last_word: Callable[[], None]) -> None:
+        """Workers first, then the updater, which learns what still waits and saves.
+
+        `last_word` is called in between. The evaluator has nothing to save.
+        """
+        self._stopping.set()
+        if self.evaluator.child:
+            self.evaluator.child.kill()
+        start = time.monotonic()
+        workers = [slot.child for slot in self.workers if slot.child]
+        deadline = start + WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
+        await asyncio.gather(*(child.stop(deadline) for child in workers))
+        last_word()
+        updater = self.updater.child
+        if updater is None:
+            return
+        deadline = start + self._config.stop_timeout_s
+        if not updater.is_alive and self.updater.has_come_up and not self.updater.is_given_up:
+            # It has died, and nobody starts it again while the run ends: one more, to save.
+            with contextlib.suppress(OSError):
+                self.updater.generation = updater.spec.generation + 1
+                updater = self._start(self.updater)
+        if self.updater.has_come_up and not updater.is_ready:
+            await self._wait_for_restart(updater, deadline - TIME_TO_SAVE_S)
+        self._updater_was_away = not (updater.is_ready and updater.is_alive)
+        await updater.stop(deadline)
+
+    async def _wait_for_restart(self, updater: Child, deadline: float) -> None:
+        """An updater that is being started again may still come up in time, and save."""
+        ready = asyncio.ensure_future(updater.became_ready.wait())
+        left = max(0.0, deadline - time.monotonic())
+        events: list[asyncio.Future[Any]] = [ready, updater.exited]
+        await asyncio.wait(events, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+
+    def failure(self, *, is_saved: bool) -> RunFailed | None:
+        """Why a run that ended as it should has failed: no last checkpoint, or nothing learned."""
+        updater, counters = self.updater.child, self._memory.counters
+        if updater is None or not self.updater.has_come_up:
+            return None
+        if not is_saved:
+            if self._updater_was_away and counters.updater.value("checkpoint_time"):
+                self._log.warning("the newest checkpoint is not of the end: the updater had died")
+                return None
+            reason = updater.error or exit_in_words(updater.exited.result())
+            return RunFailed(f"the last checkpoint was not written: {reason}.")
+        is_done = counters.env_steps >= self._config.total_env_steps
+        if is_done and not counters.updates_made:
+            rejected = counters.updater.count("rejected")
+            return RunFailed(
+                f"nothing was learned: there was no update, and {rejected} records were rejected."
+            )
+        return None
+
+    def kill(self) -> None:
+        """End them all at once; blocks until they are gone, which is a moment."""
+        for slot in (self.updater, self.evaluator, *self.workers):
+            if slot.child:
+                slot.child.kill_and_wait()
+
+    async def _keep(self, slot: ChildSlot, row: Counters) -> None:
+        """Keep a child running until the run ends: start, watch, and start again."""
+        policy = RestartPolicy(self._config)
+        while not (self._stopping.is_set() or slot.is_leaving):
+            records_before = row.count("records")
+            try:
+                child = self._start(slot)
+            except OSError as error:  # no process or no descriptor is to be had
+                if not slot.has_come_up:
+                    self._on_failure(StartError(f"the {slot.role} cannot be started: {error}."))
+                    break
+                self._log.warning("a child cannot be started, for now", role=slot.role, why=error)
+                await self._sleep(MAX_BACKOFF_S)
+                continue
+            exit_code = await watch(child, row, self._is_paused, self._config)
+            if slot.role == "updater":
+                self._sharing.updater_ended()
+            if self._stopping.is_set() or slot.is_leaving:
+                break
+            slot.count_exit(child, exit_code)
+            produced = row.count("records") > records_before
+            refused = policy.refuse_reason(
+                child, exit_code, produced=produced, has_come_up=slot.has_come_up
+            )
+            if self._config.deterministic and slot.role != "evaluator":
+                refused = refused or "--deterministic cannot go on without it, but --resume can"
+            self._log_end(slot, child, is_last=refused is not None)
+            if refused:
+                self._give_up(slot, child, exit_code, refused)
+                break
+            slot.generation += 1
+            await self._sleep(policy.backoff_s)
+
+    def _start(self, slot: ChildSlot) -> Child:
+        """Start the slot's next incarnation. Raises `OSError`."""
+        slot.child = Child(
+            lambda commands, reports: self._spec(slot, commands, reports),
+            lambda child, message: self._hear(slot, message),
+        )
+        self._attach(slot)
+        return slot.child
+
+    def _is_paused(self) -> bool:
+        return bool(self._memory.counters.run.count("is_paused"))
+
+    async def _keep_evaluator(self, row: Counters) -> None:
+        """Once the others have come up, so that its start makes nobody wait."""
+        events = [asyncio.ensure_future(e.wait()) for e in (self.have_come_up, self._stopping)]
+        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        for event in events:
+            event.cancel()
+        await self._keep(self.evaluator, row)
+
+    def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
+        event = "child ended" if is_last else "child ended and is started again"
+        log = self._log.info if is_last else self._log.warning
+        log(
+            event,
+            child=child.spec.title,
+            pid=child.pid,
+            how=slot.last_exit,
+            generation=slot.generation,
+            **({"reason": child.error} if child.error else {}),
+        )
+
+    def _give_up(self, slot: ChildSlot, child: Child, exit_code: int, refused: str) -> None:
+        """The run ends with the child, unless it can go on without."""
+        slot.is_given_up = True
+        if slot.role == "evaluator":
+            self._log.warning("there is no evaluator any more", reason=refused)
+            return
+        can_miss_one = self.have_come_up.is_set() and not self._config.deterministic
+        if slot.role == "worker" and can_miss_one:
+            left = sum(not worker.is_given_up for worker in self.workers)
+            least = max(self._config.min_workers, self._config.least_workers)
+            if left >= least:
+                self._log.warning(
+                    "a worker is given up and the run goes on without it",
+                    worker=slot.index,
+                    reason=f"{child.error or exit_in_words(exit_code)}; {refused}",
+                )
+                return
+            refused += f"; {left} workers are left (--min-workers {least})" if left else ""
+        kind = RunFailed if self.have_come_up.is_set() else StartError
+        if exit_code == StartError.exit_code and child.error:
+            self._on_failure(kind(child.error))
+            return
+        how = child.error or exit_in_words(exit_code)
+        self._on_failure(
+            kind(f"{child.spec.title} ended ({how}) and {refused}: see {self._run_dir}/log.jsonl.")
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, or return at once when the run ends."""
+        waiting = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait([waiting], timeout=seconds)
+        waiting.cancel()
+
+    def _spec(self, slot: ChildSlot, commands: Connection, reports: Connection) -> ChildSpec:
+        return ChildSpec(
+            role=slot.role,
+            index=slot.index,
+            generation=slot.generation,
+            config=self._config,
+            run_dir=self._run_dir,
+            counters_segment=self._memory.counters_segment.name,
+            commands=commands,
+            reports=reports,
+            records=self._memory.records,
+            spaces=self._memory.spaces,
+            resume=self._resume,
+            env_steps_before=self._memory.counters.env_steps_before,
+            started_at=self._started_at,
+            parent_pid=os.getpid(),
+            dies_with_parent_thread=is_main_thread(),
+        )
+
+    def _hear(self, slot: ChildSlot, message: Message) -> None:
+        """Act on what a child says. An error here has no caller: it ends the run."""
+        try:
+            self._act_on(slot, message)
+        except Exception as error:
+            self._log.error("orchestrator failed", exc_info=error)
+            self._on_failure(RunFailed(f"what {slot.role} {slot.index} said led to {error!r}"))
+
+    def _act_on(self, slot: ChildSlot, message: Message) -> None:
+        match message["kind"]:
+            case "spec":
+                self._size_memory(message)
+            case "ready":
+                slot.has_come_up = True
+                goes_on = message.get("goes_on", True)
+                if self._resume and self._config.deterministic and not goes_on:
+                    self._log.warning(
+                        "a worker's environments begin anew: they could not be saved",
+                        worker=slot.index,
+                    )
+                if all(s.has_come_up for s in (self.updater, *self.workers)):
+                    self.have_come_up.set()
+            case "fatal":
+                self._on_failure(RunFailed(message["message"]))
+            case "precision":
+                self._log.info("precision", chosen=message["chosen"], reason=message["reason"])
+            case "retired":
+                self._memory.retire_ring(message["worker"], message["generation"])
+            case _:
+                self._on_message(slot, message)
+
+    def _size_memory(self, spec: Message) -> None:
+        """An updater knows the network's size: make board and rings, and let the others attach.
+
+        One that was started again finds both, with what waits in the rings.
+        """
+        is_first = not self._memory.is_sized
+        if is_first:
+            try:
+                self._memory.create_board(spec)
+            except SharedMemoryTooSmall as error:
+                self._on_failure(error)
+                return
+        self._sharing.attach_updater(self._gone)
+        for slot in self.workers if is_first else ():
+            self._attach(slot)
+
+    def _attach(self, slot: ChildSlot) -> None:
+        try:
+            self._sharing.attach(slot)
+        except (SharedMemoryTooSmall, OSError) as error:
+            child = slot.child
+            if child is None or not self.have_come_up.is_set():
+                self._on_failure(StartError(str(error)))
+                return
+            child.error = str(error)
+            child.kill()  # there may be room when it is started again

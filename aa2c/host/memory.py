@@ -1,0 +1,125 @@
+"""The shared memory of a run: counters, parameter board, rings and wake-ups, made and given back.
+
+Runs in the orchestrator, which creates and unlinks everything; children only attach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aa2c.config.config import Config
+from aa2c.host.telemetry import RunCounters
+from aa2c.shm import segment as shm
+from aa2c.shm.board import board_bytes
+from aa2c.shm.counters import table_bytes
+from aa2c.shm.queue import Message
+from aa2c.shm.ring import RingView, ring_bytes
+from aa2c.shm.shared_model import shared_model_bytes
+from aa2c.shm.wakeup import Wakeup
+
+ROOM_FOR_WORKERS = 16  # that may be added while it runs: all children inherit their wake-ups
+MOST_WORKERS = 256
+
+
+class RunMemory:
+    """All segments of one run. Raises `SharedMemoryTooSmall` before it makes what cannot fit."""
+
+    def __init__(
+        self, config: Config, run_id: str, before: Mapping[str, int] | None = None
+    ) -> None:
+        """`before`: what a run that goes on from a checkpoint has counted already."""
+        room = 0 if config.deterministic else ROOM_FOR_WORKERS
+        self.most_workers = min(config.workers + room, MOST_WORKERS)
+        self._config = config
+        self._prefix = shm.name_prefix(run_id)
+        self._spec: Message | None = None
+        self._board: shm.Segment | None = None
+        self._rings: dict[tuple[int, int], RingView] = {}
+        self._committed_before = [0] * self.most_workers
+        nbytes = table_bytes(self.most_workers)
+        shm.require_space(nbytes)
+        self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
+        self.counters = RunCounters(self.counters_segment, self.most_workers, before)
+        self.records = Wakeup()
+        self.spaces = tuple(Wakeup() for _ in range(self.most_workers))
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the network's size is known, and with it that of board and rings."""
+        return self._spec is not None
+
+    def create_board(self, spec: Message) -> None:
+        """The updater knows the sizes: make the board, if all the rings will fit too.
+
+        In mode model the shared model is the board. A restarted worker gets its new ring before
+        its old one is emptied: room for one more.
+        """
+        shared = spec["shared"]
+        board = shared_model_bytes(shared) if shared else board_bytes(spec["num_params"])
+        ring = ring_bytes(self._config.ring_slots, spec["slot_bytes"])
+        shm.require_space(board + ring * (self._config.workers + 1))
+        self._spec = spec
+        self._board = shm.Segment.create(self._prefix + "board", board)
+
+    def require_rings(self, count: int) -> None:
+        """Raises `SharedMemoryTooSmall` if there is no room for so many rings more."""
+        assert self._spec is not None
+        shm.require_space(count * ring_bytes(self._config.ring_slots, self._spec["slot_bytes"]))
+
+    def create_ring(self, worker: int, generation: int) -> dict[str, Any]:
+        """A ring for one incarnation of a worker; returns what that worker must know."""
+        assert self._spec is not None
+        slots, slot_bytes = self._config.ring_slots, self._spec["slot_bytes"]
+        name = f"{self._prefix}ring-{worker}-{generation}"
+        segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
+        self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
+        return {"ring": name, **self.board_attachment}
+
+    def ring_attachments(self) -> list[dict[str, Any]]:
+        """What an updater must know of each ring there is: a worker's older ones first."""
+        return [
+            {"ring": ring.segment.name, "worker": worker, "generation": generation}
+            for (worker, generation), ring in sorted(self._rings.items())
+        ]
+
+    @property
+    def board_attachment(self) -> dict[str, Any]:
+        """What a child must know to read the board."""
+        assert self._spec is not None
+        assert self._board is not None
+        known = {key: self._spec[key] for key in ("num_params", "slot_bytes", "arrays", "shared")}
+        return {"board": self._board.name, **known}
+
+    def retire_ring(self, worker: int, generation: int) -> None:
+        """The updater has emptied the ring of a dead incarnation: remove it."""
+        ring = self._rings.pop((worker, generation), None)
+        if ring is not None:
+            self._committed_before[worker] += ring.committed
+            ring.segment.unlink()
+            ring.close()
+
+    def ring_status(self, worker: int) -> dict[str, Any]:
+        """Fill and counts of a worker's rings, over all its generations."""
+        rings = [ring for (owner, _), ring in self._rings.items() if owner == worker]
+        return {
+            "worker": worker,
+            "used": sum(ring.used for ring in rings),
+            "capacity": self._config.ring_slots,
+            "committed": self._committed_before[worker] + sum(r.committed for r in rings),
+            "dropped": self.counters.dropped(worker),
+        }
+
+    def release(self) -> None:
+        """Unlink every segment and close every wake-up."""
+        self.counters.close()
+        segments = [self.counters_segment, *(ring.segment for ring in self._rings.values())]
+        if self._board is not None:
+            segments.append(self._board)
+        for ring in self._rings.values():
+            ring.close()
+        for segment in segments:
+            segment.unlink()
+            segment.close()
+        for wakeup in (self.records, *self.spaces):
+            wakeup.close()

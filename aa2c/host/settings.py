@@ -1,0 +1,39 @@
+"""The options that may be changed while a run goes on, as every process of it sees them.
+
+The orchestrator writes them into its row of the counters, so that a process which is started again
+finds them, too. They cost their readers one word of shared memory while nothing was changed.
+"""
+
+from __future__ import annotations
+
+from aa2c.config.config import LIVE_OPTIONS, Config, changed
+from aa2c.shm.counters import Counters
+
+
+class Settings:
+    """The configuration of a run as it is now; `run` is the orchestrator's row."""
+
+    def __init__(self, config: Config, run: Counters) -> None:
+        self._configured = self._config = config
+        self._run = run
+        self._seen: dict[str, float] = {}
+
+    def now(self) -> Config:
+        """The configuration, with what has been changed since the start."""
+        bits = self._run.count("settings_changed")
+        if bits:
+            values = {
+                name: self._run.value(name)
+                for bit, name in enumerate(LIVE_OPTIONS)
+                if bits >> bit & 1
+            }
+            if values != self._seen:
+                self._seen = values
+                self._config = changed(self._configured, values)
+        return self._config
+
+    def set(self, name: str, value: float) -> None:
+        """Change an option, for everyone. Only the orchestrator may."""
+        self._run.set(name, value)
+        bit = 1 << LIVE_OPTIONS.index(name)
+        self._run.set("settings_changed", self._run.count("settings_changed") | bit)

@@ -1,0 +1,138 @@
+"""Telemetry: a run's counters, read from shared memory, with rates over the last seconds.
+
+Runs in the orchestrator. The children's counters are read, never asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from aa2c.checkpoints.files import KEPT_COUNTS
+from aa2c.shm.counters import (
+    LAG_BUCKETS,
+    RING,
+    evaluator_row,
+    ring_row,
+    run_row,
+    updater_row,
+    worker_row,
+)
+from aa2c.shm.segment import Segment
+
+RATE_WINDOW_S = 10.0
+LAG_WINDOW_S = 60.0
+
+LagHistogram = tuple[list[tuple[str, float]], float]
+
+
+class Rate:
+    """Increase per second of a counter over the last seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, float]] = deque()
+
+    def sample(self, now: float, value: float) -> None:
+        self._samples.append((now, value))
+        while len(self._samples) > 2 and now - self._samples[0][0] > RATE_WINDOW_S:
+            self._samples.popleft()
+
+    @property
+    def per_second(self) -> float:
+        if len(self._samples) < 2:
+            return 0.0
+        (start, first), (end, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (end - start) if end > start else 0.0
+
+
+class RunCounters:
+    """All rows of a run's counters, with rates over the last seconds."""
+
+    def __init__(
+        self, segment: Segment, workers: int, before: Mapping[str, int] | None = None
+    ) -> None:
+        """Room for so many workers. `before`: what a run that goes on has counted already."""
+        self.env_steps_before = before["env_steps"] if before else 0
+        self.updater = updater_row(segment)
+        self.evaluator = evaluator_row(segment)
+        self.run = run_row(segment)
+        self.workers = [worker_row(segment, i) for i in range(workers)]
+        self.rings = [ring_row(segment, i) for i in range(workers)]
+        self.updates = Rate()
+        self.updater_wait = Rate()
+        self.worker_env_steps = [Rate() for _ in range(workers)]
+        self.worker_waits = [Rate() for _ in range(workers)]
+        self._lag_counts: deque[tuple[float, list[int]]] = deque()
+        if before:
+            for name in KEPT_COUNTS:  # an updater goes on from these, its first or its next
+                self.updater.set(name, before[name])
+
+    def sample(self) -> None:
+        """Take a sample for the rates; to be called at a steady pace."""
+        now = time.monotonic()
+        self.updates.sample(now, self.updater.count("updates"))
+        self.updater_wait.sample(now, self.updater.value("wait_s"))
+        for row, steps, wait in zip(
+            self.workers, self.worker_env_steps, self.worker_waits, strict=True
+        ):
+            steps.sample(now, row.count("env_steps"))
+            wait.sample(now, row.value("wait_s"))
+        self._lag_counts.append((now, self._count_lags()))
+        while now - self._lag_counts[0][0] > LAG_WINDOW_S:
+            self._lag_counts.popleft()
+
+    def _count_lags(self) -> list[int]:
+        return [self.updater.count(f"lag_bucket_{i}") for i in range(len(LAG_BUCKETS) + 1)]
+
+    def tell_score(self, episodes: int, mean: float | None, episodes_in_mean: int) -> None:
+        """Let the updater know how good its policy is, once there is a mean: it keeps the best."""
+        self.run.set("episodes", episodes)
+        if mean is not None:
+            self.run.set("train_return_mean", mean)
+            self.run.set("episodes_in_mean", episodes_in_mean)
+
+    @property
+    def env_steps(self) -> int:
+        return self.env_steps_before + sum(row.count("env_steps") for row in self.workers)
+
+    @property
+    def updates_made(self) -> int:
+        return self.updater.count("updates")
+
+    @property
+    def env_steps_per_s(self) -> float:
+        return sum(rate.per_second for rate in self.worker_env_steps)
+
+    def policy_lag(self) -> dict[str, Any]:
+        """The spread of the newest records' lags, and how many had which in the last minute."""
+        row = self.updater
+        before = self._lag_counts[0][1] if self._lag_counts else self._count_lags()
+        counts = [now - then for now, then in zip(self._count_lags(), before, strict=True)]
+        return {
+            "min": row.count("lag_min"),
+            "mean": row.value("lag_mean"),
+            "max": row.count("lag_max"),
+            "recent": [
+                {"le": bound, "count": count}
+                for bound, count in zip((*LAG_BUCKETS, None), counts, strict=True)
+            ],
+        }
+
+    def lag_histogram(self) -> LagHistogram:
+        """Cumulative buckets (upper bound, count) and the sum, as Prometheus has them."""
+        buckets = []
+        total = 0
+        for i, bound in enumerate((*LAG_BUCKETS, math.inf)):
+            total += self.updater.count(f"lag_bucket_{i}")
+            buckets.append(("+Inf" if math.isinf(bound) else f"{bound:.1f}", float(total)))
+        return buckets, self.updater.value("lag_sum")
+
+    def dropped(self, worker: int) -> dict[str, int]:
+        return {name: self.rings[worker].count(name) for name in RING.ints}
+
+    def close(self) -> None:
+        for row in (self.updater, self.evaluator, self.run, *self.workers, *self.rings):
+            row.close()

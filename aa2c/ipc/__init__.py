@@ -1,1 +1,0 @@
-"""Shared memory between processes: numpy and msgpack only, no torch, no reinforcement learning."""

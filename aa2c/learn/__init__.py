@@ -1,0 +1,1 @@
+"""The mathematics of actor-critic learning: rollouts, returns, losses, optimizers, test episodes."""

@@ -1,0 +1,1 @@
+"""The policy: network, action distributions, normalization, and fast inference on the CPU."""

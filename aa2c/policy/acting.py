@@ -1,0 +1,162 @@
+"""Acting: the network for many small batches, with the work that is the same for all done once.
+
+Torch would convert weights, and lay them out for its kernels, anew for every few observations.
+`Acting` uses operators that torch.compile puts in the place of layers. They are no public
+interface of torch: where a build of it lacks them, layers compute the same as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aa2c.policy.layers import ResidualBlock, ScaledConv2d
+from aa2c.policy.normalization import Units
+
+if TYPE_CHECKING:
+    from aa2c.policy.network import ActorCritic
+
+Step = Callable[[Tensor], Tensor]
+Heads = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class PackedTrunk:
+    """A trunk in some precision, without a gradient: of inputs [N, …] its features [N, F].
+
+    `load` takes the weights of what can be packed over, as they are at the next call. All other
+    layers are the trunk's own, computed as in learning.
+    """
+
+    def __init__(self, trunk: nn.Module, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        layers: list[nn.Module] = [trunk]
+        if type(trunk) is nn.Sequential and not _has_hooks(trunk):
+            layers = list(trunk)
+        self._layers: list[tuple[nn.Module, bool]] = []  # and whether a ReLU is computed with it
+        for before, layer in itertools.pairwise([None, *layers]):
+            assert layer is not None
+            if before is not None and _can_be_packed(before, dtype) and _is_relu(layer):
+                self._layers[-1] = (before, True)
+            else:
+                self._layers.append((layer, False))
+        self._steps: list[Step] = []
+
+    def load(self) -> None:
+        self._steps = []
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            x = x.to(self._dtype)
+            for step in self._steps:
+                x = step(x)
+            return x if self._steps else self._load_and_call(x)
+
+    def _load_and_call(self, x: Tensor) -> Tensor:
+        for layer, is_rectified in self._layers:
+            step: Step = layer
+            if type(layer) is ResidualBlock and not _has_hooks(layer):
+                step = _add_to(PackedTrunk(layer.layers, self._dtype))
+            elif _can_be_packed(layer, self._dtype):
+                step = _pack(layer, "relu" if is_rectified else "none", x.to(self._dtype))
+            x = step(x)
+            self._steps.append(step)
+        return x
+
+
+class Acting:
+    """Logits [N, A] and values [N] of observations [N, …], as the network's, without a gradient.
+
+    `load` takes the network over as it is at the next call.
+    """
+
+    def __init__(self, network: ActorCritic) -> None:
+        self._network = network
+        self._trunk = PackedTrunk(network.trunk, network.precision.dtype)
+        self._units: Units | None = None
+        self._judge: Heads | None = None
+
+    def load(self) -> None:
+        self._trunk.load()
+        self._judge = None
+
+    @torch.no_grad()
+    def __call__(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        if self._judge is None:
+            self._units = self._network.units(obs)
+            self._judge = self._join_heads() or self._network.judge
+        features = self._trunk(self._network.prepare(obs, self._units))
+        return self._judge(features.float())
+
+    def _join_heads(self) -> Heads | None:
+        """Both heads and the return's moments in one layer, if each head is one."""
+        policy, value = self._network.policy, self._network.value
+        if type(policy) is not nn.Linear or type(value) is not nn.Linear:
+            return None
+        weight: Tensor = value.weight
+        bias: Tensor = value.bias
+        if (moments := self._network.return_moments) is not None:
+            weight, bias = weight * moments.deviation, bias * moments.deviation + moments.mean
+        weights, biases = torch.cat([policy.weight, weight]), torch.cat([policy.bias, bias])
+
+        def judge(features: Tensor) -> tuple[Tensor, Tensor]:
+            joined = functional.linear(features, weights, biases)
+            return joined[:, :-1], joined[:, -1]
+
+        return judge
+
+
+@functools.cache
+def has_packed_operators(dtype: torch.dtype) -> bool:
+    """Whether this build of torch has the operators, and they do that precision on this CPU."""
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights
+        conv, linear = nn.Conv2d(1, 1, 1), nn.Linear(1, 1)
+    try:
+        with torch.no_grad():
+            _pack(conv, "relu", torch.ones(1, 1, 1, 1).to(dtype))
+            _pack(linear, "none", torch.ones(1, 1).to(dtype))
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    return True
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(layer._forward_pre_hooks or layer._forward_hooks)
+
+
+def _is_relu(layer: nn.Module) -> bool:
+    return type(layer) is nn.ReLU and not _has_hooks(layer)
+
+
+def _add_to(inner: PackedTrunk) -> Step:
+    """What a residual block computes."""
+    return lambda x: x + inner(x)
+
+
+def _can_be_packed(layer: nn.Module, dtype: torch.dtype) -> bool:
+    """Only torch's own layers, as they are; subclasses and hooks may compute something else."""
+    if _has_hooks(layer) or not has_packed_operators(dtype):
+        return False
+    if type(layer) in (nn.Conv2d, ScaledConv2d):
+        return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    return type(layer) is nn.Linear
+
+
+def _pack(layer: nn.Module, activation: str, x: Tensor) -> Step:
+    """The layer in the precision of `x`, and for as many inputs as it has."""
+    operators, dtype = torch.ops.mkldnn, x.dtype
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    more: tuple[Any, ...] = (activation, [], "")
+    if isinstance(layer, nn.Linear):
+        packed = operators._reorder_linear_weight(layer.weight.to(dtype), x.shape[0])
+        return lambda x: operators._linear_pointwise(x.to(dtype), packed, bias, *more)
+    weight = layer.scaled_weight if isinstance(layer, ScaledConv2d) else layer.weight
+    sizes = (layer.padding, layer.stride, layer.dilation, layer.groups)
+    packed = operators._reorder_convolution_weight(weight.to(dtype), *sizes, x.shape)
+    return lambda x: operators._convolution_pointwise(x.to(dtype), packed, bias, *sizes, *more)

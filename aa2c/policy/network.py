@@ -1,0 +1,312 @@
+"""Networks: observation -> policy logits and value, with all parameters in one flat vector.
+
+The flat vector is what moves between processes: publishing, pulling and stepping the optimizer
+are each one operation on it, and the layers' weights are views into it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aa2c.config.config import Config
+from aa2c.envs.vector import EnvSpec
+from aa2c.errors import StartError
+from aa2c.policy.acting import Acting
+from aa2c.policy.layers import (
+    ChannelsFirst,
+    FlattenPixels,
+    ResidualBlock,
+    ScaledConv2d,
+    convolution,
+    orthogonal,
+)
+from aa2c.policy.normalization import RunningMoments, Units, normalize
+from aa2c.policy.precision import Choice, choose_precision, evaluate_in
+
+SHARD_ALIGNMENT = 64  # parameters; keeps vectorised kernels free of remainders
+NATURE_FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride
+A3C_FILTERS = ((16, 8, 4), (32, 4, 2))
+CONVOLUTIONS_SMALLEST_SIDE = 36  # pixels that three convolutions need
+IMPALA_SMALLEST_SIDE = 8  # pixels that its three poolings halve to one
+
+
+class ActorCritic(nn.Module):
+    """`forward(obs)`: raw observations [N, …] -> policy logits [N, A], values [N].
+
+    With `obs_moments` the trunk sees observations in deviations from their running mean; with
+    `return_moments` the value layer learns returns in such units, and `forward` gives plain ones.
+    """
+
+    def __init__(
+        self, policy: nn.Module, value: nn.Module, trunk: nn.Module, obs_scale: float
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.policy = policy
+        self.value = value
+        self.obs_moments: RunningMoments | None = None
+        self.return_moments: RunningMoments | None = None
+        self.precision = Choice(torch.float32, "the network has no convolutions")
+        self._obs_scale = obs_scale
+        # The trunk then divides by obs_scale itself.
+        self._divides = any(
+            isinstance(layer, ScaledConv2d) and layer.divisor != 1 for layer in trunk.modules()
+        )
+        self._acting: Acting | None = None
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = self.prepare(obs, self.units(obs))
+        return self.judge(evaluate_in(self.precision.dtype, self.trunk, inputs))
+
+    def judge(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and values of what the trunk gave, [N, F]."""
+        values = self.value(features).squeeze(-1)
+        if self.return_moments is not None:
+            values = values * self.return_moments.deviation + self.return_moments.mean
+        return self.policy(features), values
+
+    def acting(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """What gives the same, without a gradient, for many small batches that follow.
+
+        It is the network as it is at the first of them.
+        """
+        if self._acting is None:
+            self._acting = Acting(self)
+        self._acting.load()
+        return self._acting
+
+    def units(self, obs: Tensor) -> Units | None:
+        """In which the trunk sees observations like these, if in any but those of `obs_scale`."""
+        if self.obs_moments is None:
+            return None
+        return self.obs_moments.units(obs, self._obs_scale)
+
+    def prepare(self, obs: Tensor, units: Units | None) -> Tensor:
+        """What the trunk sees of raw observations [N, …]."""
+        if units is not None:
+            return normalize(obs, units, self.precision.dtype)
+        if self._divides:
+            return obs.to(self.precision.dtype)  # which would come later anyway
+        return self._scale(obs)
+
+    def _scale(self, obs: Tensor) -> Tensor:
+        scaled = obs.float()
+        if self._obs_scale != 1:
+            scaled = scaled.div_(self._obs_scale) if scaled is not obs else obs / self._obs_scale
+        return scaled
+
+    def observe(self, obs: Tensor) -> None:
+        """Let raw observations [N, …] count in the running moments, if there are any."""
+        if self.obs_moments is not None:
+            self.obs_moments.update(self._scale(obs))
+
+    @torch.no_grad()
+    def observe_returns(self, returns: Tensor) -> None:
+        """Let returns [N] count in the running moments, if there are any.
+
+        The last layer of the value is changed so that it gives the same values as before
+        (PopArt, arXiv:1602.07714, eq. 9 and 10).
+        """
+        moments = self.return_moments
+        if moments is None:
+            return
+        last = self.value[-1] if isinstance(self.value, nn.Sequential) else self.value
+        assert isinstance(last, nn.Linear)
+        before, mean_before = moments.deviation, moments.mean.clone()
+        moments.update(returns.unsqueeze(-1))
+        last.weight *= before / moments.deviation
+        last.bias.copy_((before * last.bias + mean_before - moments.mean) / moments.deviation)
+
+    @property
+    def value_unit(self) -> Tensor:
+        """The deviation of returns in whose units the value layer learns, [1]."""
+        return torch.ones(1) if self.return_moments is None else self.return_moments.deviation
+
+
+def make_network(config: Config, spec: EnvSpec) -> ActorCritic:
+    """The network of --network for an environment. Raises `StartError` if it does not fit."""
+    network = _make_layers(config, spec)
+    if any(isinstance(layer, nn.Conv2d) for layer in network.trunk.modules()):
+        network.precision = choose_precision(config.precision)
+    if config.norm_obs:
+        network.obs_moments = RunningMoments(spec.obs_shape)
+    if config.norm_returns:
+        network.return_moments = RunningMoments((1,))
+    return network
+
+
+def _make_layers(config: Config, spec: EnvSpec) -> ActorCritic:
+    obs_scale = config.obs_scale or (255.0 if spec.obs_dtype == "uint8" else 1.0)
+    kind = config.network
+    if kind == "auto":
+        kind = (
+            "nature"
+            if spec.is_image and _smallest_side(spec) >= CONVOLUTIONS_SMALLEST_SIDE
+            else "mlp"
+        )
+    divisor = 1.0 if config.norm_obs else obs_scale  # of what the layers see
+    if kind in ("a3c", "nature", "document"):
+        return _convolutional(kind, spec, obs_scale, divisor)
+    if kind == "impala":
+        return _residual(spec, obs_scale, divisor)
+    if ":" in kind:
+        return _users_own(kind, spec, obs_scale)
+    return _mlp(config.hidden_sizes, spec, obs_scale)
+
+
+def _smallest_side(spec: EnvSpec) -> int:
+    """Pixels of an image's shorter side."""
+    sides = list(spec.obs_shape)
+    del sides[_channel_axis(spec)]
+    return min(sides)
+
+
+def _channel_axis(spec: EnvSpec) -> int:
+    """Of an image: the last one, if that is smaller than the first, else the first."""
+    return 2 if spec.obs_shape[2] < spec.obs_shape[0] else 0
+
+
+def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> ActorCritic:
+    """Separate tanh networks for policy and value (arXiv:2006.05990, section 3.2)."""
+
+    def tower(outputs: int, last_gain: float) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        inputs = math.prod(spec.obs_shape)
+        for size in hidden_sizes:
+            layers += [orthogonal(nn.Linear(inputs, size), math.sqrt(2)), nn.Tanh()]
+            inputs = size
+        return nn.Sequential(*layers, orthogonal(nn.Linear(inputs, outputs), last_gain))
+
+    return ActorCritic(tower(spec.num_actions, 0.01), tower(1, 1.0), nn.Flatten(), obs_scale)
+
+
+def _convolutional(kind: str, spec: EnvSpec, obs_scale: float, divisor: float) -> ActorCritic:
+    """The convolutions of DQN and two heads.
+
+    a3c: the small network of the first DQN (arXiv:1312.5602) and of A3C (arXiv:1602.01783, section
+    8); nature: the larger one of doi:10.1038/nature14236; in both the heads share a layer.
+    document: nature's convolutions, and each head has a layer of its own.
+    """
+    to_channels_first, channels = _see_image(kind, spec, CONVOLUTIONS_SMALLEST_SIDE)
+    gain = math.sqrt(2)
+    trunk = nn.Sequential(to_channels_first)
+    for filters, side, stride in A3C_FILTERS if kind == "a3c" else NATURE_FILTERS:
+        trunk.append(convolution(channels, filters, side, stride, divisor=divisor))
+        trunk.append(nn.ReLU())
+        channels, divisor = filters, 1.0
+    trunk.append(FlattenPixels())
+    features = _count_features(trunk, spec)
+    units = 256 if kind == "a3c" else 512
+
+    def hidden() -> nn.Sequential:
+        return nn.Sequential(orthogonal(nn.Linear(features, units), gain), nn.ReLU())
+
+    policy = orthogonal(nn.Linear(units, spec.num_actions), 0.01)
+    value = orthogonal(nn.Linear(units, 1), 1.0)
+    if kind == "document":
+        return ActorCritic(hidden().append(policy), hidden().append(value), trunk, obs_scale)
+    return ActorCritic(policy, value, trunk.extend(hidden()), obs_scale)
+
+
+def _residual(spec: EnvSpec, obs_scale: float, divisor: float) -> ActorCritic:
+    """The large network of IMPALA (arXiv:1802.01561, figure 3, right), without its LSTM."""
+    to_channels_first, channels = _see_image("impala", spec, IMPALA_SMALLEST_SIDE)
+    layers: list[nn.Module] = [to_channels_first]
+    for width in (16, 32, 32):
+        layers += [
+            convolution(channels, width, divisor=divisor),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        ]
+        layers += [ResidualBlock(width), ResidualBlock(width)]
+        channels, divisor = width, 1.0
+    trunk = nn.Sequential(*layers, nn.ReLU(), FlattenPixels())
+    hidden = orthogonal(nn.Linear(_count_features(trunk, spec), 256), math.sqrt(2))
+    policy = orthogonal(nn.Linear(256, spec.num_actions), 0.01)
+    value = orthogonal(nn.Linear(256, 1), 1.0)
+    return ActorCritic(policy, value, trunk.extend([hidden, nn.ReLU()]), obs_scale)
+
+
+def _users_own(name: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
+    """Two heads on the features of a module that a user's function makes.
+
+    `package.module:function` is called with the shape of an observation; its module maps scaled
+    observations [N, *shape] to features [N, F]. Raises `StartError` if it does not.
+    """
+    module, _, function = name.partition(":")
+    try:
+        trunk = getattr(importlib.import_module(module), function)(spec.obs_shape)
+        features = _count_features(trunk, spec)
+    except Exception as error:  # it is not our code
+        raise StartError(f"--network {name}: {type(error).__name__}: {error}") from error
+    policy = orthogonal(nn.Linear(features, spec.num_actions), 0.01)
+    return ActorCritic(policy, orthogonal(nn.Linear(features, 1), 1.0), trunk, obs_scale)
+
+
+def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:
+    """What brings an observation to [N, C, H, W], and C. Raises `StartError` if it is too small."""
+    if len(spec.obs_shape) != 3 or _smallest_side(spec) < smallest_side:
+        raise StartError(
+            f"--network {kind} needs images of at least {smallest_side} pixels a side, "
+            f"and --env gives {spec.obs_shape}: use --network mlp."
+        )
+    axis = _channel_axis(spec)
+    return ChannelsFirst() if axis else nn.Identity(), spec.obs_shape[axis]
+
+
+def _count_features(trunk: nn.Module, spec: EnvSpec) -> int:
+    with torch.no_grad():
+        return int(trunk(torch.zeros(1, *spec.obs_shape)).shape[1])
+
+
+class FlatParameters:
+    """A network's parameters and gradients as two flat float32 vectors [num_params].
+
+    Its buffers (running moments) follow the parameters; their gradient stays 0, which an optimizer
+    without weight decay leaves alone. The vectors end in zeros up to a multiple of
+    `SHARD_ALIGNMENT`. `numpy` is the parameter vector without a copy. With `vector` the network
+    takes that memory and the parameters in it for its own, so that networks can share them;
+    the gradient is always its own.
+    """
+
+    def __init__(self, network: nn.Module, *, vector: Tensor | None = None) -> None:
+        tensors = [*network.parameters(), *network.buffers()]
+        used = sum(t.numel() for t in tensors)
+        self.num_params = -(-used // SHARD_ALIGNMENT) * SHARD_ALIGNMENT
+        self.vector: Tensor = torch.zeros(self.num_params) if vector is None else vector.detach()
+        self.grad = torch.zeros(self.num_params)
+        self.vector.grad = self.grad
+        start = 0
+        for tensor in tensors:
+            end = start + tensor.numel()
+            view = self.vector[start:end].view_as(tensor)
+            if vector is None:
+                view.copy_(tensor.detach())
+            tensor.data = view
+            if tensor.requires_grad:
+                tensor.grad = self.grad[start:end].view_as(tensor)
+            start = end
+
+    @property
+    def numpy(self) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = self.vector.numpy()
+        return array
+
+    def clip_grad_norm(self, max_norm: float) -> float:
+        """Scale the gradient down to this L2 norm (0: leave it); returns its norm before."""
+        norm = nn.utils.get_total_norm([self.grad])
+        if max_norm and not norm <= max_norm:
+            nn.utils.clip_grads_with_norm_([self.vector], max_norm, norm)
+        return float(norm)
+
+
+def sample_actions(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Actions [N] from softmax(logits) [N, A], by the Gumbel-max trick."""
+    noise = torch.empty_like(logits).exponential_(generator=generator)
+    return (logits - noise.log_()).argmax(-1)

@@ -1,0 +1,135 @@
+"""The ports: all that worker and updater know of the world outside their process.
+
+`WorkerPort` and `UpdaterPort` are the seam at which another engine can take the place of shared
+memory on one host: a record is a header and named contiguous arrays, parameters are one flat
+vector, and nothing that passes is a torch object. Today's engine is in `shm_port`.
+Mode model, whose workers share one network in memory, is of one host by its nature: it asks its
+port for the shared model, which only that engine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aa2c.config.config import Config
+from aa2c.shm.counters import Counters
+from aa2c.shm.ring import Record
+from aa2c.shm.shared_model import SharedModel
+from aa2c.shm.slot import Arrays
+
+Vector = NDArray[np.float32]
+
+
+class WorkerPort(Protocol):
+    """A worker's port. `run` is what the orchestrator tells of the run."""
+
+    counters: Counters
+    run: Counters
+
+    def config_now(self) -> Config:
+        """The configuration as it is now: some options may be changed while the run goes on."""
+
+    def set_aside(self, arrays: Mapping[str, Any], told: Mapping[str, float]) -> None:
+        """Keep numbers that are not finite for somebody to look at."""
+
+    def beat(self) -> bool:
+        """Show a sign of life and hear commands; False once the worker is to stop.
+
+        Returns only when the run is not paused.
+        """
+
+    def tick(self) -> None:
+        """Show a sign of life in the middle of something."""
+
+    def wait_for_turn(self, make_state: Callable[[], bytes]) -> bool:
+        """In lock-step (--deterministic): wait until the next record may be begun.
+
+        Leaves the worker's state meanwhile, if a checkpoint is being made. False once it is to stop.
+        """
+
+    def reserve(self) -> Arrays | None:
+        """Arrays to fill; waits while the ring is full. None once the worker is to stop."""
+
+    def commit(self, policy_version: int, values: Mapping[str, float]) -> None:
+        """Send the reserved arrays, with the policy version that acted and the mode's values."""
+
+    def pull(self, out: Vector) -> int:
+        """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
+
+    def shared_model(self) -> SharedModel:
+        """The shared model of mode model."""
+
+    def lock_model(self) -> bool:
+        """Wait for the right to step the shared model; False once the worker is to stop."""
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Send a small message to the orchestrator."""
+
+
+class UpdaterPort(Protocol):
+    """The updater's port. `run` is what the orchestrator tells of the run."""
+
+    counters: Counters
+    run: Counters
+
+    def config_now(self) -> Config:
+        """The configuration as it is now: some options may be changed while the run goes on."""
+
+    def set_aside(self, arrays: Mapping[str, Any], told: Mapping[str, float]) -> None:
+        """Keep numbers that are not finite for somebody to look at."""
+
+    def beat(self) -> bool:
+        """Show a sign of life and hear commands; False once the updater is to stop."""
+
+    def pass_turn(self, records: int) -> None:
+        """In lock-step: so many records have been dealt with."""
+
+    def worker_states(self) -> dict[int, bytes] | None:
+        """In lock-step: ask the workers, who all wait for their turn, for their states.
+
+        None if the updater is to stop before.
+        """
+
+    def take(self, most: int) -> Sequence[Record]:
+        """Up to `most` records in the order of arrival; waits a moment for the first."""
+
+    def release(self, records: Sequence[Record]) -> None:
+        """Give the records' memory back; their arrays must not be used any more."""
+
+    def publish(self, vector: Vector, *, after: int = 0) -> int:
+        """Make parameters the newest; returns their policy version, which is above `after`."""
+
+    def shared_model(self) -> SharedModel:
+        """The shared model of mode model."""
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Send a small message to the orchestrator."""
+
+
+class EvaluatorPort(Protocol):
+    """The evaluator's port. `updater` are the updater's counters, to be read."""
+
+    counters: Counters
+    updater: Counters
+
+    def config_now(self) -> Config:
+        """The configuration as it is now: some options may be changed while the run goes on."""
+
+    def beat(self) -> bool:
+        """Show a sign of life and hear commands; False once the evaluator is to stop.
+
+        Returns only when the run is not paused.
+        """
+
+    def wait(self) -> None:
+        """Let a moment pass."""
+
+    def pull(self, out: Vector) -> int:
+        """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Send a small message to the orchestrator."""

@@ -1,0 +1,1 @@
+"""What runs in each child process: worker, updater, evaluator. They see the world through their ports."""

@@ -1,0 +1,69 @@
+"""The evaluator process: test episodes on published parameters, while training goes on.
+
+Whole games, greedy and again sampled, on a copy of the parameters taken at the start of each
+evaluation. It runs behind everyone else on the CPU, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from aa2c.config.config import Config
+from aa2c.envs.game import Game
+from aa2c.failpoint import failpoint
+from aa2c.learn.play import games_for, play_on
+from aa2c.policy.network import FlatParameters, make_network
+from aa2c.ports import EvaluatorPort
+
+SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
+
+
+def run_evaluator(config: Config, connect: Callable[[], EvaluatorPort]) -> None:
+    """Evaluate every `eval_interval_s` until the port says stop.
+
+    Raises `StartError` if the environment or its network cannot be made.
+    """
+    with games_for(config, config.eval_episodes) as games:
+        _evaluate_on(games, config, connect)
+
+
+def _evaluate_on(
+    games: Sequence[Game], config: Config, connect: Callable[[], EvaluatorPort]
+) -> None:
+    network = make_network(config, games[0].spec)
+    params = FlatParameters(network)
+    port = connect()
+    port.report("ready")
+    due = time.monotonic()
+    while port.beat():
+        now, interval_s = time.monotonic(), port.config_now().eval_interval_s
+        due = min(due, now + interval_s)
+        if now < due or not interval_s:
+            port.wait()
+            continue
+        due = now + interval_s
+        version = port.pull(params.numpy)
+        env_steps = port.updater.count("env_steps")
+        seed = config.seed + SEED_STEP * (1 + port.counters.count("records"))
+        for policy in ("greedy", "sampled"):
+            episodes = play_on(
+                games,
+                network,
+                episodes=config.eval_episodes,
+                greedy=policy == "greedy",
+                seed=seed % 2**31,
+                max_steps=config.eval_max_steps,
+                keep_going=port.beat,
+            )
+            if episodes is None:
+                return
+            failpoint("evaluator.before_report")
+            port.report(
+                "evaluated",
+                policy=policy,
+                policy_version=version,
+                env_steps=env_steps,
+                episodes=[(e.episode_return, e.length) for e in episodes],
+            )
+        port.counters.add("records", 1)

@@ -1,0 +1,44 @@
+"""The worker process: environments, a replica of the network, and its mode's producer.
+
+Talks to the rest of the run through its port only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from aa2c.config.config import Config
+from aa2c.envs.vector import make_envs
+from aa2c.modes import MODES
+from aa2c.policy.network import make_network
+from aa2c.ports import WorkerPort
+
+
+def run_worker(
+    config: Config,
+    worker: int,
+    entropy: Sequence[int],
+    connect: Callable[[], WorkerPort],
+    saved_state: bytes | None = None,
+) -> None:
+    """Produce records until the port says stop; the port is asked for when all else is there.
+
+    It goes on from a state that was saved, if its environments could be.
+
+    `entropy` is every incarnation's own, also where a run is resumed, and so are its random numbers.
+    Raises `StartError` if the environment cannot be made.
+    """
+    seeds = np.random.SeedSequence(entropy).generate_state(2)
+    envs = make_envs(config, config.num_envs, int(seeds[0]) % 2**31)
+    generator = torch.Generator().manual_seed(int(seeds[1]))
+    network = make_network(config, envs.spec)
+    producer = MODES[config.mode].Producer(config, worker, envs, network, generator)
+    goes_on = saved_state is not None and producer.load_state(saved_state)
+    port = connect()
+    port.report("ready", goes_on=goes_on)
+    while port.beat() and port.wait_for_turn(producer.state):
+        producer.produce(port)
+    envs.close()

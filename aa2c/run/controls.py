@@ -1,0 +1,218 @@
+"""What its owner may do to a run while it goes on: pause, save, stop, add workers, change options.
+
+Runs in the orchestrator. Wishes are words of shared memory that the others read between two steps,
+so nobody is interrupted, and a child that is started again knows them. Every act is logged and kept
+as a mark of the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from aa2c.config.config import LIVE_OPTIONS, Config, changed, flag
+from aa2c.errors import ConfigError, ControlRefused
+from aa2c.host.children import Children
+from aa2c.host.memory import RunMemory
+from aa2c.host.settings import Settings
+from aa2c.run.status import Status
+from aa2c.shm.queue import Message
+
+CHECKPOINT_WAIT_S = 10.0
+ROUND_WAIT_S = 3.0
+FRAMES_WAIT_S = 5.0
+
+Note = Callable[[str, str], None]  # kind and text of a mark
+
+
+class Controls:
+    """The acts. Each returns a sentence, and raises `ControlRefused` at the wrong time.
+
+    `note` keeps marks, `phase` says where the run is in its life, and `end` ends it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        memory: RunMemory,
+        children: Children,
+        *,
+        note: Note,
+        phase: Callable[[], str],
+        end: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._words = memory.counters.run
+        self._settings = Settings(config, self._words)
+        self._memory = memory
+        self._children = children
+        self._note = note
+        self._phase = phase
+        self._end = end
+        self._changing_workers = asyncio.Lock()
+        self._saved: list[asyncio.Future[str]] = []
+        self._shown: list[asyncio.Future[Message]] = []
+
+    @property
+    def is_paused(self) -> bool:
+        return bool(self._words.count("is_paused"))
+
+    def pause(self) -> str:
+        """Let workers and evaluator rest after their present step; the updater goes on to idle."""
+        return self._set_paused(True, "paused")
+
+    def resume(self) -> str:
+        """Go on after a pause."""
+        return self._set_paused(False, "resumed")
+
+    def _set_paused(self, wanted: bool, word: str) -> str:
+        self._require_training()
+        if self.is_paused != wanted:
+            self._words.set("is_paused", wanted)
+            self._note("pause" if wanted else "resume", word)
+        return word
+
+    def stop(self) -> str:
+        """End the run, with a last checkpoint."""
+        if self._phase() not in ("starting", "running"):
+            raise ControlRefused("the run has ended already.")
+        self._note("stop", "stopping")
+        self._end()
+        return "stopping: the updater writes a last checkpoint"
+
+    async def checkpoint(self) -> str:
+        """Write a checkpoint, and wait for it: but not longer than a long update may take."""
+        self._require_training()
+        saved = asyncio.get_running_loop().create_future()
+        self._saved = [*(it for it in self._saved if not it.done()), saved]
+        self._words.set("checkpoints_wanted", self._words.count("checkpoints_wanted") + 1)
+        with contextlib.suppress(TimeoutError):
+            return f"written: {await asyncio.wait_for(saved, CHECKPOINT_WAIT_S)}"
+        return "asked for: it is written when the present update is done"
+
+    async def finish_round(self) -> None:
+        """In lock-step, before the end: save while all workers wait, for then states can be had."""
+        if self._config.deterministic and self._phase() == "running":
+            self.resume()
+            try:
+                await asyncio.wait_for(self.checkpoint(), ROUND_WAIT_S)
+            except TimeoutError:
+                self._note("stop", "the round is cut off: the newest checkpoint is an earlier one")
+
+    async def frames(self) -> Message:
+        """What worker 0's first environment showed last. Raises `TimeoutError` if none comes."""
+        self._require_training()
+        if self.is_paused:
+            raise ControlRefused("the run is paused: there are no new frames.")
+        shown = asyncio.get_running_loop().create_future()
+        self._shown = [*(it for it in self._shown if not it.done()), shown]
+        self._words.set("frames_wanted", self._words.count("frames_wanted") + 1)
+        message: Message = await asyncio.wait_for(shown, FRAMES_WAIT_S)
+        return message
+
+    async def set_workers(self, count: int) -> str:
+        """Have so many workers; returns when the wish is carried out. Raises `ConfigError`."""
+        self._require_training()
+        least, most = self._config.least_workers, self._memory.most_workers
+        if type(count) is not int or not least <= count <= most:
+            raise ConfigError(
+                f"--workers {_shown(count)} must be in {least} … {most} while this run goes on."
+            )
+        async with self._changing_workers:
+            self._require_training()
+            before = len(self._children.workers)
+            if count > before:
+                self._memory.require_rings(count - before)
+            if count != before:
+                self._note("workers", f"workers {before} → {count}")
+                await self._children.set_workers(count)
+        return f"{count} workers"
+
+    def set(self, options: Mapping[str, Any]) -> str:
+        """Change options for the rest of the run; all of them or, if one is refused, none.
+
+        Raises `ConfigError`, which names the bound that a value breaks.
+        """
+        self._require_training()
+        allowed = [name for name in self.changeable() if name != "workers"]
+        if not options:
+            raise ConfigError(f"there is nothing to set: give one or more of {', '.join(allowed)}.")
+        for name in options:
+            if name not in allowed:
+                raise ConfigError(f"{name!r} cannot be changed here: {', '.join(allowed)} can.")
+        wanted = {name: _number(name, value) for name, value in options.items()}
+        before = self._settings.now()
+        changed(before, wanted)  # raises for what cannot be
+        for name, value in wanted.items():
+            self._settings.set(name, value)
+            self._note("set", f"{name} {_shown(_plain(getattr(before, name)))} → {_shown(value)}")
+        return "set"
+
+    def changeable(self) -> Status:
+        """What can be changed now: present value and bounds."""
+        now = self._settings.now()
+        bounds = {item.name: item.metadata for item in fields(Config)}
+        told: Status = {}
+        for name in LIVE_OPTIONS:
+            if name == "clip_coef" and self._config.mode != "traj":
+                continue
+            if name == "eval_interval_s" and not self._config.eval_interval_s:
+                continue
+            value = _plain(getattr(now, name))
+            told[name] = {"value": value} | {b: bounds[name][b] for b in ("minimum", "maximum")}
+        told["workers"] = {
+            "value": len(self._children.workers),
+            "minimum": self._config.least_workers,
+            "maximum": self._memory.most_workers,
+        }
+        return told
+
+    def _after_rollback(self, path: str) -> None:
+        """Numbers were not finite: the updater went back, and goes on with smaller steps."""
+        rate = self._settings.now().learning_rate / 2
+        self._settings.set("learning_rate", rate)
+        self._note("rollback", f"back to {Path(path).name}, learning_rate → {_shown(rate)}")
+
+    def hear(self, message: Message) -> None:
+        """What the updater did by itself, or an answer: a checkpoint that was asked for, or frames."""
+        if message["kind"] == "rolled_back":
+            self._after_rollback(message["path"])
+            return
+        is_frames = message["kind"] == "frames"
+        waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved
+        if not is_frames:
+            self._note("checkpoint", "checkpoint")
+        for future in waiting:
+            if not future.done():
+                future.set_result(message if is_frames else message["path"])
+        waiting.clear()
+
+    def _require_training(self) -> None:
+        if self._phase() != "running":
+            raise ControlRefused(
+                f"the run is {self._phase()}: this can be done while it is running."
+            )
+
+
+def _plain(value: Any) -> Any:
+    """An option's value for JSON; of the weights of all workers, the one that they share."""
+    if isinstance(value, tuple):
+        return value[0] if len(value) == 1 else list(value)
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    raise ConfigError(f"{flag(name)} takes a number, not {_shown(value)}.")
+
+
+def _shown(value: Any) -> str:
+    """A value in a few characters."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

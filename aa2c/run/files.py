@@ -1,0 +1,152 @@
+"""What a run leaves on disk: its directory, configuration, and rows of metrics, episodes and marks.
+
+Runs in the orchestrator, the only writer of these files but the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from aa2c.config.config import Config
+from aa2c.config.toml import to_toml
+from aa2c.errors import ConfigError
+
+EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
+
+
+def make_run_dir(config: Config) -> Path:
+    """A new directory for the run. Raises `ConfigError`, which names --name or --runs-dir."""
+    slug = re.sub(r"[^\w.-]+", "-", config.env)[:64]
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    names = [config.name] if config.name else [f"{slug}-{config.mode}-{stamp}"]
+    names += [] if config.name else [f"{names[0]}-{i}" for i in range(2, 100)]
+    for name in names:
+        path = Path(config.runs_dir).absolute() / name
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise ConfigError(f"--name {name[:40]}… is too long for a directory.") from None
+            raise ConfigError(
+                f"--runs-dir {config.runs_dir} cannot be written: {error.strerror}."
+            ) from None
+        return path
+    raise ConfigError(f"--name {names[0]} exists in {config.runs_dir} already: choose another.")
+
+
+def write_token(run_dir: Path, token: str) -> None:
+    """Keep the token of a run's endpoint where only its owner can read it."""
+    path = run_dir / "token"
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token)
+
+
+class Recording:
+    """config.toml at the start, then a row a second and a row an episode; appends where a run goes on.
+
+    Raises `ConfigError` if another process has the run.
+    """
+
+    def __init__(self, run_dir: Path, config: Config) -> None:
+        self._lock = _lock(run_dir)
+        _replace(run_dir / "config.toml", to_toml(config))
+        self._metrics = _open_to_append(run_dir / "metrics.jsonl", buffering=1)
+        self._episodes = _open_to_append(run_dir / "episodes.csv")
+        self._marks = _open_to_append(run_dir / "marks.jsonl", buffering=1)
+        self._episode_rows = csv.writer(self._episodes)
+        if not self._episodes.tell():
+            self._episode_rows.writerow(EPISODE_COLUMNS)
+
+    def write_metrics(self, row: dict[str, Any]) -> None:
+        """One row, and the episodes since the last one. Raises `OSError`."""
+        self._metrics.write(json.dumps(row) + "\n")
+        self._episodes.flush()
+
+    def write_mark(self, mark: dict[str, Any]) -> None:
+        """One row: something that the run's owner did. On a full disk it is lost."""
+        with contextlib.suppress(OSError):
+            self._marks.write(json.dumps(mark) + "\n")
+
+    def write_episodes(
+        self,
+        time_s: float,
+        env_steps: int,
+        kind: str,
+        worker: int | None,
+        episodes: Iterable[tuple[float, int]],
+    ) -> None:
+        """One row for each episode: of a worker, or a test episode, greedy or sampled.
+
+        On a full disk some are lost, which `write_metrics` tells.
+        """
+        with contextlib.suppress(OSError):
+            for episode_return, length in episodes:
+                self._episode_rows.writerow(
+                    (round(time_s, 3), env_steps, kind, worker, episode_return, length)
+                )
+
+    def close(self) -> None:
+        """Close the files, even on a full disk."""
+        for file in (self._metrics, self._episodes, self._marks, self._lock):
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file anew, whole: on a full disk the one before stays."""
+    new = path.with_name(f".{path.name}")
+    new.write_text(text)
+    new.replace(path)
+
+
+def _lock(run_dir: Path) -> IO[bytes]:
+    """A lock on the run, which the kernel takes back when this process ends."""
+    file = (run_dir / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(f"--resume {run_dir}: this run is being trained already.") from None
+    return file
+
+
+def metrics_row(status: dict[str, Any]) -> dict[str, Any]:
+    """A run's numbers, without the parts of its status that name processes."""
+    parts = ("progress", "throughput", "returns", "losses", "policy_lag")
+    return {"time_s": status["run"]["uptime_s"]} | {part: status[part] for part in parts}
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole rows of a .jsonl file, none if there is no file; damaged lines are left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict):
+                    yield row
+
+
+def _open_to_append(path: Path, buffering: int = -1) -> IO[str]:
+    """Open for whole lines: one that a kill cut off is ended first."""
+    file = path.open("a+b")
+    if file.tell():
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    file.close()
+    return path.open("a", buffering, newline="")

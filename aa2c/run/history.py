@@ -1,0 +1,188 @@
+"""What has happened in a run: returns, the series behind the charts, its owner's acts, warnings.
+
+Runs in the orchestrator. The files of the run get all of it, memory the newest or a thinned-out
+part, so that a page that is opened late is full and a long run does not grow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aa2c.config.config import Config
+from aa2c.log import EventDict, readable
+from aa2c.run.files import Recording, metrics_row, rows_of
+from aa2c.run.status import Returns, Status, TestReturns
+from aa2c.run.tracking import Tracking
+from aa2c.shm.queue import Message
+
+MOST_ROWS = 2000
+KEPT_MARKS = 100
+KEPT_WARNINGS = 20
+MARK_KEYS = {"time_s", "env_steps", "kind", "text"}
+WARNING_LEVELS = ("warning", "error", "critical")
+
+_SERIES = {
+    "time_s": ("time_s",),
+    "env_steps": ("progress", "env_steps"),
+    "train_return_mean": ("returns", "train", "mean"),
+    "train_return_std": ("returns", "train", "std"),
+    "test_greedy_mean": ("returns", "test", "greedy", "mean"),
+    "test_sampled_mean": ("returns", "test", "sampled", "mean"),
+    "policy": ("losses", "policy"),
+    "value": ("losses", "value"),
+    "entropy": ("losses", "entropy"),
+    "grad_norm": ("losses", "grad_norm"),
+    "approx_kl": ("losses", "approx_kl"),
+    "learning_rate": ("losses", "learning_rate"),
+    "env_steps_per_s": ("throughput", "env_steps_per_s"),
+    "updates_per_s": ("throughput", "updates_per_s"),
+    "policy_lag_mean": ("policy_lag", "mean"),
+}
+
+
+class Series:
+    """The rows of a run's charts: all of them while they are few, then every 2nd, 4th, …"""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+        self._every = 1
+        self._skipped = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """A row of metrics.jsonl."""
+        self._skipped += 1
+        if self._skipped < self._every:
+            return
+        self._skipped = 0
+        self._rows.append(tuple(_get(row, path) for path in _SERIES.values()))
+        if len(self._rows) > MOST_ROWS:
+            self._rows = self._rows[1::2]
+            self._every *= 2
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Each quantity's values over time; null where there is none."""
+        columns = zip(*self._rows, strict=True) if self._rows else ([] for _ in _SERIES)
+        return {name: list(column) for name, column in zip(_SERIES, columns, strict=True)}
+
+
+class RunHistory:
+    """All that is told of a run beyond its counters, in memory and in its directory.
+
+    A run that goes on from a checkpoint has `before` it env steps and episodes; what was recorded
+    after that checkpoint was undone. Raises `ConfigError` if another process has the run.
+    """
+
+    def __init__(self, run_dir: Path, config: Config, before: Mapping[str, int]) -> None:
+        self._recording = Recording(run_dir, config)
+        self.log: Any = None
+        self.tracking: Tracking | None = None
+        self._can_write = True
+        self.started_at = time.time()
+        self._clock_start = time.monotonic()
+        self._series = Series()
+        self._marks: deque[Status] = deque(maxlen=KEPT_MARKS)
+        self._warnings: deque[Status] = deque(maxlen=KEPT_WARNINGS)
+        self.returns = Returns(before["episodes"])
+        self.tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
+        self._time_before_s = 0.0
+        self._read_back(run_dir, before["env_steps"])
+
+    def _read_back(self, run_dir: Path, env_steps_before: int) -> None:
+        for row in rows_of(run_dir / "metrics.jsonl"):
+            time_s, env_steps = (_get(row, _SERIES[name]) for name in ("time_s", "env_steps"))
+            if isinstance(time_s, int | float) and isinstance(env_steps, int | float):
+                self._time_before_s = max(self._time_before_s, time_s)
+                if env_steps <= env_steps_before:
+                    self._series.add(row)
+        for mark in rows_of(run_dir / "marks.jsonl"):
+            if set(mark) == MARK_KEYS and mark["env_steps"] <= env_steps_before:
+                self._marks.append(mark)
+
+    @property
+    def uptime_s(self) -> float:
+        """How long the run has been trained, over all its starts."""
+        return self._time_before_s + time.monotonic() - self._clock_start
+
+    def add_row(self, status: Status) -> None:
+        """Keep a second's numbers. A full disk costs rows and is told once, and the run goes on.
+
+        The charts leave out a pause: a night of it would thin out the day before.
+        """
+        if self.tracking is not None:
+            self.tracking.add_row(status)
+        row = metrics_row(status)
+        if status["run"]["state"] != "paused":
+            self._series.add(row)
+        try:
+            self._recording.write_metrics(row)
+        except OSError as error:
+            if self._can_write:
+                why = f"{error.strerror}: rows are lost until that ends"
+                self.log.warning("the run's directory cannot be written", why=why)
+            self._can_write = False
+        else:
+            self._can_write = True
+
+    def hear(self, env_steps: int, worker: int, message: Message) -> None:
+        """Keep episodes: raw return and length each, of a worker's training or of an evaluation."""
+        episodes = message["episodes"]
+        returns = [episode_return for episode_return, _ in episodes]
+        kind: str = "train"
+        author: int | None = worker
+        if message["kind"] == "evaluated":
+            kind, author, env_steps = message["policy"], None, message["env_steps"]
+            self.tests[kind].set(env_steps, returns)
+        else:
+            self.returns.add(returns)
+            if self.tracking is not None:
+                self.tracking.add_episodes(episodes)
+        self._recording.write_episodes(self.uptime_s, env_steps, kind, author, episodes)
+
+    def add_mark(self, env_steps: int, kind: str, text: str) -> None:
+        """Something that the run's owner did."""
+        mark = {"time_s": round(self.uptime_s, 3), "env_steps": env_steps, "kind": kind}
+        self._marks.append(mark | {"text": text})
+        self._recording.write_mark(self._marks[-1])
+
+    def watch_log(
+        self, on_event: Callable[[EventDict], None] | None
+    ) -> Callable[[EventDict], None]:
+        """What a logger shall call: it keeps warnings, and passes everything on."""
+
+        def hear(event: EventDict) -> None:
+            if event["level"] in WARNING_LEVELS:
+                self._warnings.append(
+                    {
+                        "time": event["timestamp"],
+                        "level": event["level"],
+                        "text": readable(event, with_prefix=False),
+                    }
+                )
+            if on_event is not None:
+                on_event(event)
+
+        return hear
+
+    def told(self) -> Status:
+        """The parts of the status document that are from here."""
+        return {"marks": list(self._marks), "log": list(self._warnings)}
+
+    def document(self) -> Status:
+        """What /history serves."""
+        return {"series": self._series.columns(), "marks": list(self._marks)}
+
+    def close(self) -> None:
+        self._recording.close()
+        if self.tracking is not None:
+            self.tracking.close()
+
+
+def _get(row: Mapping[str, Any], path: Sequence[str]) -> Any:
+    value: Any = row
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

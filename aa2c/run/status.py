@@ -1,0 +1,214 @@
+"""The status of a run: counters -> one document, which /status serves and everything else reads.
+
+Runs in the orchestrator. The children's counters are read, never asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from aa2c.config.config import Config
+from aa2c.host.process import ChildSlot
+from aa2c.host.telemetry import RunCounters
+from aa2c.run.bottleneck import advise
+
+SCHEMA = 1
+RECENT_EPISODES = 100
+LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
+
+SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
+
+RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
+RUN_STATES: tuple[str, ...] = get_args(RunState)
+
+Status = dict[str, Any]
+
+
+class Returns:
+    """Raw returns of the most recent episodes."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+        self._recent: deque[float] = deque(maxlen=RECENT_EPISODES)
+
+    def add(self, episode_returns: Sequence[float]) -> None:
+        self.count += len(episode_returns)
+        self._recent.extend(episode_returns)
+
+    @property
+    def settled_mean(self) -> float | None:
+        """Mean of the last 100, once there are so many."""
+        recent = self._recent
+        return float(np.mean(recent)) if len(recent) == RECENT_EPISODES else None
+
+    def summary(self) -> Status:
+        """Mean and deviation of the last 100, how many there were at all, and the last one."""
+        recent = self._recent
+        last = _finite(recent[-1] if recent else None)
+        return {**_mean_and_std(recent), "count": self.count, "last": last}
+
+
+class TestReturns:
+    """Raw returns of the last evaluation under one way of acting."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._env_steps: int | None = None
+        self._returns: list[float] = []
+
+    def set(self, env_steps: int, returns: list[float]) -> None:
+        """The returns of a policy that had learned from so many env steps."""
+        self._env_steps = env_steps
+        self._returns = returns
+        self._count += len(returns)
+
+    def summary(self) -> Status:
+        """Mean and deviation of the last evaluation, its env steps, and test episodes at all."""
+        spread = _mean_and_std(self._returns)
+        return {**spread, "count": self._count, "env_steps": self._env_steps}
+
+
+def _mean_and_std(returns: Sequence[float]) -> Status:
+    """Both null where there are no returns, or infinite ones."""
+    with np.errstate(invalid="ignore"):
+        mean, std = (float(f(returns)) if returns else None for f in (np.mean, np.std))
+    return {"mean": _finite(mean), "std": _finite(std)}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def make_status(
+    run: Status,
+    config: Config,
+    counters: RunCounters,
+    all_returns: tuple[Returns, Mapping[str, TestReturns]],
+    children: tuple[ChildSlot, ChildSlot, Sequence[ChildSlot]],
+    ring_status: Callable[[int], Status],
+) -> Status:
+    """The document, schema 1: keys are added to it, never renamed.
+
+    `all_returns` are those of training and of tests; `children` the updater, the evaluator and the
+    workers.
+    """
+    (returns, tests), (updater, evaluator, workers) = all_returns, children
+    options = {name: getattr(config, name) for name in SHOWN_OPTIONS}
+    return {
+        "schema": SCHEMA,
+        "run": {
+            **run,
+            "mode": config.mode,
+            "env": config.env,
+            "seed": config.seed,
+            "options": options,
+        },
+        "progress": {
+            "env_steps": counters.env_steps,
+            "total_env_steps": config.total_env_steps,
+            "updates": counters.updates_made,
+            "policy_version": counters.updater.count("policy_version"),
+            "episodes": returns.count,
+            "time_left_s": _time_left_s(config, counters) if run["state"] == "running" else None,
+        },
+        "throughput": _throughput(counters, config.mode, run["state"], updater, workers),
+        "returns": {
+            "train": returns.summary(),
+            "test": {policy: test.summary() for policy, test in tests.items()},
+        },
+        "losses": _losses(counters, config.mode),
+        "policy_lag": counters.policy_lag(),
+        "updater": _updater_status(updater, config, counters),
+        "evaluator": {
+            **_child_status(evaluator),
+            **({} if config.eval_interval_s else {"state": "off"}),
+            "evaluations": counters.evaluator.count("records"),
+        },
+        "workers": [_worker_status(slot, counters) for slot in workers],
+        "rings": [ring_status(slot.index) for slot in workers],
+    }
+
+
+def _throughput(
+    counters: RunCounters,
+    mode: str,
+    state: str,
+    updater: ChildSlot,
+    workers: Sequence[ChildSlot],
+) -> Status:
+    """Rates, and who waits for whom."""
+    waits = [counters.worker_waits[slot.index].per_second for slot in workers]
+    updater_waits = min(1.0, counters.updater_wait.per_second)
+    workers_wait = min(1.0, statistics.fmean(waits)) if waits else 0.0
+    children = {"the updater": updater} | {f"worker {slot.index}": slot for slot in workers}
+    down = {
+        name: slot.state + (f" (last: {slot.last_exit})" if slot.last_exit else "")
+        for name, slot in children.items()
+        if slot.state != "running"
+    }
+    bottleneck, advice = advise(mode, state, updater_waits, workers_wait, down)
+    return {
+        "env_steps_per_s": round(counters.env_steps_per_s, 1),
+        "updates_per_s": round(counters.updates.per_second, 1),
+        "bottleneck": bottleneck,
+        "updater_wait_share": round(updater_waits, 3),
+        "worker_wait_share": round(workers_wait, 3),
+        "advice": advice,
+    }
+
+
+def _losses(counters: RunCounters, mode: str) -> Status:
+    """The newest update's; null before the first, and approx_kl where there is none."""
+    told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}
+    absent = LOSSES if not counters.updates_made else () if mode == "traj" else ("approx_kl",)
+    return told | dict.fromkeys(absent)
+
+
+def _time_left_s(config: Config, counters: RunCounters) -> float | None:
+    """Time to the end of the budget by the present rate; null while nothing moves."""
+    left, per_second = config.total_env_steps - counters.env_steps, counters.env_steps_per_s
+    return round(max(0, left) / per_second, 1) if per_second else None
+
+
+def _child_status(slot: ChildSlot) -> Status:
+    return {
+        "pid": slot.pid,
+        "state": slot.state,
+        "restarts": slot.generation,
+        "last_exit": slot.last_exit,
+        "exits": dict(slot.exits),
+    }
+
+
+def _updater_status(slot: ChildSlot, config: Config, counters: RunCounters) -> Status:
+    row = counters.updater
+    return {
+        **_child_status(slot),
+        "threads": config.update_threads,
+        "wait_s": round(row.value("wait_s"), 3),
+        "update_s": round(row.value("update_s"), 3),
+        "stale": row.count("stale"),
+        "rejected": row.count("rejected"),
+        "torn_steps": row.count("torn_steps"),
+        "nonfinite": row.count("nonfinite"),
+        "rollbacks": row.count("rollbacks"),
+        "checkpoint_at": row.value("checkpoint_time") or None,
+    }
+
+
+def _worker_status(slot: ChildSlot, counters: RunCounters) -> Status:
+    row = counters.workers[slot.index]
+    return {
+        "id": slot.index,
+        **_child_status(slot),
+        "generation": slot.generation,
+        "env_steps": row.count("env_steps"),
+        "env_steps_per_s": round(counters.worker_env_steps[slot.index].per_second, 1),
+        "wait_s": round(row.value("wait_s"), 3),
+    }

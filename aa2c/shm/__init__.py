@@ -1,0 +1,1 @@
+"""Shared memory between processes: no torch, no reinforcement learning."""

@@ -1,0 +1,166 @@
+"""Counters that cost nothing to write: one row of shared memory for each writer.
+
+Each row has one writer at a time and the orchestrator reads them all. A row outlives the process
+that writes it: a restarted child goes on from the values it finds, so counters never go back.
+Every value is one aligned 8-byte word, whole at any instant, even when its writer is killed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aa2c.config.config import LIVE_OPTIONS
+from aa2c.shm.segment import Segment
+
+LAG_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128)  # upper bounds; one more counts what is above
+
+_WORDS_PER_ROW = 64
+_ROW_BYTES = _WORDS_PER_ROW * 8
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """The names of a row: `ints` are counts, `floats` are seconds or the latest of a quantity."""
+
+    ints: tuple[str, ...]
+    floats: tuple[str, ...] = ()
+
+    def index(self, name: str) -> int:
+        return (self.ints + self.floats).index(name)
+
+
+WAITS_FOR = (  # what a process waits for; its row holds the index
+    "",
+    "a free slot of its ring",
+    "parameters",
+    "the lock of the model",
+    "records",
+    "its turn",
+    "the workers' states",
+)
+
+UPDATER = RowLayout(
+    ints=(
+        "beats",
+        "waits_for",
+        "updates",
+        "policy_version",
+        "records",
+        "env_steps",
+        "rejected",
+        "stale",
+        "torn_steps",
+        "nonfinite",
+        "rollbacks",
+        "checkpoints_made",
+        "turn",
+        "states_wanted",
+        "lag_min",
+        "lag_max",
+        *(f"lag_bucket_{i}" for i in range(len(LAG_BUCKETS) + 1)),
+    ),
+    floats=(
+        "wait_s",
+        "update_s",
+        "lag_sum",
+        "lag_mean",
+        "policy",
+        "value",
+        "entropy",
+        "grad_norm",
+        "approx_kl",
+        "learning_rate",
+        "checkpoint_time",
+    ),
+)
+WORKER = RowLayout(
+    ints=("beats", "waits_for", "env_steps", "episodes", "records", "states_kept"),
+    floats=("wait_s",),
+)
+RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost"))
+EVALUATOR = RowLayout(ints=("beats", "waits_for", "records"))
+RUN = RowLayout(
+    ints=(
+        "episodes",
+        "episodes_in_mean",
+        "is_paused",
+        "checkpoints_wanted",
+        "frames_wanted",
+        "settings_changed",
+    ),
+    floats=("train_return_mean", *LIVE_OPTIONS),
+)
+
+_ROWS_BEFORE_WORKERS = 3
+
+
+def table_bytes(workers: int) -> int:
+    """Bytes of the segment: updater, evaluator, run, and for each worker its own and its ring's."""
+    return (_ROWS_BEFORE_WORKERS + 2 * workers) * _ROW_BYTES
+
+
+class Counters:
+    """One row, by name. Reading is for everyone, writing for the row's one writer."""
+
+    def __init__(self, segment: Segment, row: int, layout: RowLayout) -> None:
+        memory = segment.buf[row * _ROW_BYTES : (row + 1) * _ROW_BYTES]
+        self._ints = memory.cast("Q")
+        self._floats = memory.cast("d")
+        self._int_index = {name: layout.index(name) for name in layout.ints}
+        self._float_index = {name: layout.index(name) for name in layout.floats}
+
+    def add(self, name: str, amount: float) -> None:
+        """Increase a count or a sum of seconds."""
+        if name in self._int_index:
+            self._ints[self._int_index[name]] += int(amount)
+        else:
+            self._floats[self._float_index[name]] += amount
+
+    def set(self, name: str, value: float) -> None:
+        """Set the latest value of a quantity."""
+        if name in self._int_index:
+            self._ints[self._int_index[name]] = int(value)
+        else:
+            self._floats[self._float_index[name]] = value
+
+    def count(self, name: str) -> int:
+        return self._ints[self._int_index[name]]
+
+    def value(self, name: str) -> float:
+        return self._floats[self._float_index[name]]
+
+    def close(self) -> None:
+        self._ints.release()
+        self._floats.release()
+
+
+def count_lag(counters: Counters, lag: int) -> None:
+    """Count one policy lag in the cumulative histogram's bucket."""
+    bucket = next((i for i, bound in enumerate(LAG_BUCKETS) if lag <= bound), len(LAG_BUCKETS))
+    counters.add(f"lag_bucket_{bucket}", 1)
+    counters.add("lag_sum", lag)
+
+
+def updater_row(segment: Segment) -> Counters:
+    """The updater's own row."""
+    return Counters(segment, 0, UPDATER)
+
+
+def evaluator_row(segment: Segment) -> Counters:
+    """The evaluator's row; its records are evaluations."""
+    return Counters(segment, 1, EVALUATOR)
+
+
+def run_row(segment: Segment) -> Counters:
+    """What the orchestrator tells the others: its wishes, and how good the policy is."""
+    return Counters(segment, 2, RUN)
+
+
+def worker_row(segment: Segment, worker: int) -> Counters:
+    """The row of one worker, over all its generations."""
+    return Counters(segment, _ROWS_BEFORE_WORKERS + 2 * worker, WORKER)
+
+
+def ring_row(segment: Segment, worker: int) -> Counters:
+    """The updater's counts of what it took from a worker's rings, over all generations."""
+    return Counters(segment, _ROWS_BEFORE_WORKERS + 1 + 2 * worker, RING)

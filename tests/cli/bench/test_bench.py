@@ -1,0 +1,49 @@
+"""`bench` as a user runs it: real processes, a real run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aa2c.modes import MODES
+from tests.cli.test_main import aa2c
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_stage_and_the_whole_run_are_measured(mode, tmp_path):
+    options = ("--mode", mode, "--workers", "1", "--num-envs", "4", "--num-steps", "8")
+    ran = aa2c("bench", *options, "--rounds", "1", "--seconds", "0.2", "--json", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "round 1 of 1" in ran.stderr
+    document = json.loads(ran.stdout)
+    assert min(document["rates"].values()) > 0
+    assert set(document["rates"]) == {"env", "act", "learn"}
+    assert 0 < document["whole"] < document["rates"]["env"]
+    assert document["mb_per_s"]["board"] > 0
+    assert ("ring" in document["mb_per_s"]) == (mode != "model")
+    assert document["config"]["mode"] == mode
+    assert document["every_round"]["whole"] == [document["whole"]]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--rounds", "0"), "--rounds"),
+        (("--seconds", "-1"), "--seconds"),
+        (("--sec", "1"), "--sec"),
+    ],
+)
+def test_wrong_options_are_named(options, named, tmp_path):
+    ran = aa2c("bench", *options, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert named in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_environment_that_does_not_work_is_one_sentence(tmp_path):
+    ran = aa2c("bench", "--env", "Nope-v0", cwd=tmp_path)
+    assert ran.returncode == 3
+    assert "--env Nope-v0 cannot be made" in ran.stderr
+    assert "Traceback" not in ran.stderr

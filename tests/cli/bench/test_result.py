@@ -1,0 +1,95 @@
+"""The ceiling, what binds, and the advice that follows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aa2c.cli.bench.result import Result
+from aa2c.config.config import Config
+
+
+def result(config=None, **changes):
+    values = {
+        "config": config or Config(mode="traj", workers=2, update_threads=2, update_epochs=1),
+        "cores": 2,
+        "precision": "float32",
+        "precision_reason": "asked for",
+        "rounds": 3,
+        "seconds": 1.0,
+        "rates": {"env": 2000.0, "act": 4000.0, "learn": 1000.0},
+        "whole": 500.0,
+        "other_precision": "",
+        "other_rates": {},
+        "act_by_batch": {8: 3000.0, 16: 4000.0, 32: 4100.0},
+        "mb_per_s": {"memcpy_record": 4.0, "ring": 2.0, "memcpy_parameters": 4.0, "board": 3.0},
+        "every_round": {},
+    }
+    return Result(**(values | changes))
+
+
+def test_the_ceiling_is_that_of_stages_which_take_turns():
+    it = result()
+    assert it.ceiling == pytest.approx(1 / (1 / 2000 + 1 / 4000 + 1 / 1000))
+    assert it.ratio == pytest.approx(500 / it.ceiling)
+    assert sum(it.shares.values()) == pytest.approx(1)
+    assert it.shares["learn"] == pytest.approx(4 / 7)
+    assert it.binds == "learn"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "nothing"),
+        ({"workers": 1}, "--workers 2"),
+        ({"workers": 5}, "--workers 2"),
+        ({"update_threads": 1}, "--update-threads 2"),
+        ({"update_epochs": 4}, "--update-epochs 3"),
+        ({"update_threads": 8}, "--update-threads 2"),
+    ],
+)
+def test_advice_names_the_option_that_is_amiss(options, expected):
+    usual = {"mode": "traj", "workers": 2, "update_threads": 2, "update_epochs": 1}
+    (line,) = result(Config(**(usual | options))).advice
+    assert line.startswith(expected)
+
+
+def test_a_larger_batch_is_advised_only_where_it_is_worth_it():
+    fast = {8: 3000.0, 16: 4000.0, 32: 7000.0, 64: 7100.0}
+    (line,) = result(act_by_batch=fast).advice
+    assert line.startswith("--num-envs 32: larger batches act faster, 7% in all")
+    config = Config(mode="traj", workers=2, update_threads=2, update_epochs=1, num_envs=32)
+    assert result(config, act_by_batch=fast).advice[0].startswith("nothing")
+
+
+def test_the_other_precision_is_advised_where_it_was_measured_to_be_faster():
+    half = {"other_precision": "bfloat16", "other_rates": {"act": 9000.0, "learn": 3000.0}}
+    it = result(**half)
+    assert it.advice == ["--precision bfloat16: 85% faster in all, as measured"]
+    assert it.recommended["precision"] == "bfloat16"
+    assert "in bfloat16: inference 9,000, learning 3,000" in it.text()
+    slower = {"other_precision": "bfloat16", "other_rates": {"act": 400.0, "learn": 300.0}}
+    assert result(**slower).recommended["precision"] == "float32"
+
+
+def test_the_spread_of_the_rounds_is_told():
+    rounds = {"env": [2000.0] * 2, "act": [4000.0] * 2, "learn": [1000.0] * 2}
+    it = result(every_round=rounds | {"whole": [400.0, 600.0]})
+    assert "(0.70 to 1.05)" in it.text()
+
+
+def test_everything_is_in_the_document_and_the_main_things_in_the_text():
+    it = result()
+    document = json.loads(json.dumps(it.document()))
+    assert document["rates"] == {"env": 2000.0, "act": 4000.0, "learn": 1000.0}
+    assert document["binds"] == "learn"
+    assert document["config"]["mode"] == "traj"
+    for words in (
+        "learning binds",
+        f"{it.ratio:.2f} of the ceiling",
+        "ring: 2 MB/s, 0.50 of a memcpy",
+        "nothing: these options suit",
+        "for this machine: --workers 2 --num-envs 16 --update-threads 2 --precision float32",
+    ):
+        assert words in it.text()

@@ -1,0 +1,126 @@
+"""Running moments against numpy on everything at once, and values that PopArt leaves as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aa2c.config.config import Config
+from aa2c.envs.vector import EnvSpec
+from aa2c.learn.optimizer import make_optimizer
+from aa2c.policy.network import FlatParameters, make_network
+from aa2c.policy.normalization import MOST_COUNTED, OBS_LIMIT, RunningMoments, normalize
+
+SPEC = EnvSpec((4,), "float32", 2)
+
+
+def normalized_by(moments, rows, scale=1.0):
+    return normalize(rows, moments.units(rows, scale))
+
+
+@pytest.mark.parametrize("shape", [(1,), (4,), (2, 3, 5)])
+def test_moments_of_parts_are_those_of_the_whole(shape):
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(7, 3, (n, *shape)).astype(np.float32) for n in (1, 50, 3, 400)]
+    moments = RunningMoments(shape)
+    for part in parts:
+        moments.update(torch.from_numpy(part))
+    whole = np.concatenate(parts)
+    assert moments.count == len(whole)
+    np.testing.assert_allclose(moments.mean, whole.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(moments.variance, whole.var(0), rtol=1e-3)
+
+
+def test_old_rows_fade_once_there_are_many():
+    moments = RunningMoments((1,))
+    moments.count.fill_(MOST_COUNTED)
+    for _ in range(30):
+        moments.update(torch.full((200_000, 1), 5.0))
+    assert moments.count == MOST_COUNTED
+    assert moments.mean.item() == pytest.approx(5, abs=0.05)
+
+
+def test_normalized_rows_have_mean_0_deviation_1_and_a_limit():
+    rows = torch.randn(5000, 3) * torch.tensor([1.0, 10.0, 0.0]) + torch.tensor([0.0, 5.0, 2.0])
+    moments = RunningMoments((3,))
+    moments.update(rows)
+    normalized = normalized_by(moments, rows)
+    torch.testing.assert_close(normalized.mean(0), torch.zeros(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(normalized[:, :2].std(0), torch.ones(2), atol=1e-2, rtol=0)
+    assert normalized_by(moments, torch.tensor([[1e9, -1e9, 2.5]])).abs().max() == OBS_LIMIT
+
+
+def test_no_rows_change_nothing():
+    moments = RunningMoments((3,))
+    moments.update(torch.ones(4, 3))
+    before = [buffer.clone() for buffer in moments.buffers()]
+    moments.update(torch.ones(0, 3))
+    assert all(torch.equal(now, then) for now, then in zip(moments.buffers(), before, strict=True))
+
+
+def test_bytes_are_scaled_and_normalized_in_one_go():
+    rows = torch.randint(0, 256, (50, 4, 6, 5), dtype=torch.uint8)
+    moments = RunningMoments((4, 6, 5))
+    moments.update(rows.float() / 255)
+    expected = normalized_by(moments, rows.float() / 255)
+    untouched = rows.clone()
+    torch.testing.assert_close(normalized_by(moments, rows, 255.0), expected)
+    floats = rows.float()
+    torch.testing.assert_close(normalized_by(moments, floats, 255.0), expected)
+    assert torch.equal(rows, untouched)
+    assert torch.equal(floats, untouched.float())
+
+
+def test_normalized_images_do_not_depend_on_the_order_in_memory():
+    rows = torch.randn(50, 4, 6, 5)
+    moments = RunningMoments((4, 6, 5))
+    moments.update(rows)
+    channels_last = rows.contiguous(memory_format=torch.channels_last)
+    untouched = channels_last.clone()
+    normalized = normalized_by(moments, channels_last)
+    torch.testing.assert_close(normalized, normalized_by(moments, rows))
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(channels_last, untouched)
+
+
+def test_values_stay_what_they_were_when_the_moments_of_returns_change():
+    network = make_network(Config(mode="traj", norm_returns=True), SPEC)
+    obs = torch.randn(100, 4)
+    before = network(obs)[1]
+    for scale, shift in ((7, 30), (0.01, -5), (1000, 0)):
+        network.observe_returns(torch.randn(1000) * scale + shift)
+        torch.testing.assert_close(network(obs)[1], before, rtol=1e-3, atol=1e-3)
+    assert network.value_unit.item() > 100
+
+
+def test_observations_are_scaled_before_the_layers_and_only_those():
+    config = Config(mode="traj", norm_obs=True)
+    network, plain = make_network(config, SPEC), make_network(Config(), SPEC)
+    plain.load_state_dict(network.state_dict(), strict=False)
+    rows = torch.randn(500, 4) * 20 + 3
+    network.observe(rows)
+    logits, values = network(rows)
+    scaled = (rows - rows.mean(0)) / rows.std(0, correction=0)
+    expected_logits, expected_values = plain(scaled.clamp(-OBS_LIMIT, OBS_LIMIT))
+    torch.testing.assert_close(logits, expected_logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(values, expected_values, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_moments_are_in_the_flat_vector_and_no_optimizer_moves_them(optimizer):
+    config = Config(mode="traj", norm_obs=True, norm_returns=True, optimizer=optimizer)
+    network = make_network(config, SPEC)
+    params = FlatParameters(network)
+    replica = make_network(config, SPEC)
+    FlatParameters(replica, vector=params.vector)
+    network.observe(torch.randn(100, 4) + 2)
+    assert torch.equal(replica.obs_moments.mean, network.obs_moments.mean)
+    moments = network.obs_moments.mean.clone()
+    step = make_optimizer(config, params.vector)
+    for _ in range(3):
+        params.grad.zero_()
+        sum(network(torch.randn(10, 4))[1]).backward()
+        step.param_groups[0]["params"][0].grad = params.grad
+        step.step()
+    assert torch.equal(network.obs_moments.mean, moments)

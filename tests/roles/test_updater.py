@@ -1,0 +1,110 @@
+"""The updater's loop on a port of lists: which records are learned from, and which have grown too old."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from aa2c.config.config import Config
+from aa2c.envs.vector import EnvSpec
+from aa2c.policy.network import FlatParameters, make_network
+from aa2c.roles.updater import Learner
+from tests.modes.fake_port import FakePort, make_record
+from tests.modes.test_traj import produce
+
+
+class ListPort(FakePort):
+    """Gives all its records at the first `take`; keeps what is released."""
+
+    def __init__(self, config, records):
+        super().__init__(config, [], [])
+        self.waiting = records
+        self.released = []
+        self.run = SimpleNamespace(count=lambda name: 0, value=lambda name: 0.0)
+
+    def take(self, most):
+        taken, self.waiting = self.waiting[:most], self.waiting[most:]
+        return taken
+
+    def release(self, records):
+        self.released += records
+
+    def publish(self, vector, *, after=0):
+        self.add("policy_version", 1)
+        return self.count("policy_version")
+
+
+def learner_of(config, port, tmp_path):
+    spec = EnvSpec((4,), "float32", 2)
+    network = make_network(config, spec)
+    return Learner(config, spec, network, FlatParameters(network), tmp_path, port, lambda: None)
+
+
+def aged(records, versions):
+    return [
+        make_record(dict(record.arrays), {"env_steps": 60}, version)
+        for record, version in zip(records, versions, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("most_lag", "learned", "stale"),
+    [(0, 4, 0), (3, 4, 0), (2, 4, 0), (1, 2, 2)],
+)
+def test_a_record_that_came_to_lag_too_far_while_others_were_learned_from_is_dropped(
+    most_lag, learned, stale, tmp_path
+):
+    """Four records of version 1 are taken at once at version 2: the second batch is two behind."""
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), update_epochs=1,
+        max_policy_lag=most_lag,
+    )  # fmt: skip
+    records = produce(config, count=4)[0].records
+    port = ListPort(config, aged(records, [1, 1, 1, 1]))
+    port.set("policy_version", 2)
+    learner = learner_of(config, port, tmp_path)
+    assert learner.take_and_learn()
+    assert port.count("records") == learned
+    assert port.count("stale") == stale
+    assert len(port.released) == 4, "slots are given back in any case"
+    assert port.counts.get("lag_max", 0) <= most_lag or not most_lag
+    learner.close()
+
+
+def test_a_batch_of_one_record_is_one_however_many_wait(tmp_path):
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=1, hidden_sizes=(16,), update_epochs=1,
+        minibatches=1, ring_slots=4,
+    )  # fmt: skip
+    port = ListPort(config, produce(config, count=4)[0].records)
+    learner = learner_of(config, port, tmp_path)
+    assert learner.take_and_learn()
+    assert port.count("updates") == port.count("records") == 4
+    learner.close()
+
+
+@pytest.mark.parametrize(("in_a_row", "is_over"), [(3, True), (2, False)])
+def test_only_bad_records_in_a_row_end_a_run(in_a_row, is_over, tmp_path):
+    """Six bad records among good ones, all taken at once."""
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), update_epochs=1,
+        ring_slots=6, nonfinite_limit=3,
+    )  # fmt: skip
+    good = produce(config, count=8)[0].records
+    bad = [
+        make_record(
+            dict(record.arrays) | {"values": np.full_like(record.arrays["values"], np.nan)},
+            {"env_steps": 60},
+        )
+        for record in good[:6]
+    ]
+    groups = [bad[i : i + in_a_row] for i in range(0, 6, in_a_row)]
+    mixed = [record for group in groups for record in (*group, good.pop(), good.pop())]
+    port = ListPort(config, mixed)
+    learner = learner_of(config, port, tmp_path)
+    learner.take_and_learn()
+    assert port.count("rejected") == 6
+    assert any(kind == "fatal" for kind, _ in port.reports) == is_over
+    learner.close()

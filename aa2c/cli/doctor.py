@@ -117,7 +117,7 @@ def _bfloat16() -> Answer:
     has = [flag for flag in FASTER_CPU_FLAGS if flag in flags]
     if not has:
         return "ok", f"the CPU has none of {', '.join(FASTER_CPU_FLAGS)}: float32 is used", ""
-    from aa2c.policy.precision import choose_precision
+    from aa2c.policy.fast_cpu import choose_precision
 
     choice = choose_precision("auto")
     return "ok", f"{choice.name}: {choice.reason}", ""

@@ -15,7 +15,8 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import Envs, EnvSpec
 from aa2c.modes import grad, model, traj
 from aa2c.modes.common import Outcome
-from aa2c.policy.network import ActorCritic, FlatParameters
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import ActorCritic
 from aa2c.ports import UpdaterPort, WorkerPort
 from aa2c.shm.ring import Record
 from aa2c.shm.slot import ArraySpec

@@ -39,7 +39,8 @@ from aa2c.modes.common import (
     has_losses,
     rollout_loss,
 )
-from aa2c.policy.network import SHARD_ALIGNMENT, ActorCritic, FlatParameters
+from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
+from aa2c.policy.network import ActorCritic
 from aa2c.ports import UpdaterPort, WorkerPort
 from aa2c.shm.ring import Record
 from aa2c.shm.slot import ArraySpec

@@ -31,7 +31,8 @@ from aa2c.modes.common import (
     has_losses,
     rollout_loss,
 )
-from aa2c.policy.network import ActorCritic, FlatParameters
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import ActorCritic
 from aa2c.ports import UpdaterPort, WorkerPort
 from aa2c.shm.ring import Record
 from aa2c.shm.shared_model import PARAMS, SharedModel

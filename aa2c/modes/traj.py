@@ -28,7 +28,8 @@ from aa2c.learn.optimizer import get_state, join_states, load_states, make_optim
 from aa2c.learn.returns import gae, normalize, vtrace
 from aa2c.learn.rollout import Trajectory
 from aa2c.modes.common import Actor, Outcome, clip_rewards
-from aa2c.policy.network import ActorCritic, FlatParameters
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import ActorCritic
 from aa2c.ports import UpdaterPort, WorkerPort
 from aa2c.shm.ring import Record
 from aa2c.shm.slot import DTYPES, ArraySpec

@@ -1,8 +1,4 @@
-"""Networks: observation -> policy logits and value, with all parameters in one flat vector.
-
-The flat vector is what moves between processes: publishing, pulling and stepping the optimizer
-are each one operation on it, and the layers' weights are views into it.
-"""
+"""Networks: observations to the outputs of the policy head and the value head."""
 
 from __future__ import annotations
 
@@ -10,15 +6,13 @@ import importlib
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.errors import StartError
-from aa2c.policy.acting import Acting
+from aa2c.policy.fast_cpu import Acting, Choice, choose_precision, evaluate_in
 from aa2c.policy.layers import (
     ChannelsFirst,
     FlattenPixels,
@@ -28,9 +22,7 @@ from aa2c.policy.layers import (
     orthogonal,
 )
 from aa2c.policy.normalization import RunningMoments, Units, normalize
-from aa2c.policy.precision import Choice, choose_precision, evaluate_in
 
-SHARD_ALIGNMENT = 64  # parameters; keeps vectorised kernels free of remainders
 NATURE_FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride
 A3C_FILTERS = ((16, 8, 4), (32, 4, 2))
 CONVOLUTIONS_SMALLEST_SIDE = 36  # pixels that three convolutions need
@@ -263,47 +255,6 @@ def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module,
 def _count_features(trunk: nn.Module, spec: EnvSpec) -> int:
     with torch.no_grad():
         return int(trunk(torch.zeros(1, *spec.obs_shape)).shape[1])
-
-
-class FlatParameters:
-    """A network's parameters and gradients as two flat float32 vectors [num_params].
-
-    Its buffers (running moments) follow the parameters; their gradient stays 0, which an optimizer
-    without weight decay leaves alone. The vectors end in zeros up to a multiple of
-    `SHARD_ALIGNMENT`. `numpy` is the parameter vector without a copy. With `vector` the network
-    takes that memory and the parameters in it for its own, so that networks can share them;
-    the gradient is always its own.
-    """
-
-    def __init__(self, network: nn.Module, *, vector: Tensor | None = None) -> None:
-        tensors = [*network.parameters(), *network.buffers()]
-        used = sum(t.numel() for t in tensors)
-        self.num_params = -(-used // SHARD_ALIGNMENT) * SHARD_ALIGNMENT
-        self.vector: Tensor = torch.zeros(self.num_params) if vector is None else vector.detach()
-        self.grad = torch.zeros(self.num_params)
-        self.vector.grad = self.grad
-        start = 0
-        for tensor in tensors:
-            end = start + tensor.numel()
-            view = self.vector[start:end].view_as(tensor)
-            if vector is None:
-                view.copy_(tensor.detach())
-            tensor.data = view
-            if tensor.requires_grad:
-                tensor.grad = self.grad[start:end].view_as(tensor)
-            start = end
-
-    @property
-    def numpy(self) -> NDArray[np.float32]:
-        array: NDArray[np.float32] = self.vector.numpy()
-        return array
-
-    def clip_grad_norm(self, max_norm: float) -> float:
-        """Scale the gradient down to this L2 norm (0: leave it); returns its norm before."""
-        norm = nn.utils.get_total_norm([self.grad])
-        if max_norm and not norm <= max_norm:
-            nn.utils.clip_grads_with_norm_([self.vector], max_norm, norm)
-        return float(norm)
 
 
 def sample_actions(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,8 @@ from aa2c.config.config import Config
 from aa2c.envs.game import Game
 from aa2c.failpoint import failpoint
 from aa2c.learn.play import games_for, play_on
-from aa2c.policy.network import FlatParameters, make_network
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import make_network
 from aa2c.ports import EvaluatorPort
 
 SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use

@@ -24,7 +24,8 @@ from aa2c.envs.vector import EnvSpec, env_spec, make_envs
 from aa2c.failpoint import failpoint
 from aa2c.learn.rollout import observe_random_play
 from aa2c.modes import MODES, Consumer
-from aa2c.policy.network import ActorCritic, FlatParameters, make_network
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import ActorCritic, make_network
 from aa2c.ports import UpdaterPort
 from aa2c.shm.counters import count_lag
 from aa2c.shm.ring import Record

@@ -22,7 +22,8 @@ from aa2c.cli import main as cli
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.errors import Aa2cError
-from aa2c.policy.network import FlatParameters, make_network
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import make_network
 
 SPEC = EnvSpec((4,), "float32", 3)
 CONFIG = Config(ent_coef=(0.1, 0.2), workers=2, hidden_sizes=(8, 5), name='q"uo\nte ü')

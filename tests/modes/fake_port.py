@@ -11,7 +11,8 @@ import torch
 from aa2c.config.config import Config
 from aa2c.envs.vector import make_envs
 from aa2c.modes import MODES
-from aa2c.policy.network import FlatParameters, make_network
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import make_network
 from aa2c.shm.segment import Segment, name_prefix
 from aa2c.shm.shared_model import SharedModel, shared_model_bytes
 from aa2c.shm.slot import ArraySpec

@@ -6,7 +6,7 @@ import torch
 
 from aa2c.config.config import Config
 from aa2c.modes import MODES
-from aa2c.policy.network import FlatParameters
+from aa2c.policy.flat import FlatParameters
 from tests.modes.fake_port import SmallMode, forever
 
 

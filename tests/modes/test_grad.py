@@ -13,7 +13,8 @@ from aa2c.learn.losses import a2c_loss
 from aa2c.learn.returns import gae
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes import grad
-from aa2c.policy.network import SHARD_ALIGNMENT, FlatParameters, make_network
+from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
+from aa2c.policy.network import make_network
 from tests.modes.fake_port import FakePort, forever, make_record
 
 SEED = 5

@@ -14,7 +14,8 @@ from aa2c.errors import ConfigError
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes import model
 from aa2c.modes.common import rollout_loss
-from aa2c.policy.network import FlatParameters, make_network
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import make_network
 from aa2c.shm import shared_model
 from aa2c.shm.segment import Segment, name_prefix
 from aa2c.shm.shared_model import PARAMS, SharedModel, shared_model_bytes

@@ -12,7 +12,8 @@ from aa2c.errors import ConfigError
 from aa2c.learn.batch import join_records
 from aa2c.learn.returns import gae
 from aa2c.modes import traj
-from aa2c.policy.network import FlatParameters, make_network
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import make_network
 from tests.learn.test_returns import literal_vtrace
 from tests.modes.fake_port import FakePort, forever, make_record
 

@@ -9,9 +9,10 @@ import torch
 
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
-from aa2c.policy import acting, precision
-from aa2c.policy.network import FlatParameters, make_network
-from aa2c.policy.precision import MOST_ERROR, choose_precision, self_test
+from aa2c.policy import fast_cpu
+from aa2c.policy.fast_cpu import MOST_ERROR, choose_precision, self_test
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import make_network
 
 ATARI = EnvSpec((4, 84, 84), "uint8", 6, is_stacked=True)
 VECTOR = EnvSpec((4,), "float32", 2)
@@ -22,8 +23,8 @@ def cpu(monkeypatch):
     """Let the CPU have these flags, and bfloat16 this error in the self-test."""
 
     def be(*flags, error=0.01):
-        monkeypatch.setattr(precision, "_cpu_flags", lambda: frozenset(flags))
-        monkeypatch.setattr(precision, "self_test", lambda: error)
+        monkeypatch.setattr(fast_cpu, "_cpu_flags", lambda: frozenset(flags))
+        monkeypatch.setattr(fast_cpu, "self_test", lambda: error)
 
     return be
 
@@ -52,22 +53,22 @@ def test_bfloat16_is_chosen_where_the_cpu_has_it_and_it_is_right(
 
 def test_the_self_test_passes_here_and_would_see_a_wrong_convolution(monkeypatch):
     assert 0 < self_test() <= MOST_ERROR
-    right = precision.evaluate_in
+    right = fast_cpu.evaluate_in
 
     def wrong(dtype, layers, inputs):
         outputs = right(dtype, layers, inputs)
         return outputs if dtype == torch.float32 or len(inputs) == 1 else outputs.roll(1, 0)
 
     with monkeypatch.context() as patch:
-        patch.setattr(precision, "evaluate_in", wrong)
+        patch.setattr(fast_cpu, "evaluate_in", wrong)
         assert self_test.__wrapped__() > MOST_ERROR
-    packed = acting.PackedTrunk.__call__
-    monkeypatch.setattr(acting.PackedTrunk, "__call__", lambda *args: 1.1 * packed(*args))
+    packed = fast_cpu.PackedTrunk.__call__
+    monkeypatch.setattr(fast_cpu.PackedTrunk, "__call__", lambda *args: 1.1 * packed(*args))
     assert self_test.__wrapped__() > MOST_ERROR
 
 
 def test_the_self_test_draws_no_random_numbers_of_others():
-    acting.has_packed_operators.cache_clear()
+    fast_cpu.has_packed_operators.cache_clear()
     torch.manual_seed(3)
     self_test.__wrapped__()
     after = torch.rand(1)
@@ -118,7 +119,7 @@ def acting_and_learning(network, obs):
 def test_what_acts_computes_what_learns(kind, norm_obs, dtype, error, has_operators, monkeypatch):
     """With torch's packed operators and without, for any number of rows, and on later weights."""
     if not has_operators:
-        monkeypatch.setattr(acting, "has_packed_operators", lambda dtype: False)
+        monkeypatch.setattr(fast_cpu, "has_packed_operators", lambda dtype: False)
     config = Config(
         mode="traj", network=kind, precision=dtype, norm_obs=norm_obs, norm_returns=True
     )

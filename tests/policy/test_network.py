@@ -12,7 +12,8 @@ from torch import nn
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.errors import ConfigError, StartError
-from aa2c.policy.network import SHARD_ALIGNMENT, FlatParameters, make_network, sample_actions
+from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
+from aa2c.policy.network import make_network, sample_actions
 
 EXAMPLES = str(Path(__file__).parent.parent.parent / "examples")
 VECTOR = EnvSpec((4,), "float32", 2)

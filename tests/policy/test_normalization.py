@@ -9,7 +9,8 @@ import torch
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.learn.optimizer import make_optimizer
-from aa2c.policy.network import FlatParameters, make_network
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import make_network
 from aa2c.policy.normalization import MOST_COUNTED, OBS_LIMIT, RunningMoments, normalize
 
 SPEC = EnvSpec((4,), "float32", 2)

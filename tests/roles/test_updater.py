@@ -9,7 +9,8 @@ import pytest
 
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
-from aa2c.policy.network import FlatParameters, make_network
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import make_network
 from aa2c.roles.updater import Learner
 from tests.modes.fake_port import FakePort, make_record
 from tests.modes.test_traj import produce

@@ -1,4 +1,4 @@
-"""Segments for the tests of `aa2c.ipc`; whatever they make is unlinked again."""
+"""Segments for the tests of `aa2c.shm`; whatever they make is unlinked again."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ def make_segment() -> Iterator[Callable[[int], Segment]]:
     segments: list[Segment] = []
 
     def make(nbytes: int) -> Segment:
-        segments.append(Segment.create(f"{name_prefix('testipc')}{next(_numbers)}", nbytes))
+        segments.append(Segment.create(f"{name_prefix('testshm')}{next(_numbers)}", nbytes))
         return segments[-1]
 
     yield make

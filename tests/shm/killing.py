@@ -14,11 +14,11 @@ class Killed(BaseException):
 
 
 def kill_at(instruction, call):
-    """Run `call` up to its n-th bytecode instruction in aa2c.ipc; False if it has fewer."""
+    """Run `call` up to its n-th bytecode instruction in aa2c.shm; False if it has fewer."""
     left = itertools.count(instruction, -1)
 
     def trace(frame, event, _argument):
-        if "/aa2c/ipc/" not in frame.f_code.co_filename:
+        if "/aa2c/shm/" not in frame.f_code.co_filename:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode" and next(left) == 0:

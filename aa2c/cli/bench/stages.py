@@ -27,8 +27,9 @@ from aa2c.learn.optimizer import make_optimizer
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes import MODES, traj
 from aa2c.modes.common import rollout_loss
-from aa2c.policy.network import ActorCritic, FlatParameters, make_network, sample_actions
-from aa2c.policy.precision import Choice, choose_precision
+from aa2c.policy.fast_cpu import Choice, choose_precision
+from aa2c.policy.flat import FlatParameters
+from aa2c.policy.network import ActorCritic, make_network, sample_actions
 from aa2c.shm.board import ParameterBoard, board_bytes
 from aa2c.shm.counters import run_row, table_bytes, updater_row, worker_row
 from aa2c.shm.ring import RingConsumer, RingProducer, ring_bytes

@@ -1,34 +1,113 @@
-"""The ports: all that worker and updater know of the world outside their process.
+"""The ports: all that worker, updater and evaluator know of the world outside their process.
 
-`WorkerPort` and `UpdaterPort` are the seam at which another engine can take the place of shared
-memory on one host: a record is a header and named contiguous arrays, parameters are one flat
-vector, and nothing that passes is a torch object. Today's engine is in `shm_port`.
-Mode model, whose workers share one network in memory, is of one host by its nature: it asks its
-port for the shared model, which only that engine has.
+Protocols only. They are the seam at which another engine can take the place of shared memory on one
+host: a record is a header and named contiguous arrays, parameters are one flat vector, and nothing
+that passes is a torch object. The local engine's are in `aa2c.host.ports`. Mode model, whose workers
+share one network in memory, is of one host by its nature: it asks its port for the shared model,
+which only the local engine has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
-from aa2c.shm.counters import Counters
-from aa2c.shm.ring import Record
-from aa2c.shm.shared_model import SharedModel
-from aa2c.shm.slot import Arrays
 
 Vector = NDArray[np.float32]
+Arrays = dict[str, NDArray[Any]]
+
+PARAMS = "params"  # the name of the parameters among the vectors of a shared model
+
+
+class Counters(Protocol):
+    """A row of named counters, written by one process and read by all."""
+
+    def add(self, name: str, amount: float) -> None:
+        """Increase a count or a sum of seconds."""
+
+    def set(self, name: str, value: float) -> None:
+        """Set the latest value of a quantity."""
+
+    def count(self, name: str) -> int: ...
+
+    def value(self, name: str) -> float: ...
+
+
+class Header(Protocol):
+    """What every record says about itself; `values` holds the mode's own counts and losses."""
+
+    @property
+    def worker(self) -> int: ...
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def policy_version(self) -> int: ...
+
+    @property
+    def values(self) -> Mapping[str, float]: ...
+
+
+class Record(Protocol):
+    """One taken record: header and read-only arrays, valid until it is released."""
+
+    @property
+    def header(self) -> Header: ...
+
+    @property
+    def arrays(self) -> Arrays: ...
+
+
+class SharedModel(Protocol):
+    """One network and one optimizer state in shared memory, stepped by all workers.
+
+    `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
+    counts publications and steps.
+    """
+
+    learning_rate: float
+
+    @property
+    def is_locked(self) -> bool: ...
+
+    @property
+    def vectors(self) -> Mapping[str, Vector]: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def torn_steps(self) -> int: ...
+
+    def step(self) -> AbstractContextManager[None]:
+        """A step, by the holder of the lock."""
+
+    def count_step(self, worker: int) -> None:
+        """Count a step that a worker made without the lock."""
+
+    def unlock(self) -> None: ...
+
+    def reading(self) -> AbstractContextManager[bool]:
+        """Hold off steps while reading, if there is a lock; False if it could not be acquired."""
 
 
 class WorkerPort(Protocol):
     """A worker's port. `run` is what the orchestrator tells of the run."""
 
-    counters: Counters
-    run: Counters
+    @property
+    def counters(self) -> Counters: ...
+
+    @property
+    def run(self) -> Counters: ...
 
     def config_now(self) -> Config:
         """The configuration as it is now: some options may be changed while the run goes on."""
@@ -73,8 +152,11 @@ class WorkerPort(Protocol):
 class UpdaterPort(Protocol):
     """The updater's port. `run` is what the orchestrator tells of the run."""
 
-    counters: Counters
-    run: Counters
+    @property
+    def counters(self) -> Counters: ...
+
+    @property
+    def run(self) -> Counters: ...
 
     def config_now(self) -> Config:
         """The configuration as it is now: some options may be changed while the run goes on."""
@@ -106,6 +188,9 @@ class UpdaterPort(Protocol):
     def shared_model(self) -> SharedModel:
         """The shared model of mode model."""
 
+    def count_lag(self, lag: int) -> None:
+        """Count a record's policy lag in the histogram."""
+
     def report(self, kind: str, **fields: Any) -> None:
         """Send a small message to the orchestrator."""
 
@@ -113,8 +198,11 @@ class UpdaterPort(Protocol):
 class EvaluatorPort(Protocol):
     """The evaluator's port. `updater` are the updater's counters, to be read."""
 
-    counters: Counters
-    updater: Counters
+    @property
+    def counters(self) -> Counters: ...
+
+    @property
+    def updater(self) -> Counters: ...
 
     def config_now(self) -> Config:
         """The configuration as it is now: some options may be changed while the run goes on."""

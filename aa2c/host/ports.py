@@ -14,18 +14,20 @@ from aa2c.host.journal import Journal
 from aa2c.host.lock_step import LockStep
 from aa2c.host.set_aside import SetAside
 from aa2c.host.settings import Settings
-from aa2c.ports import Vector
+from aa2c.ports import Record, Vector
 from aa2c.shm.board import ParameterBoard
 from aa2c.shm.counters import (
     WAITS_FOR,
     Counters,
+    count_lag,
     evaluator_row,
     ring_row,
     run_row,
     updater_row,
     worker_row,
 )
-from aa2c.shm.ring import DROP_REASONS, Record, RingConsumer, RingProducer
+from aa2c.shm.ring import DROP_REASONS, RingConsumer, RingProducer
+from aa2c.shm.ring import Record as RingRecord
 from aa2c.shm.segment import Segment
 from aa2c.shm.shared_model import SharedModel
 from aa2c.shm.slot import Arrays
@@ -315,8 +317,12 @@ class ShmUpdaterPort(_ShmPort):
 
     def release(self, records: Sequence[Record]) -> None:
         for record in records:
+            assert isinstance(record, RingRecord)
             if record.release():
                 self._spaces[record.header.worker].post()
+
+    def count_lag(self, lag: int) -> None:
+        count_lag(self.counters, lag)
 
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         version = self._board.publish(vector, after=after)

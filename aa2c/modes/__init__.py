@@ -17,8 +17,7 @@ from aa2c.modes import grad, model, traj
 from aa2c.modes.common import Outcome
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import ActorCritic
-from aa2c.ports import UpdaterPort, WorkerPort
-from aa2c.shm.ring import Record
+from aa2c.ports import Record, UpdaterPort, WorkerPort
 from aa2c.shm.slot import ArraySpec
 
 

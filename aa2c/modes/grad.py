@@ -41,8 +41,7 @@ from aa2c.modes.common import (
 )
 from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
 from aa2c.policy.network import ActorCritic
-from aa2c.ports import UpdaterPort, WorkerPort
-from aa2c.shm.ring import Record
+from aa2c.ports import Record, UpdaterPort, WorkerPort
 from aa2c.shm.slot import ArraySpec
 
 Vector = NDArray[np.float32]

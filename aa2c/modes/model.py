@@ -33,9 +33,7 @@ from aa2c.modes.common import (
 )
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import ActorCritic
-from aa2c.ports import UpdaterPort, WorkerPort
-from aa2c.shm.ring import Record
-from aa2c.shm.shared_model import PARAMS, SharedModel
+from aa2c.ports import PARAMS, Record, SharedModel, UpdaterPort, WorkerPort
 from aa2c.shm.slot import ArraySpec
 
 

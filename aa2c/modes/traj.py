@@ -30,8 +30,7 @@ from aa2c.learn.rollout import Trajectory
 from aa2c.modes.common import Actor, Outcome, clip_rewards
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import ActorCritic
-from aa2c.ports import UpdaterPort, WorkerPort
-from aa2c.shm.ring import Record
+from aa2c.ports import Record, UpdaterPort, WorkerPort
 from aa2c.shm.slot import DTYPES, ArraySpec
 
 FORWARD_ROWS = 1024  # observations evaluated at once where no gradient is needed

@@ -26,9 +26,7 @@ from aa2c.learn.rollout import observe_random_play
 from aa2c.modes import MODES, Consumer
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import ActorCritic, make_network
-from aa2c.ports import UpdaterPort
-from aa2c.shm.counters import count_lag
-from aa2c.shm.ring import Record
+from aa2c.ports import Record, UpdaterPort
 from aa2c.shm.slot import ArraySpec
 
 RECENT_LAGS = 256
@@ -197,7 +195,7 @@ class Learner:
             header = record.header
             learned_at = int(header.values.get("learned_at", version))
             self._lags.append(max(0, learned_at - header.policy_version))
-            count_lag(counters, self._lags[-1])
+            self._port.count_lag(self._lags[-1])
             counters.add("env_steps", header.values["env_steps"])
         counters.add("records", len(records))
         counters.set("lag_min", min(self._lags))

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.failpoint import failpoint
+from aa2c.ports import PARAMS
 from aa2c.shm.segment import Segment
 from aa2c.shm.slot import align
 
-PARAMS = "params"
 LOCK_WAIT_S = 0.2  # of a reader, who then comes back later
 _CONTROL_BYTES = 4096
 _VERSION, _TORN, _LEARNING_RATE, _OWN_STEPS = 0, 8, 16, 64

@@ -70,6 +70,7 @@ class FakePort:
         self.records: list[Any] = []
         self.reports: list[tuple[str, dict[str, Any]]] = []
         self.kept: list[tuple[dict[str, Any], dict[str, float]]] = []
+        self.lags: list[int] = []
         self.pulls = 0
         self.beats_left = self.reserves_left = self.pulls_left = 10**9
         self._specs = specs
@@ -121,6 +122,9 @@ class FakePort:
         out[:] = self._parameters[self.pulls % len(self._parameters)]
         self.pulls += 1
         return self.pulls
+
+    def count_lag(self, lag: int) -> None:
+        self.lags.append(lag)
 
     def report(self, kind: str, **fields: Any) -> None:
         self.reports.append((kind, fields))

@@ -6,23 +6,27 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
+from aa2c.modes import MODES
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_network
 from aa2c.roles.updater import Learner
-from tests.modes.fake_port import FakePort, make_record
+from aa2c.shm.counters import count_lag
+from tests.modes.fake_port import FakePort, SmallMode, forever, make_record
 from tests.modes.test_traj import produce
 
 
 class ListPort(FakePort):
-    """Gives all its records at the first `take`; keeps what is released."""
+    """Gives all its records at the first `take`; keeps what is released and what is published."""
 
     def __init__(self, config, records):
         super().__init__(config, [], [])
         self.waiting = records
         self.released = []
+        self.published = []
         self.run = SimpleNamespace(count=lambda name: 0, value=lambda name: 0.0)
 
     def take(self, most):
@@ -32,15 +36,75 @@ class ListPort(FakePort):
     def release(self, records):
         self.released += records
 
+    def count_lag(self, lag):
+        count_lag(self.counters, lag)
+
     def publish(self, vector, *, after=0):
+        self.published.append(vector.copy())
         self.add("policy_version", 1)
         return self.count("policy_version")
 
 
-def learner_of(config, port, tmp_path):
-    spec = EnvSpec((4,), "float32", 2)
-    network = make_network(config, spec)
-    return Learner(config, spec, network, FlatParameters(network), tmp_path, port, lambda: None)
+class ReusingPort(ListPort):
+    """As in a ring: what is released is overwritten with the producer's next numbers."""
+
+    def release(self, records):
+        super().release(records)
+        for record in records:
+            for array in record.arrays.values():
+                array.flags.writeable = True
+                array[...] = 1
+
+
+SPEC = EnvSpec((4,), "float32", 2)
+
+
+def learner_of(config, port, tmp_path, newest_checkpoint=lambda: None):
+    torch.manual_seed(0)
+    network = make_network(config, SPEC)
+    params = FlatParameters(network)
+    return Learner(config, SPEC, network, params, tmp_path, port, newest_checkpoint)
+
+
+def copies(records):
+    """As they arrive: numbered, each with arrays of its own."""
+    made = []
+    for sequence, record in enumerate(records):
+        arrays = {name: array.copy() for name, array in record.arrays.items()}
+        made.append(make_record(arrays, dict(record.header.values)))
+        made[-1].header.sequence = sequence
+    return made
+
+
+def learned_by_hand(config, batches):
+    """The parameters after the mode's consumer has had these batches one after the other."""
+    torch.manual_seed(0)
+    network = make_network(config, SPEC)
+    params = FlatParameters(network)
+    consumer = MODES[config.mode].Consumer(config, params, network, FakePort(config, [], []))
+    for batch in batches:
+        consumer.consume(batch, config.learning_rate, forever)
+    consumer.close()
+    return params.numpy
+
+
+@pytest.mark.parametrize("mode", ["grad", "traj"])
+def test_records_are_learned_from_in_the_order_of_arrival_and_given_back_only_then(mode, tmp_path):
+    config = Config(
+        mode=mode, num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), ring_slots=4,
+        anneal_learning_rate=False,
+    )  # fmt: skip
+    with SmallMode(config) as small:
+        for _ in range(4):
+            small.producer.produce(small.port)
+        records, size = small.port.records, small.consumer.records_per_update or 4
+    port = ReusingPort(config, copies(records))
+    learner = learner_of(config, port, tmp_path)
+    assert learner.take_and_learn()
+    batches = [copies(records)[i : i + size] for i in range(0, 4, size)]
+    assert np.array_equal(port.published[-1], learned_by_hand(config, batches))
+    assert [record.header.sequence for record in port.released] == [0, 1, 2, 3]
+    learner.close()
 
 
 def aged(records, versions):

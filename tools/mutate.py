@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MUTATIONS = ROOT / "tools/mutations.toml"
-TESTS_FAILED = 1  # pytest's exit code; the others say that no test was run
+PASSED, TESTS_FAILED = 0, 1  # pytest's exit codes; greater ones say that no test was run
 CAUGHT, SURVIVED, STALE, NOT_RUN = "caught", "SURVIVED", "stale", "not run"
 
 
@@ -108,9 +108,10 @@ def outcome_of(mutation: Mutation, timeout_s: float) -> tuple[str, str]:
         if not mutation.apply(tree):
             return STALE, f"not exactly once in {mutation.file}"
         code, detail = run_tests(tree, mutation.tests, timeout_s)
-    if code in (TESTS_FAILED, None):
-        return CAUGHT, detail
-    return (SURVIVED, " ".join(mutation.tests)) if code == 0 else (NOT_RUN, detail)
+    if code == PASSED:
+        return SURVIVED, " ".join(mutation.tests)
+    is_caught = code is None or code <= TESTS_FAILED  # below 0: a signal ended it
+    return CAUGHT if is_caught else NOT_RUN, detail
 
 
 def main() -> int:
@@ -128,7 +129,7 @@ def main() -> int:
     tests = sorted({test for m in mutations if not m.is_stale for test in m.tests})
     with copied_tree() as tree:
         code, detail = run_tests(tree, tests, arguments.timeout_s * max(1, len(tests)))
-    if code != 0:
+    if code != PASSED:
         print(f"the tests do not pass as it is: {detail}")
         return 1
     outcomes: Counter[str] = Counter()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.modes import MODES
@@ -173,3 +174,86 @@ def test_only_bad_records_in_a_row_end_a_run(in_a_row, is_over, tmp_path):
     assert port.count("rejected") == 6
     assert any(kind == "fatal" for kind, _ in port.reports) == is_over
     learner.close()
+
+
+def with_rewards(record, reward):
+    rewards = np.full_like(record.arrays["rewards"], reward)
+    return make_record(dict(record.arrays) | {"rewards": rewards}, {"env_steps": 60})
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "norm_returns"])
+def test_returns_that_are_not_finite_change_nothing_and_their_records_are_set_aside(
+    scaled, tmp_path
+):
+    """Each reward is finite, so the records are taken; their sums are not."""
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), ring_slots=4,
+        anneal_learning_rate=False, norm_returns=scaled, update_epochs=2, minibatches=2,
+    )  # fmt: skip
+    good = produce(config, count=4)[0].records
+    bad = [with_rewards(record, 3e38) for record in good[:2]]
+    port = ListPort(config, bad)
+    learner = learner_of(config, port, tmp_path)
+    assert learner.take_and_learn()
+    assert port.count("rejected") == port.count("updates") == 0
+    assert port.count("nonfinite") == 4
+    assert np.array_equal(port.published[-1], learned_by_hand(config, []))
+    assert [sorted(arrays) for arrays, _ in port.kept] == [sorted(r.arrays) for r in bad]
+    assert all((arrays["rewards"] > 1e38).all() for arrays, _ in port.kept)
+    port.waiting = good[2:]
+    assert learner.take_and_learn()
+    assert port.count("updates") == 4
+    assert len(port.kept) == 2
+    assert np.isfinite(port.published[-1]).all()
+    assert not np.array_equal(port.published[-1], port.published[0])
+    learner.close()
+
+
+@pytest.mark.parametrize("what", ["records", "updates"])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_a_rollback_is_to_the_checkpoint_in_all_its_tensors(what, tmp_path):
+    """After bad records, which are refused, or after updates with losses that are not finite."""
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), ring_slots=8,
+        nonfinite_limit=2, norm_obs=True, norm_returns=True,
+    )  # fmt: skip
+    good = produce(config, count=7)[0].records
+    bad = [with_rewards(good[0], np.inf if what == "records" else 3e38) for _ in range(4)]
+    paths = []
+    port = ListPort(config, good[:2])
+    learner = learner_of(config, port, tmp_path, lambda: paths[0])
+    assert learner.take_and_learn()
+    paths.append(learner.save())
+    saved, published = load_checkpoint(paths[0]), port.published[-1]
+    port.waiting = good[2:4]
+    assert learner.take_and_learn()
+    later = load_checkpoint(learner.save())
+    assert not np.array_equal(port.published[-1], published)
+    in_model, in_optimizer = differences(saved, later)
+    assert in_model == set(saved.model)
+    assert in_optimizer >= {"exp_avg", "exp_avg_sq", "step", "shuffling"}
+    port.waiting = last = [good[4], *bad[:2]] if what == "records" else [*bad, good[4]]
+    assert learner.take_and_learn()
+    assert [kind for kind, _ in port.reports if kind == "rolled_back"] == ["rolled_back"]
+    assert port.count("rollbacks") == 1
+    assert len(port.released) == 4 + len(last), "what waited was made with what is abandoned"
+    assert np.array_equal(port.published[-1], published), "workers act on what was saved"
+    assert differences(saved, load_checkpoint(learner.save())) == (set(), set())
+    port.waiting = good[5:]
+    assert learner.take_and_learn()
+    assert np.isfinite(port.published[-1]).all()
+    assert not np.array_equal(port.published[-1], published)
+    learner.close()
+
+
+def differences(one, other):
+    """Names of parameters and of optimizer tensors in which two checkpoints differ."""
+    return tuple(
+        {
+            name
+            for name in getattr(one, part)
+            if not torch.equal(getattr(one, part)[name], getattr(other, part)[name])
+        }
+        for part in ("model", "optimizer")
+    )

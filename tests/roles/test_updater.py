@@ -15,7 +15,6 @@ from aa2c.modes import MODES
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_network
 from aa2c.roles.updater import Learner
-from aa2c.shm.counters import count_lag
 from tests.modes.fake_port import FakePort, SmallMode, forever, make_record
 from tests.modes.test_traj import produce
 
@@ -36,9 +35,6 @@ class ListPort(FakePort):
 
     def release(self, records):
         self.released += records
-
-    def count_lag(self, lag):
-        count_lag(self.counters, lag)
 
     def publish(self, vector, *, after=0):
         self.published.append(vector.copy())

@@ -6,7 +6,7 @@
 
 Each break is one text of one file, replaced in a temporary copy of the working tree, and the tests that
 must then fail run in that copy; before any break all of them must pass there. A break that no test
-notices SURVIVED, and one whose text is not found exactly once is stale. Exits with 1 if there are such.
+notices SURVIVED, one whose text is not found exactly once is stale: the exit code is 1 for either.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MUTATIONS = ROOT / "tools/mutations.toml"
-PASSED, TESTS_FAILED = 0, 1  # pytest's exit codes; greater ones say that no test was run
-CAUGHT, SURVIVED, STALE, NOT_RUN = "caught", "SURVIVED", "stale", "not run"
+PASSED, FAILED = 0, 1  # pytest's exit codes; greater ones say that no test was run
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,13 @@ class Mutation:
     replacement: str
     tests: tuple[str, ...]
 
-    def apply(self, root: Path) -> bool:
-        """Break the tree at `root`; False if the text is not there exactly once."""
+    def is_stale(self, root: Path = ROOT) -> bool:
         path = root / self.file
-        source = path.read_text() if path.is_file() else ""
-        if source.count(self.text) != 1:
-            return False
-        path.write_text(source.replace(self.text, self.replacement))
-        return True
+        return not path.is_file() or path.read_text().count(self.text) != 1
 
-    @property
-    def is_stale(self) -> bool:
-        path = ROOT / self.file
-        files = [ROOT / test.partition("::")[0] for test in self.tests]
-        is_once = path.is_file() and path.read_text().count(self.text) == 1
-        return not (is_once and files and all(file.is_file() for file in files))
+    def apply(self, root: Path) -> None:
+        path = root / self.file
+        path.write_text(path.read_text().replace(self.text, self.replacement))
 
 
 def load_mutations(words: Sequence[str] = ()) -> list[Mutation]:
@@ -84,34 +75,30 @@ def run_tests(tree: Path, tests: Sequence[str], timeout_s: float) -> tuple[int |
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(tree), "COLUMNS": "250"}
     with subprocess.Popen(
-        command,
-        cwd=tree,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
+        command, cwd=tree, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
         try:
             output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             return None, f"no end within {timeout_s:g} s"
-    lines = output.splitlines()
+    lines = ["", *output.splitlines()]
     failures = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    return process.returncode, (failures or lines or [""])[-1]
+    return process.returncode, (failures or lines)[-1]
 
 
 def outcome_of(mutation: Mutation, timeout_s: float) -> tuple[str, str]:
     """What became of a break, and the first failure it led to."""
     with copied_tree() as tree:
-        if not mutation.apply(tree):
-            return STALE, f"not exactly once in {mutation.file}"
+        if mutation.is_stale(tree):
+            return "stale", f"not exactly once in {mutation.file}"
+        mutation.apply(tree)
         code, detail = run_tests(tree, mutation.tests, timeout_s)
     if code == PASSED:
-        return SURVIVED, " ".join(mutation.tests)
-    is_caught = code is None or code <= TESTS_FAILED  # below 0: a signal ended it
-    return CAUGHT if is_caught else NOT_RUN, detail
+        return "SURVIVED", " ".join(mutation.tests)
+    is_caught = code is None or code <= FAILED  # below 0: a signal ended it
+    return "caught" if is_caught else "not run", detail
 
 
 def main() -> int:
@@ -122,24 +109,23 @@ def main() -> int:
     parser.add_argument("--timeout-s", type=float, default=300, help="for the tests of one break")
     arguments = parser.parse_args()
     mutations = load_mutations(arguments.words)
+    stale = [mutation.name for mutation in mutations if mutation.is_stale()]
     if arguments.check:
-        stale = [mutation.name for mutation in mutations if mutation.is_stale]
         print(f"{len(mutations)} breaks, stale: {', '.join(stale) or 'none'}")
         return int(bool(stale) or not mutations)
-    tests = sorted({test for m in mutations if not m.is_stale for test in m.tests})
+    tests = sorted({test for m in mutations if m.name not in stale for test in m.tests})
     with copied_tree() as tree:
         code, detail = run_tests(tree, tests, arguments.timeout_s * max(1, len(tests)))
     if code != PASSED:
         print(f"the tests do not pass as it is: {detail}")
         return 1
     outcomes: Counter[str] = Counter()
-    width = max(len(mutation.name) for mutation in mutations)
     for mutation in mutations:
         outcome, detail = outcome_of(mutation, arguments.timeout_s)
         outcomes[outcome] += 1
-        print(f"{mutation.name:{width}}  {outcome:8}  {detail}", flush=True)
-    print(f"score: {outcomes[CAUGHT]} of {len(mutations)} caught; {dict(outcomes)}")
-    return int(outcomes[CAUGHT] < len(mutations))
+        print(f"{mutation.name:60}  {outcome:8}  {detail}", flush=True)
+    print(f"score: {outcomes['caught']} of {len(mutations)} caught; {dict(outcomes)}")
+    return int(outcomes["caught"] < len(mutations))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from yarl import URL
 
 from aa2c import Orchestrator
 from aa2c.web import docs
+from aa2c.web.security import SECURITY_HEADERS
 from aa2c.web.server import STATIC
 
 
@@ -51,6 +52,9 @@ async def test_the_docs_of_a_running_run(run):
         pages = await _every_page_is_there_and_applies_nothing_inline(client, run.url)
         await _every_link_leads_somewhere(client, run.url, pages)
         await _nothing_else_is_served(client, run.url)
+        await _other_hosts_and_methods_are_refused(client, run.url)
+    documented = (docs.FOLDER / "metrics.md").read_text("utf-8")
+    assert [key for key in run.status() if f"`{key}`" not in documented] == []
 
 
 async def _every_page_is_there_and_applies_nothing_inline(client, url):
@@ -58,7 +62,7 @@ async def _every_page_is_there_and_applies_nothing_inline(client, url):
     for name in ("", *sorted(docs.page_names()), "options.md"):
         async with client.get(f"{url}docs/{name}") as answer:
             assert (answer.status, answer.content_type) == (200, "text/html"), name
-            assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+            assert SECURITY_HEADERS.items() <= dict(answer.headers).items()
             pages[f"docs/{name}"] = Read(await answer.text())
     assert [inline for page in pages.values() for inline in page.inline] == []
     assert {"index", "options", "survival"} <= docs.page_names()
@@ -99,6 +103,13 @@ async def _nothing_else_is_served(client, url):
             assert answer.status == 404, name
             assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
             assert not re.search("root:|__version__|def ", body), name
+
+
+async def _other_hosts_and_methods_are_refused(client, url):
+    async with client.get(f"{url}docs/options", headers={"Host": "evil.example"}) as answer:
+        assert answer.status == 403
+    async with client.post(f"{url}docs/options", json={}) as answer:
+        assert answer.status == 401
 
 
 async def test_beyond_loopback_the_docs_need_the_token_as_all_that_is_read(small):

@@ -19,7 +19,7 @@ import pytest
 
 from aa2c import Orchestrator
 from tests.conftest import until
-from tools.readme_tables import metric_families
+from tools.docs_tables import metric_families
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SUFFIXES = {

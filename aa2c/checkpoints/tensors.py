@@ -27,7 +27,8 @@ from aa2c.checkpoints.files import (
 )
 from aa2c.config.config import Config, require_consent
 from aa2c.envs.vector import EnvSpec
-from aa2c.policy.network import ActorCritic, make_network
+from aa2c.policy.network import make_policy
+from aa2c.policy.policy import Policy
 
 _MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 
@@ -51,7 +52,7 @@ class Checkpoint:
 def save(
     directory: Path,
     *,
-    network: ActorCritic,
+    network: Policy,
     optimizer: Mapping[str, Tensor],
     config: Config,
     spec: EnvSpec,
@@ -105,7 +106,7 @@ def _tensors(data: bytes) -> dict[str, Tensor]:
         raise ValueError(f"not safetensors: {error}") from None
 
 
-def load_network(checkpoint: Checkpoint, network: ActorCritic) -> None:
+def load_network(checkpoint: Checkpoint, network: Policy) -> None:
     """Put a checkpoint's parameters into a network. Raises `CheckpointError`."""
     try:
         network.load_state_dict(checkpoint.model)
@@ -114,25 +115,25 @@ def load_network(checkpoint: Checkpoint, network: ActorCritic) -> None:
         raise CheckpointError(f"{checkpoint.path} does not fit its network: {reason}") from None
 
 
-class Policy:
+class TrainedPolicy:
     """A trained policy: call it with observations [N, …], get actions [N]."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.network = make_network(checkpoint.config, checkpoint.spec)
+        self.network = make_policy(checkpoint.config, checkpoint.spec)
         load_network(checkpoint, self.network)
 
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.int64]:
         """The most probable action of each observation."""
         with torch.inference_mode():
-            logits, _ = self.network(torch.from_numpy(np.array(obs)))
-            actions: NDArray[np.int64] = logits.argmax(-1).numpy()
+            distribution, _ = self.network.evaluate(torch.from_numpy(np.array(obs)))
+            actions: NDArray[np.int64] = distribution.mode().numpy()
             return actions
 
 
 def load_policy(
     path: str | Path, *, best: bool = False, env: str = "", network: str = ""
-) -> Policy:
+) -> TrainedPolicy:
     """The policy of a run's newest or best checkpoint, or of one checkpoint.
 
     Where its run had an environment or a network of your own, as `package.module:name`, repeat the
@@ -141,4 +142,4 @@ def load_policy(
     """
     checkpoint = load_checkpoint(Path(path), best=best)
     require_consent(checkpoint.config, {"env": env, "network": network}, path)
-    return Policy(checkpoint)
+    return TrainedPolicy(checkpoint)

@@ -14,14 +14,14 @@ from aa2c.config.config import Config
 from aa2c.envs.game import Game, GameStep, make_game
 from aa2c.errors import ConfigError
 from aa2c.learn.play import TestEpisode, play_on
-from aa2c.policy.network import ActorCritic
+from aa2c.policy.policy import Policy
 
 SUFFIX = ".mp4"
 WIDTH = 480  # pixels; narrower pictures are enlarged by the whole number that comes nearest
 
 
 def record(
-    config: Config, network: ActorCritic, path: Path, *, greedy: bool, seed: int, max_steps: int
+    config: Config, network: Policy, path: Path, *, greedy: bool, seed: int, max_steps: int
 ) -> TestEpisode:
     """Play one episode, write it to `path` as an H.264 video and return it.
 

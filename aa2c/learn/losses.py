@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from aa2c.policy.distributions import Distribution
+
 
 class Losses(NamedTuple):
     """`total` is what is differentiated; the others are its parts, without their weights."""
@@ -19,7 +21,7 @@ class Losses(NamedTuple):
 
 
 def a2c_loss(
-    logits: Tensor,
+    distribution: Distribution,
     values: Tensor,
     actions: Tensor,
     advantages: Tensor,
@@ -32,16 +34,15 @@ def a2c_loss(
 ) -> Losses:
     """Loss of advantage actor-critic (arXiv:1602.01783, section 4).
 
-    `logits` are [N, A], all others [N]; `advantages` and `returns` are constants. `valid` is 0 on
+    All are [N]; `advantages` and `returns` are constants. `valid` is 0 on
     reset rows and 1 elsewhere. The policy loss is -mean(log pi(a) * advantage), the value loss
     mean((return - value)^2) without a factor of a half (Huber: with delta 1), and the entropy is
     in nats.
     """
-    log_probs = functional.log_softmax(logits, dim=-1)
-    chosen = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    chosen = distribution.log_prob(actions)
     # Masked before the product: a gradient through 0 * NaN would be NaN.
     policy = -masked_mean(chosen * torch.where(valid > 0, advantages, 0.0), valid)
-    entropy = masked_mean(-(log_probs.exp() * log_probs).sum(-1), valid)
+    entropy = masked_mean(distribution.entropy(), valid)
     value = masked_mean(_value_errors(values, returns, value_loss), valid)
     return Losses(policy + vf_coef * value - ent_coef * entropy, policy, value, entropy)
 
@@ -57,7 +58,7 @@ class PpoLosses(NamedTuple):
 
 
 def ppo_loss(
-    logits: Tensor,
+    distribution: Distribution,
     values: Tensor,
     actions: Tensor,
     old_log_probs: Tensor,
@@ -74,7 +75,7 @@ def ppo_loss(
 ) -> PpoLosses:
     """Clipped surrogate loss of PPO (arXiv:1707.06347, eq. 7 and 9).
 
-    `logits` are [N, A], all others [N]; all but `logits` and `values` are constants. Every part is
+    All are [N]; all but `distribution` and `values` are constants. Every part is
     a sum weighted by `weights`: 1 / (number of valid rows of the batch) on valid rows and 0 on
     reset rows makes means, and lets the parts of a batch be computed apart and added.
     `approx_kl` is mean((ratio - 1) - log ratio) (Schulman, joschu.net/blog/kl-approx.html).
@@ -83,13 +84,11 @@ def ppo_loss(
     def total_of(x: Tensor) -> Tensor:
         return torch.where(weights > 0, x * weights, 0.0).sum()
 
-    log_probs = functional.log_softmax(logits.float(), dim=-1)
-    chosen = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-    log_ratios = chosen - old_log_probs
+    log_ratios = distribution.log_prob(actions) - old_log_probs
     ratios = log_ratios.exp()
     clipped = ratios.clamp(1 - clip_coef, 1 + clip_coef)
     policy = -total_of(torch.minimum(ratios * advantages, clipped * advantages))
-    entropy = total_of(-(log_probs.exp() * log_probs).sum(-1))
+    entropy = total_of(distribution.entropy())
     errors = _value_errors(values, returns, value_loss)
     if clip_vloss:
         near = old_values + (values - old_values).clamp(-clip_coef, clip_coef)

@@ -1,4 +1,4 @@
-"""Test episodes: whole games of a network that is not learning, counted raw.
+"""Test episodes: whole games of a policy that is not learning, counted raw.
 
 Runs in the evaluator and the command line. Episodes are numbered, and which are played is settled
 before the first one starts: taking those that finish first would favour short ones.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aa2c.config.config import Config
 from aa2c.envs.game import Game, make_game
 from aa2c.envs.vector import is_atari
-from aa2c.policy.network import ActorCritic, sample_actions
+from aa2c.policy.policy import Policy
 
 MAX_GAMES = 16  # side by side
 ENV_SEEDS = 2**31
@@ -39,7 +39,7 @@ def always() -> bool:
 
 def play(
     config: Config,
-    network: ActorCritic,
+    policy: Policy,
     *,
     episodes: int,
     greedy: bool,
@@ -52,7 +52,7 @@ def play(
     """
     with games_for(config, episodes) as games:
         played = play_on(
-            games, network, episodes=episodes, greedy=greedy, seed=seed, max_steps=max_steps
+            games, policy, episodes=episodes, greedy=greedy, seed=seed, max_steps=max_steps
         )
     return played or []
 
@@ -70,7 +70,7 @@ def games_for(config: Config, episodes: int) -> Iterator[list[Game]]:
 
 def play_on(
     games: Sequence[Game],
-    network: ActorCritic,
+    policy: Policy,
     *,
     episodes: int,
     greedy: bool,
@@ -92,7 +92,7 @@ def play_on(
         while running:
             if not keep_going():
                 return None
-            actions = _choose(network, running, greedy=greedy)
+            actions = _choose(policy, running, greedy=greedy)
             for episode, action in zip(running, actions, strict=True):
                 episode.step(action)
             over = [e for e in running if e.is_over or e.length == max_steps]
@@ -126,14 +126,16 @@ class _Running:
         return TestEpisode(self.episode_return, self.length, is_capped=not self.is_over)
 
 
-def _choose(network: ActorCritic, running: Sequence[_Running], *, greedy: bool) -> list[int]:
+def _choose(policy: Policy, running: Sequence[_Running], *, greedy: bool) -> list[int]:
     """One action for each episode's observation."""
-    logits, _ = network(torch.from_numpy(np.stack([episode.obs for episode in running])))
+    outputs, _ = policy(torch.from_numpy(np.stack([episode.obs for episode in running])))
     if greedy:
-        actions: list[int] = logits.argmax(-1).tolist()
+        actions: list[int] = policy.actions.distribution(outputs).mode().tolist()
         return actions
-    rows = zip(logits, running, strict=True)
-    return [int(sample_actions(row, episode.generator)) for row, episode in rows]
+    rows = zip(outputs, running, strict=True)
+    return [
+        int(policy.actions.distribution(row).sample(episode.generator)) for row, episode in rows
+    ]
 
 
 def protocol(config: Config, seed: int, max_steps: int) -> str:

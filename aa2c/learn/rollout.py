@@ -13,7 +13,7 @@ from torch import Tensor
 from aa2c.envs.frames import copy_stacks, empty_stacks, frames_first, push_frames
 from aa2c.envs.vector import Envs, EnvSpec, Episode, Step
 from aa2c.learn.batch import TRANSITION_ARRAYS
-from aa2c.policy.network import ActorCritic, sample_actions
+from aa2c.policy.policy import Policy, State
 
 SHOWN_FRAMES = 16
 SHOWN_NUMBERS = 64  # of a vector
@@ -23,7 +23,10 @@ LOOK_EVERY = 4  # of these steps: neighbours tell little more
 
 
 class _Steps:
-    """Arrays of T steps in B environments, and `now` [B, …], what these show now."""
+    """Arrays of T steps in B environments, and `now` [B, …], what these show now.
+
+    `state` is what the policy remembers at `now`; `is_first` [B] is true where an episode begins.
+    """
 
     actions: NDArray[np.int64]
     rewards: NDArray[np.float32]
@@ -36,13 +39,15 @@ class _Steps:
         self.num_envs = envs.num_envs
         self.is_stacked = envs.spec.is_stacked
         self.now = empty_obs(envs.spec, (self.num_envs,))
-        self.go_on_from(envs.reset())
+        self.state: State = ()
+        self.is_first = np.ones(self.num_envs, np.bool_)
+        self.continue_from(envs.reset())
 
     @property
     def env_steps(self) -> int:
         return self.num_steps * self.num_envs
 
-    def go_on_from(self, obs: NDArray[Any]) -> None:
+    def continue_from(self, obs: NDArray[Any]) -> None:
         """The environments show these observations [B, …] now, whatever they showed before."""
         if self.is_stacked:
             copy_stacks(obs, self.now)
@@ -66,6 +71,7 @@ class _Steps:
         self.terminated[t] = step.terminated
         self.truncated[t] = step.truncated
         self.is_reset[t] = step.is_reset
+        self.is_first = step.is_reset
         self._look(t + 1, step.obs, step.is_reset)
 
     def newest_frames(self) -> dict[str, Any]:
@@ -124,8 +130,7 @@ class Rollout(_Steps):
 class Trajectory(_Steps):
     """A rollout that is written into the arrays of a record, and nowhere else.
 
-    It has what the acting network thought as well: log_probs [T, B] of the actions and values
-    [T+1, B]. Of stacked frames a record has each once: the first stacks, as pixels [B, H, W, 4],
+    It has log_probs [T, B] of the actions and values [T+1, B] as well, of the policy that acted. Of stacked frames a record has each once: the first stacks, as pixels [B, H, W, 4],
     and `planes` [T, B, H, W], the newest frames of the later ones.
     """
 
@@ -141,13 +146,10 @@ class Trajectory(_Steps):
         else:
             self._first, self._seen = arrays["obs"][0], arrays["obs"]
 
-    def add_thoughts(self, thoughts: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Logits [B, A] and values [B] of the rows 0 … T."""
-        all_logits, all_values = zip(*thoughts, strict=True)
-        log_probs = torch.stack(all_logits[:-1]).log_softmax(-1)
-        actions = torch.from_numpy(self.actions).unsqueeze(-1)
-        self.log_probs[:] = log_probs.gather(-1, actions).squeeze(-1).numpy()
-        self.values[:] = torch.stack(all_values).numpy()
+    def add_policy(self, log_probs: Tensor, values: Sequence[Tensor]) -> None:
+        """Log-probs [T, B] of the actions, and values [B] of the rows 0 … T."""
+        self.log_probs[:] = log_probs.numpy()
+        self.values[:] = torch.stack(list(values)).numpy()
 
     def begin(self) -> None:
         self._first[:] = self.now
@@ -173,39 +175,41 @@ def empty_obs(spec: EnvSpec, outer: tuple[int, ...]) -> NDArray[Any]:
 
 def collect(
     envs: Envs,
-    network: ActorCritic,
+    policy: Policy,
     rollout: Rollout | Trajectory,
     generator: torch.Generator,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Episode]:
-    """Fill the rollout, going on from what is shown now; returns the episodes that ended.
+    """Fill the rollout, from what is shown now on; returns the episodes that ended.
 
     `tick` is called after each step of the environments.
     """
     episodes: list[Episode] = []
-    act = network.acting()
-    thoughts = []
+    steps = []
+    policy.pack()
     rollout.begin()
     with torch.inference_mode():
         for t in range(rollout.num_steps):
-            logits, values = act(torch.from_numpy(rollout.now))
-            thoughts.append((logits, values))
-            rollout.actions[t] = sample_actions(logits, generator).numpy()
+            obs, is_first = torch.from_numpy(rollout.now), torch.from_numpy(rollout.is_first)
+            acted = policy.step(obs, rollout.state, is_first, generator=generator)
+            steps.append(acted)
+            rollout.actions[t], rollout.state = acted.actions.numpy(), acted.state
             step = envs.step(rollout.actions[t])
             tick()
             rollout.add(t, step)
             episodes += step.episodes
         if isinstance(rollout, Trajectory):
-            thoughts.append(act(torch.from_numpy(rollout.now)))
-            rollout.add_thoughts(thoughts)
+            last = policy.bootstrap(torch.from_numpy(rollout.now), rollout.state)
+            log_probs = policy.log_probs(steps, torch.from_numpy(rollout.actions))
+            rollout.add_policy(log_probs, [*(acted.values for acted in steps), last])
     return episodes
 
 
-def observe_random_play(envs: Envs, network: ActorCritic, seed: int) -> None:
-    """Let observations of random actions count in the network's moments (arXiv:1810.12894, 2.4)."""
+def observe_random_play(envs: Envs, policy: Policy, seed: int) -> None:
+    """Let observations of random actions count in the policy's running mean and std (arXiv:1810.12894, 2.4)."""
     rng = np.random.default_rng(seed)
     envs.reset()
     for t in range(RANDOM_STEPS):
         step = envs.step(rng.integers(0, envs.spec.num_actions, envs.num_envs))
         if t % LOOK_EVERY == 0:
-            network.observe(torch.from_numpy(np.array(step.obs)))
+            policy.observe(torch.from_numpy(np.array(step.obs)))

@@ -16,7 +16,7 @@ from aa2c.envs.vector import Envs, EnvSpec
 from aa2c.modes import grad, model, traj
 from aa2c.modes.common import Outcome
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import ActorCritic
+from aa2c.policy.policy import Policy
 from aa2c.ports import Record, UpdaterPort, WorkerPort
 from aa2c.shm.slot import ArraySpec
 
@@ -25,7 +25,7 @@ class Producer(Protocol):
     """The worker's half."""
 
     def __init__(
-        self, config: Config, worker: int, envs: Envs, network: ActorCritic, generator: torch.Generator
+        self, config: Config, worker: int, envs: Envs, network: Policy, generator: torch.Generator
     ) -> None: ...  # fmt: skip
 
     def produce(self, port: WorkerPort) -> None:
@@ -44,7 +44,7 @@ class Consumer(Protocol):
     records_per_update: int  # 0: as many as wait
 
     def __init__(
-        self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
+        self, config: Config, params: FlatParameters, network: Policy, port: UpdaterPort
     ) -> None:
         """`params` are the parameters of `network`, which learns; they are published already."""
 

@@ -20,7 +20,7 @@ from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses, a2c_loss
 from aa2c.learn.returns import gae, normalize
 from aa2c.learn.rollout import Rollout, Trajectory, collect
-from aa2c.policy.network import ActorCritic
+from aa2c.policy.policy import Policy
 from aa2c.ports import WorkerPort
 
 Steps = TypeVar("Steps", Rollout, Trajectory)
@@ -50,7 +50,7 @@ class Actor(Generic[Steps]):
         config: Config,
         worker: int,
         envs: Envs,
-        network: ActorCritic,
+        network: Policy,
         generator: torch.Generator,
         rollout: Steps,
     ) -> None:
@@ -62,7 +62,7 @@ class Actor(Generic[Steps]):
         self._rollout: Steps = rollout
         self._frames_shown = 0
 
-    def _act(self, port: WorkerPort, network: ActorCritic) -> None:
+    def _act(self, port: WorkerPort, network: Policy) -> None:
         """Fill the rollout; count its env steps and report the episodes that it ended."""
         self._config = port.config_now()
         failpoint("worker.before_step")
@@ -103,7 +103,7 @@ class Actor(Generic[Steps]):
                 return False
             self._envs.load_state(plain["envs"])
             self._generator.set_state(torch.from_numpy(arrays["generator"]))
-            self._rollout.go_on_from(arrays["obs"])
+            self._rollout.continue_from(arrays["obs"])
             self._load_own_state(arrays)
         return True
 
@@ -127,15 +127,15 @@ def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np
     return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
 
 
-def rollout_loss(config: Config, network: ActorCritic, rollout: Rollout, worker: int) -> Losses:
+def rollout_loss(config: Config, network: Policy, rollout: Rollout, worker: int) -> Losses:
     """The actor-critic loss of a worker's rollout, for A3C: evaluated anew, with a graph.
 
     But for the last observations, which no action of it was chosen from: theirs are constants.
     """
     obs = torch.from_numpy(rollout.obs)
-    logits, values = network(obs[:-1].flatten(0, 1))
+    distribution, values = network.evaluate(obs[:-1].flatten(0, 1))
     with torch.no_grad():
-        _, last_values = network(obs[-1])
+        _, last_values = network.evaluate(obs[-1])
     states = torch.cat([values.detach(), last_values]).numpy().reshape(-1, rollout.num_envs)
     advantages = gae(
         clip_rewards(rollout.rewards, config.reward_clip),
@@ -151,7 +151,7 @@ def rollout_loss(config: Config, network: ActorCritic, rollout: Rollout, worker:
     if config.norm_adv:
         advantages = normalize(advantages, valid)
     return a2c_loss(
-        logits,
+        distribution,
         values,
         torch.from_numpy(rollout.actions).flatten(),
         torch.from_numpy(advantages).flatten(),

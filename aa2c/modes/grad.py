@@ -40,7 +40,7 @@ from aa2c.modes.common import (
     rollout_loss,
 )
 from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
-from aa2c.policy.network import ActorCritic
+from aa2c.policy.policy import Policy
 from aa2c.ports import Record, UpdaterPort, WorkerPort
 from aa2c.shm.slot import ArraySpec
 
@@ -65,7 +65,7 @@ class Producer(Actor[Rollout]):
         config: Config,
         worker: int,
         envs: Envs,
-        network: ActorCritic,
+        network: Policy,
         generator: torch.Generator,
     ) -> None:
         rollout = Rollout(envs, config.num_steps)
@@ -132,7 +132,7 @@ class Consumer:
     records_per_update = 0
 
     def __init__(
-        self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
+        self, config: Config, params: FlatParameters, network: Policy, port: UpdaterPort
     ) -> None:
         self._num_params = params.num_params
         self._order = config.update_order

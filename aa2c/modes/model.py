@@ -32,7 +32,7 @@ from aa2c.modes.common import (
     rollout_loss,
 )
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import ActorCritic
+from aa2c.policy.policy import Policy
 from aa2c.ports import PARAMS, Record, SharedModel, UpdaterPort, WorkerPort
 from aa2c.shm.slot import ArraySpec
 
@@ -60,7 +60,7 @@ class Producer(Actor[Rollout]):
         config: Config,
         worker: int,
         envs: Envs,
-        network: ActorCritic,
+        network: Policy,
         generator: torch.Generator,
     ) -> None:
         rollout = Rollout(envs, config.num_steps)
@@ -132,7 +132,7 @@ class Consumer:
     records_per_update = 0
 
     def __init__(
-        self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
+        self, config: Config, params: FlatParameters, network: Policy, port: UpdaterPort
     ) -> None:
         self._params = params
         self._model = port.shared_model()

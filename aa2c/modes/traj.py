@@ -29,7 +29,7 @@ from aa2c.learn.returns import gae, normalize, vtrace
 from aa2c.learn.rollout import Trajectory
 from aa2c.modes.common import Actor, Outcome, clip_rewards
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import ActorCritic
+from aa2c.policy.policy import Policy
 from aa2c.ports import Record, UpdaterPort, WorkerPort
 from aa2c.shm.slot import DTYPES, ArraySpec
 
@@ -84,7 +84,7 @@ class Producer(Actor[Trajectory]):
         config: Config,
         worker: int,
         envs: Envs,
-        network: ActorCritic,
+        network: Policy,
         generator: torch.Generator,
     ) -> None:
         rollout = Trajectory(envs, config.num_steps)
@@ -113,7 +113,7 @@ class Consumer:
     """The updater's half: advantages, shuffled minibatches, PPO's loss in update threads."""
 
     def __init__(
-        self, config: Config, params: FlatParameters, network: ActorCritic, port: UpdaterPort
+        self, config: Config, params: FlatParameters, network: Policy, port: UpdaterPort
     ) -> None:
         self._config = config
         self._config_now = port.config_now
@@ -228,10 +228,10 @@ class Consumer:
         obs = torch.from_numpy(batch.obs).flatten(0, 1)
         with torch.inference_mode():
             parts = [network(part) for part in torch.split(obs, FORWARD_ROWS)]
-            logits = torch.cat([logits for logits, _ in parts])[: batch.actions.size]
+            outputs = torch.cat([outputs for outputs, _ in parts])[: batch.actions.size]
             values = torch.cat([values for _, values in parts]).numpy().reshape(batch.values.shape)
-            actions = torch.from_numpy(batch.actions.reshape(-1, 1))
-            log_probs = logits.log_softmax(-1).gather(-1, actions).numpy()
+            actions = torch.from_numpy(batch.actions.reshape(-1))
+            log_probs = network.actions.distribution(outputs).log_prob(actions).numpy()
         return values, log_probs.reshape(batch.actions.shape)
 
     def _step(self, obs: Tensor, flat: dict[str, Tensor], rows: Tensor) -> Tensor:
@@ -268,17 +268,17 @@ class Consumer:
     def _differentiate(
         self,
         obs: Tensor,
-        replica: tuple[ActorCritic, FlatParameters],
+        replica: tuple[Policy, FlatParameters],
         rows: Tensor,
         part: dict[str, Tensor],
     ) -> Tensor:
         """Leave the gradient of these rows' share of the loss in the replica's flat gradient."""
         network, params = replica
         config = self._config
-        logits, values = network(take_rows(obs, rows))
+        distribution, values = network.evaluate(take_rows(obs, rows))
         unit = network.value_unit
         losses = ppo_loss(
-            logits,
+            distribution,
             values / unit,
             part["actions"],
             part["log_probs"],

@@ -26,7 +26,7 @@ from aa2c.policy.layers import ResidualBlock, ScaledConv2d
 from aa2c.policy.normalization import Units
 
 if TYPE_CHECKING:
-    from aa2c.policy.network import ActorCritic
+    from aa2c.policy.policy import Policy
 
 CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 MOST_ERROR = 0.05  # L2 norm of the difference to float32, of the result's norm
@@ -80,28 +80,28 @@ class PackedTrunk:
 
 
 class Acting:
-    """Logits [N, A] and values [N] of observations [N, …], as the network's, without a gradient.
+    """Outputs [N, P] of the policy head and values [N] of observations [N, …], as the network's, without a gradient.
 
     `load` takes the network over as it is at the next call.
     """
 
-    def __init__(self, network: ActorCritic) -> None:
+    def __init__(self, network: Policy) -> None:
         self._network = network
         self._trunk = PackedTrunk(network.trunk, network.precision.dtype)
         self._units: Units | None = None
-        self._judge: Heads | None = None
+        self._heads: Heads | None = None
 
     def load(self) -> None:
         self._trunk.load()
-        self._judge = None
+        self._heads = None
 
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        if self._judge is None:
+        if self._heads is None:
             self._units = self._network.units(obs)
-            self._judge = self._join_heads() or self._network.judge
+            self._heads = self._join_heads() or self._network.heads
         features = self._trunk(self._network.prepare(obs, self._units))
-        return self._judge(features.float())
+        return self._heads(features.float())
 
     def _join_heads(self) -> Heads | None:
         """Both heads and the return's moments in one layer, if each head is one."""
@@ -114,11 +114,11 @@ class Acting:
             weight, bias = weight * moments.deviation, bias * moments.deviation + moments.mean
         weights, biases = torch.cat([policy.weight, weight]), torch.cat([policy.bias, bias])
 
-        def judge(features: Tensor) -> tuple[Tensor, Tensor]:
+        def heads(features: Tensor) -> tuple[Tensor, Tensor]:
             joined = functional.linear(features, weights, biases)
             return joined[:, :-1], joined[:, -1]
 
-        return judge
+        return heads
 
 
 @functools.cache

@@ -1,27 +1,28 @@
-"""Networks: observations to the outputs of the policy head and the value head."""
+"""Networks: the trunks and heads that a policy is made of, by the name that --network gives."""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.errors import StartError
-from aa2c.policy.fast_cpu import Acting, Choice, choose_precision, evaluate_in
+from aa2c.policy.distributions import action_type
+from aa2c.policy.fast_cpu import choose_precision
 from aa2c.policy.layers import (
     ChannelsFirst,
     FlattenPixels,
     ResidualBlock,
-    ScaledConv2d,
     convolution,
     orthogonal,
 )
-from aa2c.policy.normalization import RunningMoments, Units, normalize
+from aa2c.policy.normalization import RunningMoments
+from aa2c.policy.policy import Policy
 
 NATURE_FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride
 A3C_FILTERS = ((16, 8, 4), (32, 4, 2))
@@ -29,112 +30,19 @@ CONVOLUTIONS_SMALLEST_SIDE = 36  # pixels that three convolutions need
 IMPALA_SMALLEST_SIDE = 8  # pixels that its three poolings halve to one
 
 
-class ActorCritic(nn.Module):
-    """`forward(obs)`: raw observations [N, …] -> policy logits [N, A], values [N].
-
-    With `obs_moments` the trunk sees observations in deviations from their running mean; with
-    `return_moments` the value layer learns returns in such units, and `forward` gives plain ones.
-    """
-
-    def __init__(
-        self, policy: nn.Module, value: nn.Module, trunk: nn.Module, obs_scale: float
-    ) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.policy = policy
-        self.value = value
-        self.obs_moments: RunningMoments | None = None
-        self.return_moments: RunningMoments | None = None
-        self.precision = Choice(torch.float32, "the network has no convolutions")
-        self._obs_scale = obs_scale
-        # The trunk then divides by obs_scale itself.
-        self._divides = any(
-            isinstance(layer, ScaledConv2d) and layer.divisor != 1 for layer in trunk.modules()
-        )
-        self._acting: Acting | None = None
-
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = self.prepare(obs, self.units(obs))
-        return self.judge(evaluate_in(self.precision.dtype, self.trunk, inputs))
-
-    def judge(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and values of what the trunk gave, [N, F]."""
-        values = self.value(features).squeeze(-1)
-        if self.return_moments is not None:
-            values = values * self.return_moments.deviation + self.return_moments.mean
-        return self.policy(features), values
-
-    def acting(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """What gives the same, without a gradient, for many small batches that follow.
-
-        It is the network as it is at the first of them.
-        """
-        if self._acting is None:
-            self._acting = Acting(self)
-        self._acting.load()
-        return self._acting
-
-    def units(self, obs: Tensor) -> Units | None:
-        """In which the trunk sees observations like these, if in any but those of `obs_scale`."""
-        if self.obs_moments is None:
-            return None
-        return self.obs_moments.units(obs, self._obs_scale)
-
-    def prepare(self, obs: Tensor, units: Units | None) -> Tensor:
-        """What the trunk sees of raw observations [N, …]."""
-        if units is not None:
-            return normalize(obs, units, self.precision.dtype)
-        if self._divides:
-            return obs.to(self.precision.dtype)  # which would come later anyway
-        return self._scale(obs)
-
-    def _scale(self, obs: Tensor) -> Tensor:
-        scaled = obs.float()
-        if self._obs_scale != 1:
-            scaled = scaled.div_(self._obs_scale) if scaled is not obs else obs / self._obs_scale
-        return scaled
-
-    def observe(self, obs: Tensor) -> None:
-        """Let raw observations [N, …] count in the running moments, if there are any."""
-        if self.obs_moments is not None:
-            self.obs_moments.update(self._scale(obs))
-
-    @torch.no_grad()
-    def observe_returns(self, returns: Tensor) -> None:
-        """Let returns [N] count in the running moments, if there are any.
-
-        The last layer of the value is changed so that it gives the same values as before
-        (PopArt, arXiv:1602.07714, eq. 9 and 10).
-        """
-        moments = self.return_moments
-        if moments is None:
-            return
-        last = self.value[-1] if isinstance(self.value, nn.Sequential) else self.value
-        assert isinstance(last, nn.Linear)
-        before, mean_before = moments.deviation, moments.mean.clone()
-        moments.update(returns.unsqueeze(-1))
-        last.weight *= before / moments.deviation
-        last.bias.copy_((before * last.bias + mean_before - moments.mean) / moments.deviation)
-
-    @property
-    def value_unit(self) -> Tensor:
-        """The deviation of returns in whose units the value layer learns, [1]."""
-        return torch.ones(1) if self.return_moments is None else self.return_moments.deviation
-
-
-def make_network(config: Config, spec: EnvSpec) -> ActorCritic:
-    """The network of --network for an environment. Raises `StartError` if it does not fit."""
-    network = _make_layers(config, spec)
-    if any(isinstance(layer, nn.Conv2d) for layer in network.trunk.modules()):
-        network.precision = choose_precision(config.precision)
+def make_policy(config: Config, spec: EnvSpec) -> Policy:
+    """The policy of --network for an environment. Raises `StartError` if it does not fit."""
+    policy = _make_layers(config, spec)
+    if any(isinstance(layer, nn.Conv2d) for layer in policy.trunk.modules()):
+        policy.precision = choose_precision(config.precision)
     if config.norm_obs:
-        network.obs_moments = RunningMoments(spec.obs_shape)
+        policy.obs_moments = RunningMoments(spec.obs_shape)
     if config.norm_returns:
-        network.return_moments = RunningMoments((1,))
-    return network
+        policy.return_moments = RunningMoments((1,))
+    return policy
 
 
-def _make_layers(config: Config, spec: EnvSpec) -> ActorCritic:
+def _make_layers(config: Config, spec: EnvSpec) -> Policy:
     obs_scale = config.obs_scale or (255.0 if spec.obs_dtype == "uint8" else 1.0)
     kind = config.network
     if kind == "auto":
@@ -165,7 +73,7 @@ def _channel_axis(spec: EnvSpec) -> int:
     return 2 if spec.obs_shape[2] < spec.obs_shape[0] else 0
 
 
-def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> ActorCritic:
+def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> Policy:
     """Separate tanh networks for policy and value (arXiv:2006.05990, section 3.2)."""
 
     def tower(outputs: int, last_gain: float) -> nn.Sequential:
@@ -176,10 +84,16 @@ def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> ActorC
             inputs = size
         return nn.Sequential(*layers, orthogonal(nn.Linear(inputs, outputs), last_gain))
 
-    return ActorCritic(tower(spec.num_actions, 0.01), tower(1, 1.0), nn.Flatten(), obs_scale)
+    return Policy(
+        action_type(spec),
+        tower(action_type(spec).num_outputs, 0.01),
+        tower(1, 1.0),
+        nn.Flatten(),
+        obs_scale,
+    )
 
 
-def _convolutional(kind: str, spec: EnvSpec, obs_scale: float, divisor: float) -> ActorCritic:
+def _convolutional(kind: str, spec: EnvSpec, obs_scale: float, divisor: float) -> Policy:
     """The convolutions of DQN and two heads.
 
     a3c: the small network of the first DQN (arXiv:1312.5602) and of A3C (arXiv:1602.01783, section
@@ -200,14 +114,16 @@ def _convolutional(kind: str, spec: EnvSpec, obs_scale: float, divisor: float) -
     def hidden() -> nn.Sequential:
         return nn.Sequential(orthogonal(nn.Linear(features, units), gain), nn.ReLU())
 
-    policy = orthogonal(nn.Linear(units, spec.num_actions), 0.01)
+    policy = orthogonal(nn.Linear(units, action_type(spec).num_outputs), 0.01)
     value = orthogonal(nn.Linear(units, 1), 1.0)
     if kind == "document":
-        return ActorCritic(hidden().append(policy), hidden().append(value), trunk, obs_scale)
-    return ActorCritic(policy, value, trunk.extend(hidden()), obs_scale)
+        return Policy(
+            action_type(spec), hidden().append(policy), hidden().append(value), trunk, obs_scale
+        )
+    return Policy(action_type(spec), policy, value, trunk.extend(hidden()), obs_scale)
 
 
-def _residual(spec: EnvSpec, obs_scale: float, divisor: float) -> ActorCritic:
+def _residual(spec: EnvSpec, obs_scale: float, divisor: float) -> Policy:
     """The large network of IMPALA (arXiv:1802.01561, figure 3, right), without its LSTM."""
     to_channels_first, channels = _see_image("impala", spec, IMPALA_SMALLEST_SIDE)
     layers: list[nn.Module] = [to_channels_first]
@@ -220,12 +136,12 @@ def _residual(spec: EnvSpec, obs_scale: float, divisor: float) -> ActorCritic:
         channels, divisor = width, 1.0
     trunk = nn.Sequential(*layers, nn.ReLU(), FlattenPixels())
     hidden = orthogonal(nn.Linear(_count_features(trunk, spec), 256), math.sqrt(2))
-    policy = orthogonal(nn.Linear(256, spec.num_actions), 0.01)
+    policy = orthogonal(nn.Linear(256, action_type(spec).num_outputs), 0.01)
     value = orthogonal(nn.Linear(256, 1), 1.0)
-    return ActorCritic(policy, value, trunk.extend([hidden, nn.ReLU()]), obs_scale)
+    return Policy(action_type(spec), policy, value, trunk.extend([hidden, nn.ReLU()]), obs_scale)
 
 
-def _users_own(name: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
+def _users_own(name: str, spec: EnvSpec, obs_scale: float) -> Policy:
     """Two heads on the features of a module that a user's function makes.
 
     `package.module:function` is called with the shape of an observation; its module maps scaled
@@ -237,8 +153,10 @@ def _users_own(name: str, spec: EnvSpec, obs_scale: float) -> ActorCritic:
         features = _count_features(trunk, spec)
     except Exception as error:  # it is not our code
         raise StartError(f"--network {name}: {type(error).__name__}: {error}") from error
-    policy = orthogonal(nn.Linear(features, spec.num_actions), 0.01)
-    return ActorCritic(policy, orthogonal(nn.Linear(features, 1), 1.0), trunk, obs_scale)
+    policy = orthogonal(nn.Linear(features, action_type(spec).num_outputs), 0.01)
+    return Policy(
+        action_type(spec), policy, orthogonal(nn.Linear(features, 1), 1.0), trunk, obs_scale
+    )
 
 
 def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:
@@ -255,9 +173,3 @@ def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module,
 def _count_features(trunk: nn.Module, spec: EnvSpec) -> int:
     with torch.no_grad():
         return int(trunk(torch.zeros(1, *spec.obs_shape)).shape[1])
-
-
-def sample_actions(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Actions [N] from softmax(logits) [N, A], by the Gumbel-max trick."""
-    noise = torch.empty_like(logits).exponential_(generator=generator)
-    return (logits - noise.log_()).argmax(-1)

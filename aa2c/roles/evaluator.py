@@ -14,7 +14,7 @@ from aa2c.envs.game import Game
 from aa2c.failpoint import failpoint
 from aa2c.learn.play import games_for, play_on
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from aa2c.ports import EvaluatorPort
 
 SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
@@ -32,7 +32,7 @@ def run_evaluator(config: Config, connect: Callable[[], EvaluatorPort]) -> None:
 def _evaluate_on(
     games: Sequence[Game], config: Config, connect: Callable[[], EvaluatorPort]
 ) -> None:
-    network = make_network(config, games[0].spec)
+    network = make_policy(config, games[0].spec)
     params = FlatParameters(network)
     port = connect()
     port.report("ready")

@@ -25,7 +25,8 @@ from aa2c.failpoint import failpoint
 from aa2c.learn.rollout import observe_random_play
 from aa2c.modes import MODES, Consumer
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import ActorCritic, make_network
+from aa2c.policy.network import make_policy
+from aa2c.policy.policy import Policy
 from aa2c.ports import Record, UpdaterPort
 from aa2c.shm.slot import ArraySpec
 
@@ -41,7 +42,7 @@ class Learner:
         self,
         config: Config,
         spec: EnvSpec,
-        network: ActorCritic,
+        network: Policy,
         params: FlatParameters,
         run_dir: Path,
         port: UpdaterPort,
@@ -322,7 +323,7 @@ def _begin(
     """Make the network, connect, and go on from the newest checkpoint."""
     torch.manual_seed(config.seed)
     spec = env_spec(config)
-    network = make_network(config, spec)
+    network = make_policy(config, spec)
     path = newest_checkpoint()
     saved = checkpoint.load_checkpoint(path) if path else None
     if saved is not None:

@@ -13,7 +13,7 @@ import torch
 from aa2c.config.config import Config
 from aa2c.envs.vector import make_envs
 from aa2c.modes import MODES
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from aa2c.ports import WorkerPort
 
 
@@ -34,7 +34,7 @@ def run_worker(
     seeds = np.random.SeedSequence(entropy).generate_state(2)
     envs = make_envs(config, config.num_envs, int(seeds[0]) % 2**31)
     generator = torch.Generator().manual_seed(int(seeds[1]))
-    network = make_network(config, envs.spec)
+    network = make_policy(config, envs.spec)
     producer = MODES[config.mode].Producer(config, worker, envs, network, generator)
     goes_on = saved_state is not None and producer.load_state(saved_state)
     port = connect()

@@ -23,7 +23,7 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.errors import Aa2cError
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 
 SPEC = EnvSpec((4,), "float32", 3)
 CONFIG = Config(ent_coef=(0.1, 0.2), workers=2, hidden_sizes=(8, 5), name='q"uo\nte ü')
@@ -33,7 +33,7 @@ FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 def network_of(seed):
     torch.manual_seed(seed)
-    network = make_network(CONFIG, SPEC)
+    network = make_policy(CONFIG, SPEC)
     FlatParameters(network)
     network.policy[-1].weight.data.mul_(100)
     return network
@@ -343,7 +343,7 @@ def own_trunk(shape):
 def test_a_network_of_ones_own_is_loaded_once_its_name_is_repeated(tmp_path):
     own = "tests.checkpoints.test_checkpoints:own_trunk"
     config = dataclasses.replace(CONFIG, network=own)
-    network = make_network(config, SPEC)
+    network = make_policy(config, SPEC)
     save(
         tmp_path, network=network, optimizer={}, config=config, spec=SPEC, counts=GOOD_COUNTS,
         rng=torch.get_rng_state(), score=None, keep=1, worker_states={},

@@ -16,14 +16,14 @@ from aa2c.envs.game import make_game
 from aa2c.envs.vector import env_spec
 from aa2c.errors import ConfigError, StartError
 from aa2c.learn.play import play
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 
 CARTPOLE = Config(env="CartPole-v1")
 
 
 def network_for(config: Config):
     torch.manual_seed(0)
-    return make_network(config, env_spec(config))
+    return make_policy(config, env_spec(config))
 
 
 def recorded(path: Path, config: Config = CARTPOLE, *, greedy=True, seed=0, max_steps=50):

@@ -10,7 +10,7 @@ from aa2c.envs.vector import make_envs
 from aa2c.learn.batch import TRANSITION_ARRAYS, join_records
 from aa2c.learn.rollout import Rollout, Trajectory, collect
 from aa2c.modes.traj import record_arrays, take_rows
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 
 
 def rebuilt(obs, is_reset):
@@ -48,7 +48,7 @@ def test_real_stacks_are_rebuilt_exactly_through_real_resets(game):
         mode="traj", env=f"ALE/{game}-v5", num_envs=4, num_steps=33, frame_skip=20, noop_max=1
     )
     envs = make_envs(config, config.num_envs, 0)
-    network = make_network(config, envs.spec)
+    network = make_policy(config, envs.spec)
     generator = torch.Generator().manual_seed(0)
     resets = 0
     for kind in (Rollout, Trajectory):

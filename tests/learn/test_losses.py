@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from aa2c.learn.losses import a2c_loss, masked_mean, ppo_loss
+from aa2c.policy.distributions import Categorical
 
 N, A = 12, 5
 COEFFICIENTS = {"vf_coef": 0.7, "ent_coef": 0.03}
@@ -21,6 +22,11 @@ def batch(seed=0):
         "returns": torch.randn(N, generator=g).mul(3),
         "valid": (torch.rand(N, generator=g) > 0.3).float(),
     }
+
+
+def a2c(b, **options):
+    rest = {name: tensor for name, tensor in b.items() if name != "logits"}
+    return a2c_loss(Categorical(b["logits"]), **rest, **options)
 
 
 def literal(b, value_loss):
@@ -46,14 +52,14 @@ def literal(b, value_loss):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_loss_is_the_papers_written_out(seed, value_loss):
     b = batch(seed)
-    losses = a2c_loss(**b, **COEFFICIENTS, value_loss=value_loss)
+    losses = a2c(b, **COEFFICIENTS, value_loss=value_loss)
     assert [x.item() for x in losses] == pytest.approx(literal(b, value_loss), rel=1e-5)
 
 
 @pytest.mark.parametrize("value_loss", ["mse", "huber"])
 def test_masked_rows_contribute_nothing_to_the_loss_or_the_gradient(value_loss):
     def differentiate(b):
-        losses = a2c_loss(**b, **COEFFICIENTS, value_loss=value_loss)
+        losses = a2c(b, **COEFFICIENTS, value_loss=value_loss)
         return losses, torch.autograd.grad(losses.total, (b["logits"], b["values"]))
 
     clean, garbage = batch(), batch()
@@ -74,14 +80,14 @@ def test_masked_rows_may_hold_nan_and_the_loss_stays_what_it_is(poison):
     clean, poisoned = batch(), batch()
     for name in ("advantages", "returns"):
         poisoned[name][poisoned["valid"] == 0] = poison
-    expected = a2c_loss(**clean, **COEFFICIENTS, value_loss="mse")
-    assert a2c_loss(**poisoned, **COEFFICIENTS, value_loss="mse") == expected
+    expected = a2c(clean, **COEFFICIENTS, value_loss="mse")
+    assert a2c(poisoned, **COEFFICIENTS, value_loss="mse") == expected
 
 
 def test_a_positive_advantage_makes_its_action_likelier():
     b = batch()
     b["advantages"] = torch.ones(N)
-    a2c_loss(**b, vf_coef=0, ent_coef=0, value_loss="mse").total.backward()
+    a2c(b, vf_coef=0, ent_coef=0, value_loss="mse").total.backward()
     row = int(b["valid"].argmax())
     assert b["logits"].grad[row, b["actions"][row]] < 0  # descending raises it
     assert not b["values"].grad.any()
@@ -89,7 +95,7 @@ def test_a_positive_advantage_makes_its_action_likelier():
 
 def test_advantages_do_not_carry_the_policys_gradient_into_the_value():
     b = batch()
-    a2c_loss(**b, vf_coef=1, ent_coef=0, value_loss="mse").total.backward()
+    a2c(b, vf_coef=1, ent_coef=0, value_loss="mse").total.backward()
     expected = 2 * (b["values"] - b["returns"]) * b["valid"] / b["valid"].sum()
     torch.testing.assert_close(b["values"].grad, expected.detach())
 
@@ -144,10 +150,13 @@ def ppo_batch(seed, rows=40, actions=3):
 
 
 def ppo(b, weights, **options):
-    order = ("logits", "values", "actions", "old_log_probs", "old_values", "advantages", "returns")
+    order = ("values", "actions", "old_log_probs", "old_values", "advantages", "returns")
     how = {"clip_coef": 0.2, "clip_vloss": False, "vf_coef": 0.5, "ent_coef": 0.01}
     return ppo_loss(
-        *(b[name] for name in order), weights, **(how | {"value_loss": "mse"} | options)
+        Categorical(b["logits"]),
+        *(b[name] for name in order),
+        weights,
+        **(how | {"value_loss": "mse"} | options),
     )
 
 

@@ -12,7 +12,7 @@ from aa2c.envs.vector import env_spec
 from aa2c.errors import StartError
 from aa2c.learn import play as evaluate
 from aa2c.learn.play import MAX_GAMES, games_for, play, play_on, protocol, summarise
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from tests.envs.seeded_env import LONG, NUM_ACTIONS, SHORT, length_of
 
 SEEDED = Config(env="tests.envs.seeded_env:Seeded-v0")
@@ -23,7 +23,7 @@ NOOP, RIGHT = 0, 2
 
 def network_for(config: Config):
     torch.manual_seed(0)
-    return make_network(config, env_spec(config))
+    return make_policy(config, env_spec(config))
 
 
 def fixed_policy(config: Config, logits):

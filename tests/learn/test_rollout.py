@@ -10,7 +10,8 @@ import torch
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec, make_envs
 from aa2c.learn.rollout import LOOK_EVERY, RANDOM_STEPS, Rollout, collect, observe_random_play
-from aa2c.policy.network import make_network, sample_actions
+from aa2c.policy.distributions import Categorical
+from aa2c.policy.network import make_policy
 from tests.envs.custom_env import FIRST_ACTION
 
 STEPS_SO_FAR, LAST_ACTION, EPISODE = range(3)
@@ -21,7 +22,7 @@ CONFIG = Config(env="tests.envs.custom_env:Counter-v0")
 def world():
     envs = make_envs(CONFIG, 3, 0)
     torch.manual_seed(0)
-    network = make_network(CONFIG, envs.spec)
+    network = make_policy(CONFIG, envs.spec)
     yield envs, network, Rollout(envs, 6), torch.Generator().manual_seed(0)
     envs.close()
 
@@ -45,7 +46,7 @@ def test_row_t_of_obs_is_what_action_t_was_chosen_from_and_row_t_plus_1_what_it_
             now, after, is_reset = rollout.obs[t], rollout.obs[t + 1], rollout.is_reset[t]
             with torch.inference_mode():
                 logits, _ = network(torch.from_numpy(now))
-            actions = sample_actions(logits, replayed).numpy()
+            actions = Categorical(logits).sample(replayed).numpy()
             np.testing.assert_array_equal(actions, rollout.actions[t])
             raw = actions + FIRST_ACTION
             np.testing.assert_array_equal(
@@ -89,7 +90,7 @@ def test_random_play_settles_the_moments_of_observations(env):
     moments = []
     for _ in range(2):
         envs = make_envs(config, config.num_envs, seed=1)
-        network = make_network(config, envs.spec)
+        network = make_policy(config, envs.spec)
         observe_random_play(envs, network, seed=1)
         envs.close()
         moments.append(network.obs_moments)

@@ -12,7 +12,7 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import make_envs
 from aa2c.modes import MODES
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from aa2c.shm.segment import Segment, name_prefix
 from aa2c.shm.shared_model import SharedModel, shared_model_bytes
 from aa2c.shm.slot import ArraySpec
@@ -137,13 +137,13 @@ class SmallMode:
         mode = MODES[config.mode]
         self.config = config
         self.envs = make_envs(config, config.num_envs, 0)
-        self.network = make_network(config, self.envs.spec)
+        self.network = make_policy(config, self.envs.spec)
         self.params = FlatParameters(self.network)
         self.specs = mode.record_arrays(config, self.envs.spec, self.params.num_params)
         self._model = make_shared(config, self.params)
         self.port = FakePort(config, self.specs, [self.params.numpy], self._model)
         self.consumer = self.make_consumer()
-        replica, generator = make_network(config, self.envs.spec), torch.Generator().manual_seed(0)
+        replica, generator = make_policy(config, self.envs.spec), torch.Generator().manual_seed(0)
         self.producer = mode.Producer(config, 0, self.envs, replica, generator)
 
     def make_consumer(self, params: FlatParameters | None = None) -> Any:

@@ -13,8 +13,9 @@ from aa2c.learn.losses import a2c_loss
 from aa2c.learn.returns import gae
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes import grad
+from aa2c.policy.distributions import Categorical
 from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from tests.modes.fake_port import FakePort, forever, make_record
 
 SEED = 5
@@ -24,7 +25,7 @@ def a_world(config):
     """Environments, network and generator, always the same."""
     envs = make_envs(config, config.num_envs, SEED)
     torch.manual_seed(SEED)
-    return envs, make_network(config, envs.spec), torch.Generator().manual_seed(SEED)
+    return envs, make_policy(config, envs.spec), torch.Generator().manual_seed(SEED)
 
 
 def parameters_of(network, count):
@@ -90,7 +91,7 @@ def literal_gradient(config, network, rollout, worker):
         advantages = (advantages - advantages[valid].mean()) / advantages[valid].std()
     rows = [x.reshape(-1) for x in (rollout.actions, advantages, returns, valid)]
     loss = a2c_loss(
-        logits,
+        Categorical(logits),
         values,
         *[torch.from_numpy(x) for x in rows[:3]],
         torch.from_numpy(rows[3]).float(),

@@ -15,7 +15,7 @@ from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes import model
 from aa2c.modes.common import rollout_loss
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from aa2c.shm import shared_model
 from aa2c.shm.segment import Segment, name_prefix
 from aa2c.shm.shared_model import PARAMS, SharedModel, shared_model_bytes
@@ -61,7 +61,7 @@ class World:
         self.config, self.worker = config, worker
         self.envs = WatchedEnvs(config)
         torch.manual_seed(SEED)
-        self.network = make_network(config, self.envs.spec)
+        self.network = make_policy(config, self.envs.spec)
         self.generator = torch.Generator().manual_seed(SEED)
         self.params = FlatParameters(copy.deepcopy(self.network))
         layout = list(model.shared_vectors(config, self.params.num_params).items())
@@ -151,7 +151,7 @@ class Literal:
         self.config, self.worker = config, worker
         self.envs = WatchedEnvs(config)
         torch.manual_seed(SEED)
-        self.network = make_network(config, self.envs.spec)
+        self.network = make_policy(config, self.envs.spec)
         self.generator = torch.Generator().manual_seed(SEED)
         self.rollout = Rollout(self.envs, config.num_steps)
         padded = FlatParameters(copy.deepcopy(self.network)).vector

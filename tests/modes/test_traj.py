@@ -13,7 +13,7 @@ from aa2c.learn.batch import join_records
 from aa2c.learn.returns import gae
 from aa2c.modes import traj
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from tests.learn.test_returns import literal_vtrace
 from tests.modes.fake_port import FakePort, forever, make_record
 
@@ -27,12 +27,12 @@ def produce(config, count=2, seed=0):
     """Records of a fresh worker, the network that acted, and the port."""
     torch.manual_seed(seed)
     envs = make_envs(config, config.num_envs, seed)
-    network = make_network(config, envs.spec)
+    network = make_policy(config, envs.spec)
     params = FlatParameters(network)
     port = FakePort(
         config, traj.record_arrays(config, envs.spec, params.num_params), [params.numpy]
     )
-    replica = make_network(config, envs.spec)
+    replica = make_policy(config, envs.spec)
     generator = torch.Generator().manual_seed(seed)
     producer = traj.Producer(config, 0, envs, replica, generator)
     for _ in range(count):
@@ -45,7 +45,7 @@ def learn(config, records, *, seed=0, learning_rate=1e-3, keep_going=forever):
     """Parameters and outcome of a fresh consumer that learns from the records once."""
     torch.manual_seed(seed)
     envs = make_envs(config, 1, 0)
-    network = make_network(config, envs.spec)
+    network = make_policy(config, envs.spec)
     envs.close()
     params = FlatParameters(network)
     consumer = traj.Consumer(config, params, network, FakePort(config, [], []))
@@ -129,7 +129,7 @@ def test_the_consumer_corrects_for_policy_lag_as_the_paper_does():
     port, *_ = produce(config, seed=1)
     torch.manual_seed(0)
     envs = make_envs(config, 1, 0)
-    network = make_network(config, envs.spec)
+    network = make_policy(config, envs.spec)
     envs.close()
     with torch.no_grad():
         network.policy[-1].weight.mul_(500)  # so that ratios are far from 1
@@ -252,7 +252,7 @@ def test_a_step_size_that_follows_kl_grows_where_the_policy_hardly_moves_and_shr
 def moments_after(config, records, name):
     torch.manual_seed(0)
     envs = make_envs(config, 1, 0)
-    network = make_network(config, envs.spec)
+    network = make_policy(config, envs.spec)
     envs.close()
     consumer = traj.Consumer(config, FlatParameters(network), network, FakePort(config, [], []))
     consumer.consume(records, 0.0, forever)

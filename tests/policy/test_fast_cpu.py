@@ -12,7 +12,7 @@ from aa2c.envs.vector import EnvSpec
 from aa2c.policy import fast_cpu
 from aa2c.policy.fast_cpu import MOST_ERROR, choose_precision, self_test
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 
 ATARI = EnvSpec((4, 84, 84), "uint8", 6, is_stacked=True)
 VECTOR = EnvSpec((4,), "float32", 2)
@@ -81,7 +81,7 @@ def test_a_network_in_bfloat16_is_near_the_same_in_float32_and_gives_float32(kin
     networks, flats = [], []
     for name in ("float32", "bfloat16"):
         torch.manual_seed(0)
-        network = make_network(Config(network=kind, precision=name, norm_obs=True), ATARI)
+        network = make_policy(Config(network=kind, precision=name, norm_obs=True), ATARI)
         networks.append(network)
         flats.append(FlatParameters(network))
     exact, half = networks
@@ -124,7 +124,7 @@ def test_what_acts_computes_what_learns(kind, norm_obs, dtype, error, has_operat
         mode="traj", network=kind, precision=dtype, norm_obs=norm_obs, norm_returns=True
     )
     torch.manual_seed(0)
-    network = make_network(config, ATARI)
+    network = make_policy(config, ATARI)
     FlatParameters(network)
     with torch.no_grad():  # logits as far apart as in a policy that has learned
         [*network.policy.modules()][-1].weight.mul_(100)
@@ -141,7 +141,7 @@ def test_what_acts_computes_what_learns(kind, norm_obs, dtype, error, has_operat
 
 
 def test_acting_is_on_the_weights_of_its_beginning_and_those_of_the_next_time():
-    network = make_network(Config(precision="bfloat16", network="a3c"), ATARI)
+    network = make_policy(Config(precision="bfloat16", network="a3c"), ATARI)
     obs = torch.randint(256, (2, 4, 84, 84), dtype=torch.uint8)
     with torch.inference_mode():
         act = network.acting()
@@ -155,7 +155,7 @@ def test_acting_is_on_the_weights_of_its_beginning_and_those_of_the_next_time():
 
 
 def test_what_has_no_convolutions_stays_in_float32():
-    network = make_network(Config(precision="bfloat16"), VECTOR)
+    network = make_policy(Config(precision="bfloat16"), VECTOR)
     assert network.precision.dtype == torch.float32
     assert "no convolutions" in network.precision.reason
     obs = torch.rand(3, 4)
@@ -165,6 +165,6 @@ def test_what_has_no_convolutions_stays_in_float32():
 
 
 def test_a_trunk_of_ones_own_with_layers_of_ours_gets_scaled_observations():
-    network = make_network(Config(network="tests.policy.trunks:make_mixed"), ATARI)
+    network = make_policy(Config(network="tests.policy.trunks:make_mixed"), ATARI)
     obs = torch.full((1, 4, 84, 84), 255, dtype=torch.uint8)
     assert network.prepare(obs, None).max() == 1

@@ -13,7 +13,7 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.errors import ConfigError, StartError
 from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
-from aa2c.policy.network import make_network, sample_actions
+from aa2c.policy.network import make_policy
 
 EXAMPLES = str(Path(__file__).parent.parent.parent / "examples")
 VECTOR = EnvSpec((4,), "float32", 2)
@@ -22,7 +22,7 @@ ATARI = EnvSpec((4, 84, 84), "uint8", 6)
 
 def network_for(spec, **options):
     torch.manual_seed(0)
-    return make_network(Config(**options), spec)
+    return make_policy(Config(**options), spec)
 
 
 @pytest.mark.parametrize(
@@ -265,23 +265,6 @@ def test_clipping_scales_to_the_norm_and_returns_the_norm_before(max_norm, facto
     flat.grad[:2] = torch.tensor([3.0, 4.0])
     assert flat.clip_grad_norm(max_norm) == pytest.approx(5)
     torch.testing.assert_close(flat.grad[:2], factor * torch.tensor([3.0, 4.0]))
-
-
-def test_actions_are_sampled_as_often_as_softmax_says():
-    logits = torch.tensor([0.0, 1.0, -1.0, 2.5])
-    draws = 40_000
-    actions = sample_actions(logits.expand(draws, 4), torch.Generator().manual_seed(0))
-    expected = torch.softmax(logits, 0) * draws
-    observed = torch.bincount(actions, minlength=4)
-    assert ((observed - expected).square() / expected).sum() < 16.3  # chi-square(3), p = 0.001
-
-
-def test_actions_follow_the_generator_and_nothing_else():
-    logits = torch.zeros(50, 3)
-    first = sample_actions(logits, torch.Generator().manual_seed(4))
-    torch.manual_seed(99)
-    assert torch.equal(first, sample_actions(logits, torch.Generator().manual_seed(4)))
-    assert not torch.equal(first, sample_actions(logits, torch.Generator().manual_seed(5)))
 
 
 def test_a_network_of_one_s_own_gets_the_two_heads(monkeypatch):

@@ -10,7 +10,7 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from aa2c.policy.normalization import MOST_COUNTED, OBS_LIMIT, RunningMoments, normalize
 
 SPEC = EnvSpec((4,), "float32", 2)
@@ -96,7 +96,7 @@ def test_normalized_images_do_not_depend_on_the_order_in_memory():
 
 
 def test_values_stay_what_they_were_when_the_moments_of_returns_change():
-    network = make_network(Config(mode="traj", norm_returns=True), SPEC)
+    network = make_policy(Config(mode="traj", norm_returns=True), SPEC)
     obs = torch.randn(100, 4)
     before = network(obs)[1]
     for scale, shift in ((7, 30), (0.01, -5), (1000, 0)):
@@ -107,7 +107,7 @@ def test_values_stay_what_they_were_when_the_moments_of_returns_change():
 
 def test_observations_are_scaled_before_the_layers_and_only_those():
     config = Config(mode="traj", norm_obs=True)
-    network, plain = make_network(config, SPEC), make_network(Config(), SPEC)
+    network, plain = make_policy(config, SPEC), make_policy(Config(), SPEC)
     plain.load_state_dict(network.state_dict(), strict=False)
     rows = torch.randn(500, 4) * 20 + 3
     network.observe(rows)
@@ -121,9 +121,9 @@ def test_observations_are_scaled_before_the_layers_and_only_those():
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_moments_are_in_the_flat_vector_and_no_optimizer_moves_them(optimizer):
     config = Config(mode="traj", norm_obs=True, norm_returns=True, optimizer=optimizer)
-    network = make_network(config, SPEC)
+    network = make_policy(config, SPEC)
     params = FlatParameters(network)
-    replica = make_network(config, SPEC)
+    replica = make_policy(config, SPEC)
     FlatParameters(replica, vector=params.vector)
     network.observe(torch.randn(100, 4) + 2)
     assert torch.equal(replica.obs_moments.mean, network.obs_moments.mean)

@@ -13,7 +13,7 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
 from aa2c.modes import MODES
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 from aa2c.roles.updater import Learner
 from tests.modes.fake_port import FakePort, SmallMode, forever, make_record
 from tests.modes.test_traj import produce
@@ -58,7 +58,7 @@ SPEC = EnvSpec((4,), "float32", 2)
 
 def learner_of(config, port, tmp_path, newest_checkpoint=lambda: None):
     torch.manual_seed(0)
-    network = make_network(config, SPEC)
+    network = make_policy(config, SPEC)
     params = FlatParameters(network)
     return Learner(config, SPEC, network, params, tmp_path, port, newest_checkpoint)
 
@@ -76,7 +76,7 @@ def copies(records):
 def learned_by_hand(config, batches):
     """The parameters after the mode's consumer has had these batches one after the other."""
     torch.manual_seed(0)
-    network = make_network(config, SPEC)
+    network = make_policy(config, SPEC)
     params = FlatParameters(network)
     consumer = MODES[config.mode].Consumer(config, params, network, FakePort(config, [], []))
     for batch in batches:

@@ -13,7 +13,7 @@ from aa2c.cli.bench.stages import AllCores
 from aa2c.cli.bench.whole import whole_rate
 from aa2c.config.config import Config
 from aa2c.envs.vector import env_spec
-from aa2c.policy.network import make_network
+from aa2c.policy.network import make_policy
 
 BATCH_SIZES = (8, 16, 32, 64, 128)  # observations at once, for the advice
 WHOLE_LONGER = 4  # times as long as a stage: a run's pace is uneven
@@ -22,7 +22,7 @@ TRANSPORT_S = 0.5
 
 def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str], None]) -> Result:
     """Measure each stage for so many seconds a round. Raises `Aa2cError` if a run fails."""
-    make_network(config, env_spec(config))  # raises what would break all the processes
+    make_policy(config, env_spec(config))  # raises what would break all the processes
     rates: dict[str, list[float]] = defaultdict(list)
     with AllCores(config) as cores:
         record_bytes, params_bytes = cores.sizes()

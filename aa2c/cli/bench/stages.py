@@ -29,7 +29,8 @@ from aa2c.modes import MODES, traj
 from aa2c.modes.common import rollout_loss
 from aa2c.policy.fast_cpu import Choice, choose_precision
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import ActorCritic, make_network, sample_actions
+from aa2c.policy.network import make_policy
+from aa2c.policy.policy import Policy
 from aa2c.shm.board import ParameterBoard, board_bytes
 from aa2c.shm.counters import run_row, table_bytes, updater_row, worker_row
 from aa2c.shm.ring import RingConsumer, RingProducer, ring_bytes
@@ -53,21 +54,22 @@ def env_stage(config: Config, envs: Envs) -> Work:
     return step
 
 
-def act_stage(config: Config, network: ActorCritic, obs: torch.Tensor) -> Work:
+def act_stage(config: Config, policy: Policy, obs: torch.Tensor) -> Work:
     """Choose actions for observations [B, …], as many in a row as in a rollout."""
     generator = torch.Generator().manual_seed(0)
+    is_first = torch.zeros(len(obs), dtype=torch.bool)
 
     def act() -> int:
-        act_on = network.acting()
+        policy.pack()
         with torch.inference_mode():
             for _ in range(config.num_steps):
-                sample_actions(act_on(obs)[0], generator)
+                policy.step(obs, (), is_first, generator=generator)
         return config.num_steps * len(obs)
 
     return act
 
 
-def rollout_stage(config: Config, envs: Envs, network: ActorCritic) -> Work:
+def rollout_stage(config: Config, envs: Envs, network: Policy) -> Work:
     """Modes grad and model: gradient of a rollout and an optimizer step."""
     params = FlatParameters(network)
     optimizer = make_optimizer(config, params.vector)
@@ -87,13 +89,13 @@ def rollout_stage(config: Config, envs: Envs, network: ActorCritic) -> Work:
     return learn
 
 
-def batch_stage(config: Config, envs: Envs, network: ActorCritic) -> Work:
+def batch_stage(config: Config, envs: Envs, network: Policy) -> Work:
     """Mode traj: all passes over a batch of real trajectories, taken from a ring."""
     count = config.rollouts_per_batch
     params = FlatParameters(network)
     worker_port, updater_port = _ports(config, envs, params, slots=count)
     worker = traj.Producer(
-        config, 0, envs, make_network(config, envs.spec), torch.Generator().manual_seed(0)
+        config, 0, envs, make_policy(config, envs.spec), torch.Generator().manual_seed(0)
     )
     for _ in range(count):
         worker.produce(worker_port)
@@ -171,7 +173,7 @@ class Bench:
         torch.set_num_threads(1)
         self._config = config
         self._envs = make_envs(config, config.num_envs, seed)
-        self._acting, self._learning = (make_network(config, self._envs.spec) for _ in range(2))
+        self._acting, self._learning = (make_policy(config, self._envs.spec) for _ in range(2))
         stage = batch_stage if config.mode == "traj" else rollout_stage
         self._learn = stage(config, self._envs, self._learning)
         self._step = env_stage(config, self._envs)
@@ -199,7 +201,7 @@ class Bench:
     @property
     def sizes(self) -> tuple[int, int]:
         """Bytes of a record's arrays, and of the parameters."""
-        num_params = FlatParameters(make_network(self._config, self._envs.spec)).num_params
+        num_params = FlatParameters(make_policy(self._config, self._envs.spec)).num_params
         specs = MODES[self._config.mode].record_arrays(self._config, self._envs.spec, num_params)
         return sum(spec.nbytes for spec in specs), 4 * num_params
 

@@ -123,12 +123,17 @@ async def _the_token_is_not_enough_from_elsewhere(run):
     for foreign in (
         {"Host": f"evil.example:{port}"},
         {"Host": f"0.0.0.0:{port}"},
+        {"Host": f"xlocalhost:{port}"},
+        {"Host": f"localhostx:{port}"},
         {"Host": "127.0.0.1"},
         {"Origin": "http://evil.example"},
         {"Origin": f"http://evil.example:{port}"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1"},
         {"Origin": f"http://127.0.0.1:{int(port) + 1}"},
+        {"Origin": f"http://127.0.0.1:{port}.evil"},
+        {"Origin": f"http://127.0.0.1:{port}0"},
+        {"Origin": f"xhttp://127.0.0.1:{port}"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ):
@@ -318,6 +323,17 @@ async def test_beyond_loopback_reading_needs_the_token_too(small):
         for host in ("box.example:1", f"evil.example:{port}", f"[::]:{port}"):
             headers = bearer(run.token) | {"Host": host}
             assert (await _get(port, "status", **headers))[0] in (403, 400), host
+        for host in (f"box.example:{port}", "box.example"):  # the second as behind a proxy
+            headers = bearer(run.token) | {"Host": host}
+            own = headers | {"Origin": f"http://{host}"}
+            assert (await _get(port, "status", **own))[0] == 200, host
+            for more in (".evil", "0", ":1", f":{port}0"):
+                foreign = headers | {"Origin": f"http://{host}{more}"}
+                assert (await _get(port, "status", **foreign))[0] == 403, (host, more)
+                assert (await _get(port, "status", **headers | {"Host": host + more}))[0] in (
+                    400,
+                    403,
+                ), (host, more)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "::1", socket.gethostname()])

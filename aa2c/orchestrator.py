@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from aa2c.checkpoints.files import dir_to_resume, read_checkpoint
 from aa2c.config.config import Config
@@ -36,7 +35,6 @@ from aa2c.web.server import Served, Server, open_socket
 
 BUDGET_CHECK_S = 0.1
 SAMPLE_S = 1.0
-TOKEN_BYTES = 32
 
 
 class Orchestrator:
@@ -60,7 +58,7 @@ class Orchestrator:
         self.config = config
         self.id = secrets.token_hex(4)
         self.error: Aa2cError | None = None
-        self.token: str | None = secrets.token_urlsafe(TOKEN_BYTES) if http else None
+        self.token: str | None = secrets.token_urlsafe(32) if http else None
         self._phase: RunState = "starting"
         self._resume = resume
         self._on_event = on_event
@@ -75,12 +73,7 @@ class Orchestrator:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def start(self) -> None:
@@ -118,7 +111,8 @@ class Orchestrator:
         self._history.log = self._log
         self._history.tracking = Tracking(self.dir, self.config, self._log)
         self._memory = RunMemory(self.config, self.id, saved.counts if saved else None)
-        self._progress = ProgressWatch(self.config.no_progress_s, self._memory.counters, self._log)
+        self._counters = self._memory.counters
+        self._progress = ProgressWatch(self.config.no_progress_s, self._counters, self._log)
         self._children = Children(
             self.config,
             self.dir,
@@ -154,8 +148,7 @@ class Orchestrator:
     @property
     def state(self) -> RunState:
         """Where the run is in its life."""
-        is_paused = self._phase == "running" and self.controls.is_paused
-        return "paused" if is_paused else self._phase
+        return "paused" if self._phase == "running" and self.controls.is_paused else self._phase
 
     @property
     def url(self) -> str | None:
@@ -167,12 +160,13 @@ class Orchestrator:
 
         Raises `StartError` if the run is stopped before, or what made it fail.
         """
-        running = asyncio.ensure_future(self._children.have_come_up.wait())
+        ready, main = self._children.have_come_up, self._main_task()
+        running = asyncio.ensure_future(ready.wait())
         try:
-            await asyncio.wait([running, self._main_task()], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([running, main], return_when=asyncio.FIRST_COMPLETED)
         finally:
             running.cancel()
-        if not self._children.have_come_up.is_set():
+        if not ready.is_set():
             progress = (await self.wait())["progress"]
             if progress["env_steps"] < self.config.total_env_steps:
                 raise StartError("the run was stopped before it came up.")
@@ -218,9 +212,9 @@ class Orchestrator:
             await server.close()
 
     def _main_task(self) -> asyncio.Task[None]:
-        if self._main is None:
-            raise RuntimeError("the run has not been started: use 'async with', or start()")
-        return self._main
+        if self._main is not None:
+            return self._main
+        raise RuntimeError("the run has not been started: use 'async with', or start()")
 
     async def _run(self) -> None:
         try:
@@ -240,9 +234,8 @@ class Orchestrator:
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
         finally:
             self._phase = "failed" if self.error else "finished"
-            self._log.info(
-                self._phase, env_steps=self._memory.counters.env_steps, error=str(self.error or "")
-            )
+            error = str(self.error or "")
+            self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
             self._release()
 
     def _end(self, error: Aa2cError | None = None) -> None:
@@ -260,32 +253,31 @@ class Orchestrator:
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
-                self._memory.counters.sample()
+                self._counters.sample()
                 self._tell_score()
                 self._progress.look(self._children, is_training=self.state == "running")
                 self._history.add_row(self.status())
             await asyncio.sleep(BUDGET_CHECK_S)
 
     def _budget_is_used_up(self) -> bool:
-        counters, in_step = self._memory.counters, self.config.deterministic
-        done = counters.updater.count("env_steps") if in_step else counters.env_steps
+        of = self._counters
+        done = of.updater.count("env_steps") if self.config.deterministic else of.env_steps
         return done >= self.config.total_env_steps
 
     def _tell_score(self) -> None:
-        returns = self._history.returns
-        self._memory.counters.tell_score(returns.count, returns.settled_mean, RECENT_EPISODES)
+        seen = self._history.returns
+        self._counters.tell_score(seen.count, seen.settled_mean, RECENT_EPISODES)
 
     def _note(self, kind: str, text: str) -> None:
         """Keep what the run's owner did, or what it had to do by itself."""
-        log = self._log.warning if kind == "rollback" else self._log.info
-        log(text, act=kind)
-        self._history.add_mark(self._memory.counters.env_steps, kind, text)
+        (self._log.warning if kind == "rollback" else self._log.info)(text, act=kind)
+        self._history.add_mark(self._counters.env_steps, kind, text)
 
     def _hear(self, slot: ChildSlot, message: Message) -> None:
         """What children say of the run itself."""
         match message["kind"]:
             case "episodes" | "evaluated":
-                self._history.hear(self._memory.counters.env_steps, slot.index, message)
+                self._history.hear(self._counters.env_steps, slot.index, message)
             case "checkpoint" | "frames" | "rolled_back":
                 self.controls.hear(message)
             case "saved":
@@ -311,7 +303,7 @@ class Orchestrator:
             return
         self._children.kill()
         try:
-            self._final_lag_histogram = self._memory.counters.lag_histogram()
+            self._final_lag_histogram = self._counters.lag_histogram()
             self._final_status = self.status()
             self._history.add_row(self._final_status)
         finally:
@@ -320,7 +312,7 @@ class Orchestrator:
             self._log_file.close()
 
     def _lag_histogram(self) -> LagHistogram:
-        return self._final_lag_histogram or self._memory.counters.lag_histogram()
+        return self._final_lag_histogram or self._counters.lag_histogram()
 
     def status(self) -> Status:
         """What /status serves: one document, schema 1 (see `make_status`)."""
@@ -340,7 +332,7 @@ class Orchestrator:
         status = make_status(
             run,
             self.config,
-            self._memory.counters,
+            self._counters,
             (self._history.returns, self._history.tests),
             (self._children.updater, self._children.evaluator, self._children.workers),
             self._memory.ring_status,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -43,6 +44,25 @@ def children() -> set[int]:
     tracker = resource_tracker._resource_tracker._pid
     found = psutil.Process().children(recursive=True)
     return {p.pid for p in found if p.pid != tracker and p.status() != psutil.STATUS_ZOMBIE}
+
+
+def not_checked(what: str, why: str) -> NoReturn:
+    """Skip, with the line that every missing requirement of a test gets in the summary."""
+    pytest.skip(f"NOT CHECKED: {what} ({why})", allow_module_level=True)
+
+
+def program(what: str, *names: str) -> str:
+    """The path of the first of these programs that is installed, with which this is checked."""
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    not_checked(what, f"{names[0]} is not installed")
+
+
+@pytest.fixture
+def promtool() -> str:
+    """Ask for it before a run, which would come up in vain."""
+    return program("metrics and alert rules by promtool", "promtool")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -44,6 +44,7 @@ def uses(file, name):
         (["multiprocessing.shared_memory"], ["shm/segment.py"]),
         (["msgpack"], ["shm/slot.py", "shm/queue.py"]),
         (["aiohttp"], ["web/"]),
+        (["markdown_it"], ["web/docs.py"]),
         (["prometheus_client"], ["web/"]),
         (["uvloop"], ["cli/main.py"]),
         (["gymnasium", "ale_py"], ["envs/"]),

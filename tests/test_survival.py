@@ -124,12 +124,21 @@ async def test_a_dead_workers_record_in_an_unfinished_batch_does_not_stop_its_ne
     small, monkeypatch
 ):
     """It waits in the old ring until the batch is whole, for which the new ring must be read."""
+    monkeypatch.setenv(journal.VARIABLE, "1")
     monkeypatch.setenv(failpoint.VARIABLE, "aa2c-worker-0:ring.before_payload=kill@2")
-    config = small(mode="traj", workers=1, num_steps=8, batch_steps=16, total_env_steps=2000)
+    config = small(
+        mode="traj", workers=1, num_steps=8, batch_steps=16, ring_slots=2, total_env_steps=2000
+    )
+    assert config.rollouts_per_batch == 2, "it dies when it has sent one"
     async with Orchestrator(config) as run:
         status = await asyncio.wait_for(run.wait(), 60)
     assert status["workers"][0]["exits"] == {"SIGKILL": 1}
-    assert status["progress"]["updates"] > 0
+    assert status["updater"]["exits"] == {}
+    first, second = journal.read(run.dir / "journal/taken-0")[:2].tolist()
+    assert (first, second) == ([0, 0, 0], [0, 1, 0]), "one batch of two incarnations"
+    records = journal.check(run.dir / "journal")
+    assert records["lost"] <= 1
+    assert load_checkpoint(run.dir).counts["records"] == records["taken"] // 2 * 2, "whole batches"
 
 
 async def test_the_network_of_mode_model_outlives_the_updater(small):

@@ -42,7 +42,10 @@ class RunningMoments(nn.Module):
 
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
-        """Take in rows [N, *shape] of floats (Chan, Golub and LeVeque 1979, eq. 1.5)."""
+        """Take in rows [N, *shape] of floats (Chan, Golub and LeVeque 1979, eq. 1.5).
+
+        Rows whose squares overflow are left out: they would spoil mean and variance for good.
+        """
         added = len(rows)
         if not added:
             return
@@ -55,6 +58,8 @@ class RunningMoments(nn.Module):
         shift = mean - self.mean
         spread = self.variance * self.count + variance * added
         spread += shift.square() * self.count * added / total
+        if not bool(spread.isfinite().all()):
+            return
         self.mean += shift * added / total
         self.variance.copy_(spread / total)
         self.count.copy_(total.clamp(max=MOST_COUNTED))

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.run.controls import Controls
+from aa2c.web import docs
 from aa2c.web.prometheus import exposition
 from aa2c.web.security import EVERYWHERE, Guard, add_security_headers, in_url, refusal
 
@@ -175,10 +176,23 @@ class _Routes:
             web.post("/session", self.open_session),
             *(web.post(f"/control/{name}", _control(act)) for name, act in acts.items()),
             web.static("/static", STATIC),
+            web.get("/docs", self.docs_root),
+            web.get("/docs/", self.docs_page),
+            web.get("/docs/{name}", self.docs_page),
         ]
 
     async def page(self, _: web.Request) -> web.FileResponse:
         return web.FileResponse(STATIC / "index.html")
+
+    async def docs_root(self, _: web.Request) -> web.Response:
+        """Relative links between pages need the slash."""
+        return web.Response(status=308, headers={"Location": "/docs/"})
+
+    async def docs_page(self, request: web.Request) -> web.Response:
+        found = docs.page(request.match_info.get("name", docs.INDEX))
+        if found is None:
+            return refusal(404, "There is no such page: see /docs/.")
+        return web.Response(text=found, content_type="text/html")
 
     async def status(self, _: web.Request) -> web.Response:
         return web.json_response(self._served.status())

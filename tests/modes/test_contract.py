@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import io
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -60,3 +64,36 @@ def _state_can_be_put_back(state, small):
     with pytest.raises(ValueError, match="exp_avg"):
         other.load_state(state | {"exp_avg": state["exp_avg"][:-1]}, 1e-3)
     other.close()
+
+
+class Touch:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return Path.touch, (self._path,)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_pickle_in_a_producers_saved_state_is_refused_and_not_run(mode, tmp_path):
+    marker = tmp_path / "run"
+    hostile = np.empty(1, object)
+    hostile[0] = Touch(marker)
+    with SmallMode(Config(mode=mode, num_envs=2, num_steps=4)) as small:
+        small.producer.produce(small.port)
+        saved = small.producer.state()
+        with np.load(io.BytesIO(saved)) as file:
+            arrays = dict(file)
+        assert {"plain", "generator", "obs"} <= arrays.keys()
+        for name in arrays:
+            data = io.BytesIO()
+            np.savez(data, allow_pickle=True, **arrays | {name: hostile})
+            with pytest.raises(ValueError, match="allow_pickle"):
+                small.producer.load_state(data.getvalue())
+            assert not marker.exists(), name
+        with pytest.raises(ValueError, match="pickle"):
+            small.producer.load_state(pickle.dumps(Touch(marker)))
+        assert not marker.exists()
+        assert small.producer.load_state(saved)

@@ -157,8 +157,11 @@ def test_the_consumer_corrects_for_policy_lag_as_the_paper_does():
     consumer.close()
 
 
-def test_reset_rows_are_not_learned_from():
-    config = config_of(num_steps=60)
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "norm_returns"])
+@pytest.mark.parametrize("advantage", ["gae", "recompute", "vtrace"])
+def test_reset_rows_are_not_learned_from(advantage, scaled):
+    """Whatever they hold: not in the loss, nor in what advantages and returns are scaled by."""
+    config = config_of(num_steps=60, advantage=advantage, norm_returns=scaled)
     records = produce(config)[0].records
     assert any(record.arrays["is_reset"].any() for record in records)
     expected, _ = learn(config, records)
@@ -166,10 +169,37 @@ def test_reset_rows_are_not_learned_from():
     for record in records:
         arrays = {name: array.copy() for name, array in record.arrays.items()}
         rows = arrays["is_reset"]
+        assert not arrays["truncated"].any(), "the value of a reset row would count before it"
         arrays["actions"][rows] = 1 - arrays["actions"][rows]
         arrays["log_probs"][rows] = -20
+        arrays["rewards"][rows] = 1000
+        arrays["values"][:-1][rows] = -500
         changed.append(make_record(arrays, {"env_steps": rows.size}))
     torch.testing.assert_close(learn(config, changed)[0], expected, rtol=0, atol=0)
+
+
+def test_the_parts_of_the_loss_are_means_over_the_rows_that_count():
+    config = config_of(num_steps=60, update_epochs=1, minibatches=1)
+    records = produce(config)[0].records
+    losses = learn(config, records, learning_rate=0.0)[1].losses
+    batch = join_records([record.arrays for record in records])
+    valid = ~batch.is_reset
+    assert valid.mean() < 0.99
+    advantages = advantages_of(config, batch)
+    assert losses["value"] == pytest.approx(np.square(advantages[valid]).mean(), rel=1e-3)
+    assert losses["entropy"] == pytest.approx(np.log(2), rel=1e-3)
+
+
+def advantages_of(config, batch):
+    return gae(
+        batch.rewards,
+        batch.values[:-1],
+        batch.values[1:],
+        batch.terminated,
+        batch.truncated,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,19 +270,20 @@ def test_observations_of_a_batch_count_in_the_running_moments_after_it():
     np.testing.assert_allclose(moments.variance, seen.var(0), atol=1e-5)
 
 
+def test_a_batch_is_learned_from_in_the_units_in_which_its_policy_saw_it():
+    """Its observations count only afterwards: the first batch's losses are those of unscaled ones."""
+    options = {"update_epochs": 1, "minibatches": 1}
+    records = produce(config_of(**options))[0].records
+    plain = learn(config_of(**options), records)[1].losses
+    scaled = learn(config_of(**options, norm_obs=True), records)[1].losses
+    assert scaled == pytest.approx(plain, rel=1e-4, abs=1e-6)
+
+
 def test_returns_count_in_the_running_moments_without_their_reset_rows():
     config = config_of(norm_returns=True, num_steps=60)
     records = produce(config)[0].records
     batch = join_records([record.arrays for record in records])
-    returns = batch.values[:-1] + gae(
-        batch.rewards,
-        batch.values[:-1],
-        batch.values[1:],
-        batch.terminated,
-        batch.truncated,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-    )
+    returns = batch.values[:-1] + advantages_of(config, batch)
     valid = returns[~batch.is_reset]
     moments = moments_after(config, records, "return_moments")
     assert moments.count == len(valid) < returns.size

@@ -60,6 +60,16 @@ def test_no_rows_change_nothing():
     assert all(torch.equal(now, then) for now, then in zip(moments.buffers(), before, strict=True))
 
 
+@pytest.mark.parametrize("number", [np.inf, np.nan, 3e38, -1e30])
+@pytest.mark.parametrize("seen", [0, 7])
+def test_rows_that_overflow_change_nothing(number, seen):
+    moments = RunningMoments((3,))
+    moments.update(torch.randn(seen, 3))
+    before = [buffer.clone() for buffer in moments.buffers()]
+    moments.update(torch.tensor([[1.0, 2.0, 3.0], [1.0, number, 3.0]]))
+    assert all(torch.equal(now, then) for now, then in zip(moments.buffers(), before, strict=True))
+
+
 def test_bytes_are_scaled_and_normalized_in_one_go():
     rows = torch.randint(0, 256, (50, 4, 6, 5), dtype=torch.uint8)
     moments = RunningMoments((4, 6, 5))

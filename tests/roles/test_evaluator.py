@@ -82,7 +82,7 @@ async def test_it_stands_behind_the_others_on_the_cpu_and_where_it_cannot_restar
         await until(lambda: run.status()["evaluator"]["state"] == "running")
         evaluator = psutil.Process(run.status()["evaluator"]["pid"])
         worker = psutil.Process(run.status()["workers"][0]["pid"])
-        assert evaluator.nice() == worker.nice() + EVALUATOR_NICENESS
+        assert evaluator.nice() == min(19, worker.nice() + EVALUATOR_NICENESS)  # 19 is the most
         assert evaluator.cmdline()[0] == "aa2c-evaluator"
         os.kill(run.status()["evaluator"]["pid"], signal.SIGKILL)
         await until(lambda: run.status()["evaluator"]["state"] == "given up")

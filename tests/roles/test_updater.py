@@ -6,23 +6,27 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.config.config import Config
 from aa2c.envs.vector import EnvSpec
+from aa2c.modes import MODES
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_network
 from aa2c.roles.updater import Learner
-from tests.modes.fake_port import FakePort, make_record
+from tests.modes.fake_port import FakePort, SmallMode, forever, make_record
 from tests.modes.test_traj import produce
 
 
 class ListPort(FakePort):
-    """Gives all its records at the first `take`; keeps what is released."""
+    """Gives all its records at the first `take`; keeps what is released and what is published."""
 
     def __init__(self, config, records):
         super().__init__(config, [], [])
         self.waiting = records
         self.released = []
+        self.published = []
         self.run = SimpleNamespace(count=lambda name: 0, value=lambda name: 0.0)
 
     def take(self, most):
@@ -33,14 +37,71 @@ class ListPort(FakePort):
         self.released += records
 
     def publish(self, vector, *, after=0):
+        self.published.append(vector.copy())
         self.add("policy_version", 1)
         return self.count("policy_version")
 
 
-def learner_of(config, port, tmp_path):
-    spec = EnvSpec((4,), "float32", 2)
-    network = make_network(config, spec)
-    return Learner(config, spec, network, FlatParameters(network), tmp_path, port, lambda: None)
+class ReusingPort(ListPort):
+    """As in a ring: what is released is overwritten with the producer's next numbers."""
+
+    def release(self, records):
+        super().release(records)
+        for record in records:
+            for array in record.arrays.values():
+                array.flags.writeable = True
+                array[...] = 1
+
+
+SPEC = EnvSpec((4,), "float32", 2)
+
+
+def learner_of(config, port, tmp_path, newest_checkpoint=lambda: None):
+    torch.manual_seed(0)
+    network = make_network(config, SPEC)
+    params = FlatParameters(network)
+    return Learner(config, SPEC, network, params, tmp_path, port, newest_checkpoint)
+
+
+def copies(records):
+    """As they arrive: numbered, each with arrays of its own."""
+    made = []
+    for sequence, record in enumerate(records):
+        arrays = {name: array.copy() for name, array in record.arrays.items()}
+        made.append(make_record(arrays, dict(record.header.values)))
+        made[-1].header.sequence = sequence
+    return made
+
+
+def learned_by_hand(config, batches):
+    """The parameters after the mode's consumer has had these batches one after the other."""
+    torch.manual_seed(0)
+    network = make_network(config, SPEC)
+    params = FlatParameters(network)
+    consumer = MODES[config.mode].Consumer(config, params, network, FakePort(config, [], []))
+    for batch in batches:
+        consumer.consume(batch, config.learning_rate, forever)
+    consumer.close()
+    return params.numpy
+
+
+@pytest.mark.parametrize("mode", ["grad", "traj"])
+def test_records_are_learned_from_in_the_order_of_arrival_and_given_back_only_then(mode, tmp_path):
+    config = Config(
+        mode=mode, num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), ring_slots=4,
+        anneal_learning_rate=False,
+    )  # fmt: skip
+    with SmallMode(config) as small:
+        for _ in range(4):
+            small.producer.produce(small.port)
+        records, size = small.port.records, small.consumer.records_per_update or 4
+    port = ReusingPort(config, copies(records))
+    learner = learner_of(config, port, tmp_path)
+    assert learner.take_and_learn()
+    batches = [copies(records)[i : i + size] for i in range(0, 4, size)]
+    assert np.array_equal(port.published[-1], learned_by_hand(config, batches))
+    assert [record.header.sequence for record in port.released] == [0, 1, 2, 3]
+    learner.close()
 
 
 def aged(records, versions):
@@ -109,3 +170,86 @@ def test_only_bad_records_in_a_row_end_a_run(in_a_row, is_over, tmp_path):
     assert port.count("rejected") == 6
     assert any(kind == "fatal" for kind, _ in port.reports) == is_over
     learner.close()
+
+
+def with_rewards(record, reward):
+    rewards = np.full_like(record.arrays["rewards"], reward)
+    return make_record(dict(record.arrays) | {"rewards": rewards}, {"env_steps": 60})
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "norm_returns"])
+def test_returns_that_are_not_finite_change_nothing_and_their_records_are_set_aside(
+    scaled, tmp_path
+):
+    """Each reward is finite, so the records are taken; their sums are not."""
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), ring_slots=4,
+        anneal_learning_rate=False, norm_returns=scaled, update_epochs=2, minibatches=2,
+    )  # fmt: skip
+    good = produce(config, count=4)[0].records
+    bad = [with_rewards(record, 3e38) for record in good[:2]]
+    port = ListPort(config, bad)
+    learner = learner_of(config, port, tmp_path)
+    assert learner.take_and_learn()
+    assert port.count("rejected") == port.count("updates") == 0
+    assert port.count("nonfinite") == 4
+    assert np.array_equal(port.published[-1], learned_by_hand(config, []))
+    assert [sorted(arrays) for arrays, _ in port.kept] == [sorted(r.arrays) for r in bad]
+    assert all((arrays["rewards"] > 1e38).all() for arrays, _ in port.kept)
+    port.waiting = good[2:]
+    assert learner.take_and_learn()
+    assert port.count("updates") == 4
+    assert len(port.kept) == 2
+    assert np.isfinite(port.published[-1]).all()
+    assert not np.array_equal(port.published[-1], port.published[0])
+    learner.close()
+
+
+@pytest.mark.parametrize("what", ["records", "updates"])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_a_rollback_is_to_the_checkpoint_in_all_its_tensors(what, tmp_path):
+    """After bad records, which are refused, or after updates with losses that are not finite."""
+    config = Config(
+        mode="traj", num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), ring_slots=8,
+        nonfinite_limit=2, norm_obs=True, norm_returns=True,
+    )  # fmt: skip
+    good = produce(config, count=7)[0].records
+    bad = [with_rewards(good[0], np.inf if what == "records" else 3e38) for _ in range(4)]
+    paths = []
+    port = ListPort(config, good[:2])
+    learner = learner_of(config, port, tmp_path, lambda: paths[0])
+    assert learner.take_and_learn()
+    paths.append(learner.save())
+    saved, published = load_checkpoint(paths[0]), port.published[-1]
+    port.waiting = good[2:4]
+    assert learner.take_and_learn()
+    later = load_checkpoint(learner.save())
+    assert not np.array_equal(port.published[-1], published)
+    in_model, in_optimizer = differences(saved, later)
+    assert in_model == set(saved.model)
+    assert in_optimizer >= {"exp_avg", "exp_avg_sq", "step", "shuffling"}
+    port.waiting = last = [good[4], *bad[:2]] if what == "records" else [*bad, good[4]]
+    assert learner.take_and_learn()
+    assert [kind for kind, _ in port.reports if kind == "rolled_back"] == ["rolled_back"]
+    assert port.count("rollbacks") == 1
+    assert len(port.released) == 4 + len(last), "what waited was made with what is abandoned"
+    assert np.array_equal(port.published[-1], published), "workers act on what was saved"
+    assert differences(saved, load_checkpoint(learner.save())) == (set(), set())
+    port.waiting = good[5:]
+    assert learner.take_and_learn()
+    assert np.isfinite(port.published[-1]).all()
+    assert not np.array_equal(port.published[-1], published)
+    learner.close()
+
+
+def differences(one, other):
+    """Names of parameters and of optimizer tensors in which two checkpoints differ."""
+    return tuple(
+        {
+            name
+            for name in getattr(one, part)
+            if not torch.equal(getattr(one, part)[name], getattr(other, part)[name])
+        }
+        for part in ("model", "optimizer")
+    )

@@ -1,17 +1,15 @@
 """A reader of hostile bytes: a record within the slot, or a counted drop; never anything else."""
 
 import contextlib
-import math
 import tracemalloc
 import zlib
 
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from aa2c.shm.ring import DROP_REASONS, RingConsumer, ring_bytes
 from aa2c.shm.slot import (
     DTYPES,
     HEADER_LIMIT,
@@ -26,123 +24,18 @@ from aa2c.shm.slot import (
     slot_bytes,
     write_header,
 )
-
-SLOT = 2048
-SPECS = (ArraySpec("reward", "<f4", (3, 2)), ArraySpec("frame", "|u1", (5,)))
-fuzzed = settings(max_examples=300, deadline=None)
-
-
-def valid_slot(*, payload_checksum=False, size=SLOT):
-    slot = memoryview(bytearray(size))
-    slot[PAYLOAD_OFFSET:] = bytes(i % 256 for i in range(size - PAYLOAD_OFFSET))
-    write_header(slot, Header(1, 1, 0, 3, {"n": 2}), SPECS, payload_checksum=payload_checksum)
-    return slot
-
-
-def slot_with_header(packed, *, payload_bytes, size=SLOT):
-    """A slot whose header passes the checksum, whatever it says."""
-    slot = memoryview(bytearray(size))
-    slot[PREFIX_BYTES : PREFIX_BYTES + len(packed)] = packed
-    words = slot[:PREFIX_BYTES].cast("Q")
-    words[1], words[2] = len(packed), payload_bytes
-    words[7] = zlib.crc32(packed, zlib.crc32(slot[:56]))
-    return slot
-
-
-def claimed_bytes(arrays):
-    """Payload bytes that make the claimed arrays consistent, so that they are mapped if need be."""
-    try:
-        total = 0
-        for _, dtype, shape in arrays:
-            # Only integers: a product with a text would repeat the text, gigabytes of it.
-            if not all(type(size) is int for size in shape):
-                return 0
-            total += align(math.prod(shape) * np.dtype(dtype).itemsize)
-        return max(0, min(total, 2**64 - 1))
-    except Exception:
-        return 0
-
-
-def read_safely(slot, sequence=0):
-    """`read_slot` with all it promises checked; None where it refuses."""
-    refusal = None
-    try:
-        header, arrays = read_slot(slot, sequence)
-    except Malformed as error:
-        refusal = error
-    if refusal:
-        assert refusal.reason in DROP_REASONS
-        return None
-    base = np.frombuffer(slot, np.uint8).ctypes.data
-    for array in arrays.values():
-        assert not array.flags.writeable
-        assert array.dtype.str in DTYPES
-        if array.nbytes:
-            offset = array.ctypes.data - base
-            assert PAYLOAD_OFFSET <= offset <= offset + array.nbytes <= len(slot)
-        array.tobytes()  # every byte of it can be read
-    assert header.sequence == sequence
-    return header, arrays
-
-
-words = st.one_of(st.integers(0, SLOT), st.integers(0, 2**64 - 1))
-prefixes = st.lists(words, min_size=8, max_size=8).map(lambda w: np.array(w, "<u8").tobytes())
-slots = st.one_of(
-    st.binary(max_size=SLOT),
-    st.builds(lambda prefix, rest: prefix + rest, prefixes, st.binary(max_size=SLOT - 64)),
-).map(lambda data: data.ljust(SLOT, b"\0"))
-
-integers = st.integers(-(2**63), 2**64 - 1)
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    integers,
-    st.floats(),
-    st.text(max_size=70),
-    st.binary(max_size=70),
-    st.just(msgpack.ExtType(5, b"")),
+from tests.shm.hostile import (
+    SLOT,
+    SPECS,
+    fuzzed,
+    header_with_shape,
+    headers,
+    pack_with_claim,
+    read_safely,
+    slot_with_header,
+    slots,
+    valid_slot,
 )
-anything = st.recursive(
-    scalars,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=20), st.dictionaries(st.one_of(st.text(), integers), inner)
-    ),
-    max_leaves=12,
-)
-sizes = st.one_of(st.sampled_from([0, 1, 2, 7, 64, 2**31, 2**39, 2**40 - 1, 2**40]), anything)
-arrays = st.lists(
-    st.one_of(
-        st.tuples(
-            st.text(max_size=3),
-            st.one_of(st.sampled_from(sorted(DTYPES)), st.sampled_from(["O", "<f2", "|V8", "M8"])),
-            st.one_of(st.lists(st.integers(0, 9), max_size=3), st.lists(sizes, max_size=9)),
-        ),
-        anything,
-    ),
-    max_size=MAX_ARRAYS + 1,
-)
-headers = st.one_of(
-    anything,
-    st.tuples(
-        st.one_of(st.just(1), anything),
-        st.one_of(st.integers(0, 5), anything),
-        st.one_of(st.integers(0, 5), anything),
-        st.one_of(st.just(0), anything),
-        st.one_of(st.integers(0, 5), anything),
-        st.one_of(st.dictionaries(st.text(max_size=5), scalars, max_size=4), anything),
-        arrays,
-    ),
-)
-
-
-def header_with_shape(shape, dtype="<f8"):
-    return (1, 1, 1, 0, 0, {}, [("x", dtype, shape)])
-
-
-def pack_with_claim(header):
-    packed = msgpack.packb(header)
-    claims = header[-1] if isinstance(header, tuple) else []
-    return packed[:HEADER_LIMIT], claimed_bytes(claims)
 
 
 @fuzzed
@@ -194,6 +87,30 @@ def test_headers_with_a_true_checksum_are_a_record_or_malformed(header):
     packed, payload_bytes = pack_with_claim(header)
     read_safely(slot_with_header(packed, payload_bytes=min(payload_bytes, SLOT - PAYLOAD_OFFSET)))
     read_safely(slot_with_header(packed, payload_bytes=payload_bytes))
+
+
+@fuzzed
+@given(header=headers, payload_bytes=st.integers(0, SLOT - PAYLOAD_OFFSET))
+@example(header=header_with_shape([8]), payload_bytes=0)
+@example(header=header_with_shape([8]), payload_bytes=63)
+@example(header=header_with_shape([8]), payload_bytes=128)
+@example(header=header_with_shape([200]), payload_bytes=64)
+@example(header=header_with_shape([2**31]), payload_bytes=64)
+@example(header=header_with_shape([0, 2**31]), payload_bytes=64)
+@example(header=(1, 1, 1, 0, 0, {}, []), payload_bytes=64)
+def test_a_length_that_is_not_that_of_the_shapes_is_malformed(header, payload_bytes):
+    """Though it fits into the slot: what is checked and what is mapped must be the same bytes."""
+    packed, claimed = pack_with_claim(header)
+    assume(payload_bytes != claimed)
+    assert read_safely(slot_with_header(packed, payload_bytes=payload_bytes)) is None
+
+
+@pytest.mark.parametrize(("prefix", "inside"), [(0, 1), (1, 0), (7, 2**62)])
+def test_a_sequence_that_prefix_and_header_do_not_agree_on_is_malformed(prefix, inside):
+    packed = msgpack.packb((1, 1, 1, inside, 0, {}, []))
+    slot = slot_with_header(packed, payload_bytes=0, sequence=prefix)
+    assert read_safely(slot, prefix) is None
+    assert read_safely(slot, inside) is None
 
 
 @pytest.mark.parametrize(
@@ -266,73 +183,6 @@ def test_a_writer_refuses_what_no_reader_would_accept(specs, values):
     slot = memoryview(bytearray(8192))
     with pytest.raises(ValueError):  # noqa: PT011
         write_header(slot, Header(1, 1, 0, 0, values), tuple(specs), payload_checksum=False)
-
-
-@pytest.fixture
-def feed(make_segment):
-    """Put bytes into a new record of a ring and take it: the record and the drops it led to."""
-    segment = make_segment(ring_bytes(2, SLOT))
-    consumer = RingConsumer(segment, 2, SLOT, worker=1, generation=1)
-
-    def feed(data):
-        index = consumer.committed
-        consumer.slots[index % 2][:] = data
-        consumer.words[0] = index + 1
-        before = sum(consumer.dropped.values())
-        record = consumer.take()
-        if record:
-            record.release()
-        assert consumer.drained
-        return record, sum(consumer.dropped.values()) - before
-
-    yield feed
-    consumer.close()
-
-
-def test_a_ring_counts_each_slot_of_arbitrary_bytes_as_one_drop(feed):
-    @fuzzed
-    @given(data=slots)
-    def check(data):
-        record, drops = feed(data)
-        assert (record is None) == (drops == 1)
-
-    check()
-
-
-def test_a_ring_counts_each_refused_header_as_one_drop(feed):
-    @fuzzed
-    @given(header=headers)
-    @example(header=header_with_shape([0, 2**39, 2**39]))
-    def check(header):
-        packed, payload_bytes = pack_with_claim(header)
-        fits = min(payload_bytes, SLOT - PAYLOAD_OFFSET)
-        record, drops = feed(slot_with_header(packed, payload_bytes=fits))
-        assert (record is None) == (drops == 1)
-
-    check()
-
-
-def test_a_ring_of_arbitrary_words_and_slots_raises_nothing(make_segment):
-    """Control words included: whatever they say, `take` returns and counts."""
-    segment = make_segment(ring_bytes(2, SLOT))
-    near = st.one_of(st.integers(0, 5), st.integers(2**64 - 5, 2**64 - 1), words)
-
-    @fuzzed
-    @given(head=near, tail=near, heads=st.lists(near, max_size=3), data=slots)
-    def check(head, tail, heads, data):
-        control = segment.buf[:256].cast("Q")
-        control[0], control[16] = head, tail
-        consumer = RingConsumer(segment, 2, SLOT, worker=1, generation=1)
-        for slot in consumer.slots:
-            slot[:] = data
-        for control[0] in [head, *heads]:
-            for _ in range(4):
-                record = consumer.take()
-                if record:
-                    record.release()
-            assert record is None
-
-    check()
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,16 @@ import psutil
 import pytest
 
 from aa2c import Orchestrator
-from tests.conftest import until
+from tests.conftest import program, until
 
 playwright = pytest.importorskip(
     "playwright.async_api", reason="NOT CHECKED: the page (playwright is not installed)"
 )
-axe = pytest.importorskip("axe_playwright_python.async_playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="NOT CHECKED: the page (there is no Chromium)"),
-    pytest.mark.timeout(240),
-]
+axe = pytest.importorskip(
+    "axe_playwright_python.async_playwright", reason="NOT CHECKED: the page (axe is not installed)"
+)
+CHROMIUM = program("the page in a browser", "chromium", "google-chrome")
+pytestmark = pytest.mark.timeout(240)
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -18,8 +17,8 @@ import psutil
 import pytest
 
 from aa2c import Orchestrator
-from tests.conftest import until
-from tools.readme_tables import metric_families
+from tests.conftest import program, until
+from tools.docs_tables import metric_families
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SUFFIXES = {
@@ -68,10 +67,7 @@ def test_dashboard_and_alerts_name_only_metrics_and_labels_that_exist(exposed):
 @pytest.mark.parametrize(
     "arguments", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")]
 )
-def test_the_alert_rules_are_sound_and_fire_when_they_should(arguments):
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("NOT CHECKED: the alert rules (promtool is not installed)")
+def test_the_alert_rules_are_sound_and_fire_when_they_should(promtool, arguments):
     result = subprocess.run(
         [promtool, *arguments], cwd=TOOLS, capture_output=True, text=True, check=False
     )
@@ -80,11 +76,8 @@ def test_the_alert_rules_are_sound_and_fire_when_they_should(arguments):
 
 
 @asynccontextmanager
-async def prometheus_of(target: str, directory: Path) -> AsyncIterator[str]:
+async def prometheus_of(binary: str, target: str, directory: Path) -> AsyncIterator[str]:
     """A real server that scrapes this every second; its address."""
-    binary = shutil.which("prometheus")
-    if binary is None:
-        pytest.skip("NOT CHECKED: scraping by Prometheus (it is not installed)")
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(TOOLS / "alerts.yml")],
@@ -130,10 +123,11 @@ async def becomes(api: str, query: str, least: float) -> None:
 
 
 async def test_a_prometheus_server_scrapes_a_run_whose_counters_survive_a_kill(small, tmp_path):
+    binary = program("scraping by Prometheus", "prometheus")
     async with Orchestrator(small(total_env_steps=10**9, port=0), http=True) as run:
         await run.ready()
         target = run.url.removeprefix("http://").rstrip("/")
-        async with prometheus_of(target, tmp_path) as api:
+        async with prometheus_of(binary, target, tmp_path) as api:
             await becomes(api, "up", 1)
             await becomes(api, "rate(aa2c_env_steps_total[10s])", 1)
             psutil.Process(run.status()["workers"][0]["pid"]).kill()

@@ -1,0 +1,50 @@
+"""Children that are started again: what their start may lack, and how the run takes it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from aa2c import Orchestrator
+from tests.conftest import segments, until
+
+
+def no_room(_):
+    return SimpleNamespace(f_bavail=0, f_frsize=4096)
+
+
+def no_pages(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(("call", "refuse"), [("statvfs", no_room), ("posix_fallocate", no_pages)])
+async def test_a_worker_for_whose_new_ring_there_is_no_room_is_started_again_until_there_is(
+    small, call, refuse, monkeypatch
+):
+    """/dev/shm is full, or fills up between the look and the taking; the others go on."""
+    config = small(total_env_steps=10**9, restart_backoff_s=0.01, max_restarts=1000)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse)  # in the orchestrator, which makes all segments
+            before = segments()
+            os.kill(run.status()["workers"][0]["pid"], signal.SIGKILL)
+            await until(lambda: run.status()["workers"][0]["restarts"] >= 3)
+            steps = run.status()["workers"][1]["env_steps"]
+            await until(lambda: run.status()["workers"][1]["env_steps"] > steps)
+            updates = run.status()["progress"]["updates"]
+            await until(lambda: run.status()["progress"]["updates"] > updates)
+            assert run.status()["run"]["state"] == "running"
+            assert segments() <= before
+        await until(lambda: run.status()["workers"][0]["state"] == "running")
+        steps = run.status()["workers"][0]["env_steps"]
+        await until(lambda: run.status()["workers"][0]["env_steps"] > steps)
+        await run.stop()
+    lines = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
+    told = [line for line in lines if line["event"] == "child ended and is started again"]
+    assert sum("/dev/shm has" in line.get("reason", "") for line in told) >= 2

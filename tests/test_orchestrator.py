@@ -175,16 +175,33 @@ async def test_two_runs_in_one_loop_do_not_disturb_each_other(small):
     assert [status["run"]["state"] for status in done] == ["finished", "finished"]
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.3, 2.0, 6.0])
-async def test_cancelling_leaves_no_child_and_no_segment(small, delay_s):
-    before = segments(), children()
+def has_children(run):
+    return any(child["pid"] for child in (run.status()["updater"], *run.status()["workers"]))
+
+
+def has_learned(run):
+    return run.status()["progress"]["updates"] > 0
+
+
+async def train_until(run, condition):
+    """A task that trains, once this holds of its run."""
 
     async def train():
-        async with Orchestrator(small(total_env_steps=10**9)) as run:
+        async with run:
             await run.wait()
 
     task = asyncio.create_task(train())
-    await asyncio.sleep(delay_s)
+    await asyncio.sleep(0)  # it has begun
+    await until(lambda: condition(run))
+    return task
+
+
+@pytest.mark.parametrize(
+    "condition", [lambda run: True, has_children, lambda run: run.state == "running", has_learned]
+)
+async def test_cancelling_leaves_no_child_and_no_segment(small, condition):
+    before = segments(), children()
+    task = await train_until(Orchestrator(small(total_env_steps=10**9)), condition)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -193,13 +210,7 @@ async def test_cancelling_leaves_no_child_and_no_segment(small, delay_s):
 
 async def test_cancelling_the_stop_itself_leaves_nothing_either(small):
     before = segments(), children()
-
-    async def train():
-        async with Orchestrator(small(total_env_steps=10**9)) as run:
-            await run.wait()
-
-    task = asyncio.create_task(train())
-    await asyncio.sleep(4.0)
+    task = await train_until(Orchestrator(small(total_env_steps=10**9)), has_learned)
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0.01)

@@ -24,7 +24,7 @@ from aa2c.host import journal
 from aa2c.host.process import TOO_LATE, RestartPolicy
 from aa2c.modes import MODES
 from tests import blocking_atari
-from tests.conftest import until
+from tests.conftest import segments, until
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +47,8 @@ async def test_a_killed_updater_comes_back_from_its_checkpoint_and_the_workers_s
     async with Orchestrator(config) as run:
         await run.ready()
         await until(lambda: saved_updates(run) > 0)  # the first may be older than the workers
-        await asyncio.sleep(0.5)  # the counters go on from here, and not from the checkpoint's
+        # The counters go on from here, and not from the checkpoint's.
+        await until(lambda: now(run)["updates"] > saved_updates(run))
         saved_before = saved_updates(run)
         before = run.status()
         os.kill(before["updater"]["pid"], signal.SIGKILL)
@@ -257,7 +258,7 @@ async def test_a_run_that_does_not_get_on_says_who_waits_for_whom(small):
         await until(lambda: run.status()["run"]["stall"] is None)
         assert (await session.get(f"{run.url}readyz")).status == 200
         run.controls.pause()
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(config.no_progress_s + 1)  # a clock of its own must not have run
         assert run.status()["run"]["stall"] is None, "a pause is no stall"
 
 
@@ -444,6 +445,7 @@ async def test_a_restart_leaks_nothing(small, role):
     config = small(total_env_steps=10**9, eval_interval_s=0.5, eval_episodes=1)
     async with Orchestrator(config) as run:
         await run.ready()
+        count = len(segments())
 
         def child():
             status = run.status()
@@ -455,14 +457,16 @@ async def test_a_restart_leaks_nothing(small, role):
             os.kill(child()["pid"], signal.SIGKILL)
             await until(lambda: child()["restarts"] > restarts)
             await until(lambda: child()["state"] == "running")
-            await asyncio.sleep(0.5)
+            await until(lambda: len(segments()) == count)  # the ring of the killed one is retired
+
+        def held():
             return psutil.Process().num_fds(), psutil.Process().num_threads()
 
-        first = await kill_and_come_back()
-        for _ in range(2):
-            last = await kill_and_come_back()
-        assert last[0] <= first[0] + 1, "descriptors"
-        assert last[1] <= first[1], "threads"
+        await kill_and_come_back()
+        fds, threads = held()
+        for _ in range(3):
+            await kill_and_come_back()
+        await until(lambda: held()[0] <= fds + 1 and held()[1] <= threads)
 
 
 @pytest.mark.parametrize("mode", MODES)

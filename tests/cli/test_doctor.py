@@ -38,7 +38,7 @@ def test_a_broken_package_a_taken_port_and_few_files_are_findings_with_a_remedy(
         taken.bind((Config().host, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        before = f"{broken}\nimport aa2c.cli.doctor\naa2c.doctor.Config = lambda **o: C(port={port}, **o)"
+        before = f"{broken}\nimport aa2c.cli.doctor\naa2c.cli.doctor.Config = lambda **o: C(port={port}, **o)"
         result = examine(before=f"from aa2c.config.config import Config as C\n{before}")
     lines = result.stdout.splitlines()
     assert (result.returncode, result.stderr) == (1, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 from dataclasses import replace
@@ -13,10 +12,12 @@ import pytest
 from aa2c import ConfigError, Orchestrator
 from aa2c.checkpoints.files import read_checkpoint
 from aa2c.errors import ControlRefused
+from aa2c.shm.counters import Counters
 from tests.conftest import until
 
 ENDLESS = 10**9
-STILL_S = 1.0
+EVALUATION = {"eval_episodes": 1, "eval_max_steps": 10}
+EVALUATION_BEATS = 30  # of both policies: two games of ten steps, and what is between them
 
 
 def env_steps(run: Orchestrator) -> int:
@@ -26,6 +27,12 @@ def env_steps(run: Orchestrator) -> int:
 async def goes_on(run: Orchestrator) -> None:
     before = env_steps(run)
     await until(lambda: env_steps(run) > before)
+
+
+async def until_beaten(rows: list[Counters], beats: int) -> None:
+    """Wait until each of these has looked that many times whether it may go on."""
+    targets = [row.count("beats") + beats for row in rows]
+    await until(lambda: all(r.count("beats") >= t for r, t in zip(rows, targets, strict=True)))
 
 
 @pytest.mark.parametrize("mode", ["grad", "model", "traj"])
@@ -62,12 +69,10 @@ async def _it_rests_while_it_is_paused(run):
     assert run.controls.pause() == "paused"
     assert run.state == "paused"
     rows = [run._memory.counters.workers[i] for i in range(2)]
-    await asyncio.sleep(STILL_S)  # what had been begun is done
-    before, beats = env_steps(run), [row.count("beats") for row in rows]
-    await asyncio.sleep(STILL_S)
+    await until_beaten(rows, 2)  # the second is of one who rests
+    before = env_steps(run)
+    await until_beaten(rows, 10)  # a resting worker without beats would be taken for a hung one
     assert env_steps(run) == before
-    for row, beat in zip(rows, beats, strict=True):
-        assert row.count("beats") > beat, "a resting worker would be taken for a hung one"
     pid = run.status()["workers"][0]["pid"]
     psutil.Process(pid).kill()
     await until(lambda: run.status()["workers"][0]["generation"] == 1)
@@ -149,7 +154,7 @@ async def _it_shows_what_a_worker_sees(run):
 
 
 async def test_the_evaluator_obeys_too(small):
-    config = small(total_env_steps=ENDLESS, eval_interval_s=3600.0, eval_episodes=1)
+    config = small(total_env_steps=ENDLESS, eval_interval_s=3600.0, **EVALUATION)
     async with Orchestrator(config) as run:
         await run.ready()
 
@@ -160,9 +165,10 @@ async def test_the_evaluator_obeys_too(small):
         run.controls.set({"eval_interval_s": 0.2})
         await until(lambda: evaluations() >= 3)
         run.controls.set({"eval_interval_s": 0})
-        await asyncio.sleep(STILL_S)
+        row = run._memory.counters.evaluator
+        await until_beaten([row], EVALUATION_BEATS)  # what had been begun is done
         before = evaluations()
-        await asyncio.sleep(STILL_S)
+        await until_beaten([row], EVALUATION_BEATS)
         assert evaluations() == before
         run.controls.set({"eval_interval_s": 3600})
         await until(lambda: evaluations() == before + 1)

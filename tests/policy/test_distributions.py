@@ -15,7 +15,7 @@ def logits_of(shape, scale=1.0, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 300.0])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 100.0])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_categorical_is_torch_s(shape, scale):
     logits, others = logits_of(shape, scale), logits_of(shape, scale, seed=1)

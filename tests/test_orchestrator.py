@@ -29,7 +29,8 @@ from tests.conftest import children, segments, until
 async def test_a_run_comes_up_trains_to_its_budget_and_ends_finished(small, mode):
     async with Orchestrator(small(mode=mode, total_env_steps=5000)) as run:
         await run.ready()
-        assert run.status()["run"]["state"] == "running"
+        # On a busy machine the first worker may use up the budget before the last one is there.
+        assert run.status()["run"]["state"] in ("running", "stopping", "finished")
         status = await run.wait()
     assert status["run"]["state"] == "finished"
     assert status["progress"]["env_steps"] >= 5000

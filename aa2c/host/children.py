@@ -17,8 +17,8 @@ from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
-from aa2c.host.child import ChildSpec
-from aa2c.host.memory import RunMemory
+from aa2c.host.commands import ChildSpec
+from aa2c.host.memory import RunMemory, Sharing
 from aa2c.host.process import (
     MAX_BACKOFF_S,
     Child,
@@ -28,7 +28,6 @@ from aa2c.host.process import (
     is_main_thread,
     watch,
 )
-from aa2c.host.sharing import Sharing
 from aa2c.shm.counters import Counters
 from aa2c.shm.queue import Message
 

@@ -5,10 +5,13 @@ Runs in the orchestrator, which creates and unlinks everything; children only at
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from aa2c.config.config import Config
+from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand
+from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
 from aa2c.shm import segment as shm
 from aa2c.shm.board import board_bytes
@@ -67,29 +70,28 @@ class RunMemory:
         assert self._spec is not None
         shm.require_space(count * ring_bytes(self._config.ring_slots, self._spec["slot_bytes"]))
 
-    def create_ring(self, worker: int, generation: int) -> dict[str, Any]:
+    def create_ring(self, worker: int, generation: int) -> Attach:
         """A ring for one incarnation of a worker; returns what that worker must know."""
         assert self._spec is not None
         slots, slot_bytes = self._config.ring_slots, self._spec["slot_bytes"]
         name = f"{self._prefix}ring-{worker}-{generation}"
         segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
         self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
-        return {"ring": name, **self.board_attachment}
+        return replace(self.board_attachment, ring=name)
 
-    def ring_attachments(self) -> list[dict[str, Any]]:
+    def ring_attachments(self) -> list[AttachRing]:
         """What an updater must know of each ring there is: a worker's older ones first."""
         return [
-            {"ring": ring.segment.name, "worker": worker, "generation": generation}
+            AttachRing(ring=ring.segment.name, worker=worker, generation=generation)
             for (worker, generation), ring in sorted(self._rings.items())
         ]
 
     @property
-    def board_attachment(self) -> dict[str, Any]:
+    def board_attachment(self) -> Attach:
         """What a child must know to read the board."""
         assert self._spec is not None
         assert self._board is not None
-        known = {key: self._spec[key] for key in ("num_params", "slot_bytes", "arrays", "shared")}
-        return {"board": self._board.name, **known}
+        return Attach.of(self._board.name, self._spec)
 
     def retire_ring(self, worker: int, generation: int) -> None:
         """The updater has emptied the ring of a dead incarnation: remove it."""
@@ -123,3 +125,53 @@ class RunMemory:
             segment.close()
         for wakeup in (self.records, *self.spaces):
             wakeup.close()
+
+
+class Sharing:
+    """Tells children of the memory they work on, as soon as its size is known.
+
+    Each incarnation of a worker gets a ring of its own, and the updater hears of all of them; one
+    that is started again finds what waits in them.
+    """
+
+    def __init__(self, memory: RunMemory, updater: ChildSlot) -> None:
+        self._memory = memory
+        self._updater = updater
+        self._updater_is_attached = False
+
+    def attach_updater(self, gone: Iterable[int]) -> None:
+        """An updater has told its sizes: name the board, every ring, and the workers that are gone."""
+        self._updater_is_attached = True
+        self._tell_updater(self._memory.board_attachment)
+        for ring in self._memory.ring_attachments():
+            self._tell_updater(ring)
+        for index in gone:
+            self.let_go(index)
+
+    def attach(self, slot: ChildSlot) -> None:
+        """Give an incarnation what it shares with others, once there is that.
+
+        Raises `SharedMemoryTooSmall` or `OSError` where there is no room for a ring.
+        """
+        child = slot.child
+        if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
+            return
+        if slot.role == "evaluator":
+            child.send(self._memory.board_attachment)
+            return
+        attach = self._memory.create_ring(slot.index, slot.generation)
+        child.send(attach)
+        ring = AttachRing(ring=attach.ring, worker=slot.index, generation=slot.generation)
+        self._tell_updater(ring)
+
+    def let_go(self, index: int) -> None:
+        """A worker has ended and comes back with a new ring, or not at all."""
+        self._tell_updater(LetGo(worker=index))
+
+    def updater_ended(self) -> None:
+        """The next one hears all of it anew."""
+        self._updater_is_attached = False
+
+    def _tell_updater(self, command: Attach | RingCommand) -> None:
+        if self._updater.child is not None and self._updater_is_attached:
+            self._updater.child.send(command)

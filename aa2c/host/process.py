@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.errors import StartError
 from aa2c.host import child
+from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode
 from aa2c.shm.counters import Counters
 from aa2c.shm.queue import Message, Receiver, Sender
 from aa2c.shm.slot import Malformed
@@ -42,7 +42,7 @@ class Child:
 
     def __init__(
         self,
-        make_spec: Callable[[Connection, Connection], child.ChildSpec],
+        make_spec: Callable[[Connection, Connection], ChildSpec],
         on_message: Callable[[Child, Message], None],
     ) -> None:
         """Start it. `make_spec` gets the child's ends of the two pipes."""
@@ -84,10 +84,10 @@ class Child:
     def is_ready(self) -> bool:
         return self.became_ready.is_set()
 
-    def send(self, kind: str, **fields: Any) -> None:
+    def send(self, command: Command) -> None:
         """Send a command. A child that has not read for so long that it cannot take it is ended."""
         try:
-            self._commands.send(kind, **fields)
+            self._commands.send(**encode(command))
         except BlockingIOError:
             self.error = "it does not hear its commands"
             self.kill()
@@ -109,7 +109,7 @@ class Child:
 
     async def stop(self, deadline: float) -> None:
         """Ask it to stop, and kill it at the deadline (of `time.monotonic`)."""
-        self.send("stop")
+        self.send(Stop())
         with contextlib.suppress(ProcessLookupError, OSError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)  # somebody may have stopped it
         await asyncio.wait([self.exited], timeout=max(0.0, deadline - time.monotonic()))
@@ -157,7 +157,7 @@ class Child:
 class ChildSlot:
     """A place for a child: the incarnation that holds it now, and what is told about it."""
 
-    role: child.Role
+    role: Role
     index: int = 0
     child: Child | None = None
     generation: int = 0
@@ -189,7 +189,7 @@ class ChildSlot:
         return self.child.pid if self.child and self.child.is_alive else None
 
 
-def signals_not_for(role: child.Role) -> set[signal.Signals]:
+def signals_not_for(role: Role) -> set[signal.Signals]:
     """Signals that go to a whole process group or service, and are the orchestrator's to answer.
 
     A terminal's Ctrl-C is for nobody else; the updater must live on to write the last checkpoint.
@@ -216,7 +216,7 @@ def _inherited(blocked: set[signal.Signals]) -> Iterator[None]:
 
 
 # What counts as getting something done, by role; an evaluation may take as long as it takes.
-PROGRESS: dict[child.Role, tuple[str, ...]] = {
+PROGRESS: dict[Role, tuple[str, ...]] = {
     "worker": ("env_steps", "records"),
     "updater": ("records", "rejected", "stale"),
     "evaluator": ("beats",),

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from aa2c import Orchestrator
-from aa2c.host.child import EVALUATOR_NICENESS
+from aa2c.host.wiring import EVALUATOR_NICENESS
 from aa2c.web.prometheus import RunCollector
 from tests.conftest import until
 

@@ -1,0 +1,169 @@
+"""How the roles are wired to the local engine: what each attaches to, and the port it gets.
+
+Runs in the child.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+
+from aa2c.checkpoints.files import newest_since, worker_state
+from aa2c.config.config import Config
+from aa2c.host.commands import Attach, AttachRing, ChildSpec, Commands, LetGo, RingCommand, Role
+from aa2c.host.ports import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
+from aa2c.shm.board import ParameterBoard
+from aa2c.shm.counters import run_row, updater_row, worker_row
+from aa2c.shm.queue import Sender
+from aa2c.shm.ring import RingConsumer, RingProducer
+from aa2c.shm.segment import STORES_ARE_ORDERED, Segment
+from aa2c.shm.shared_model import SharedModel
+from aa2c.shm.slot import ArraySpec, slot_bytes
+
+CROWD_NICENESS = 10  # of workers that are more than cores: nobody else shall queue behind them
+EVALUATOR_NICENESS = 5  # beyond the workers'
+
+
+def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
+    """Run a worker whose port is shared memory."""
+    from aa2c.roles.worker import run_worker
+
+    config = spec.config
+
+    def connect() -> ShmWorkerPort:
+        os.nice(_workers_niceness(config))
+        attach = commands.wait_for_attach()
+        counters = Segment.attach(spec.counters_segment)
+        ring = RingProducer(
+            Segment.attach(attach.ring),
+            config.ring_slots,
+            attach.slot_bytes,
+            attach.arrays,
+            worker=spec.index,
+            generation=spec.generation,
+            payload_checksum=has_payload_checksum(config),
+        )
+        return ShmWorkerPort(
+            config,
+            ring,
+            attach_board(config, attach),
+            worker_row(counters, spec.index),
+            run_row(counters),
+            updater=updater_row(counters),
+            space=spec.spaces[spec.index],
+            records=spec.records,
+            hear=commands.hear,
+            report=report.send,
+            run_dir=spec.run_dir,
+        )
+
+    saved_state = None
+    if config.deterministic and spec.resume:
+        saved_state = worker_state(spec.resume, config, spec.index)
+    entropy = (config.seed, spec.index, spec.generation, spec.env_steps_before)
+    run_worker(config, spec.index, entropy, connect, saved_state)
+
+
+def _workers_niceness(config: Config) -> int:
+    """How far workers stand behind orchestrator and updater on the CPU, once they have come up."""
+    return CROWD_NICENESS if config.workers > len(os.sched_getaffinity(0)) else 0
+
+
+def attach_board(config: Config, attach: Attach) -> Board:
+    """The parameter board, or in mode model the shared model, that a command names."""
+    segment = Segment.attach(attach.board)
+    if attach.shared:
+        is_locked = config.update_order != "hogwild"
+        return SharedModel(segment, attach.shared, is_locked=is_locked)
+    return ParameterBoard(segment, attach.num_params)
+
+
+def has_payload_checksum(config: Config) -> bool:
+    """Whether records carry a checksum of their arrays."""
+    return config.payload_checksum == "on" or (
+        config.payload_checksum == "auto" and not STORES_ARE_ORDERED
+    )
+
+
+def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
+    """Run the updater with shared memory for its port."""
+    from aa2c.roles.updater import run_updater
+
+    run_updater(
+        spec.config,
+        spec.run_dir,
+        functools.partial(_connect_updater, spec, commands, report),
+        lambda: newest_since(spec.run_dir, spec.started_at, spec.resume),
+        is_restart=spec.generation > 0,
+    )
+
+
+def _connect_updater(
+    spec: ChildSpec,
+    commands: Commands,
+    report: Sender,
+    num_params: int,
+    arrays: list[ArraySpec],
+    shared: dict[str, int],
+) -> ShmUpdaterPort:
+    """Tell how large records and parameters are, and wait for the memory that they need."""
+    record_bytes = slot_bytes(tuple(arrays))
+    report.send(
+        "spec",
+        num_params=num_params,
+        slot_bytes=record_bytes,
+        arrays=arrays,
+        shared=list(shared.items()),
+    )
+    port = ShmUpdaterPort(
+        spec.config,
+        attach_board(spec.config, commands.wait_for_attach()),
+        Segment.attach(spec.counters_segment),
+        spaces=spec.spaces,
+        records=spec.records,
+        hear=commands.hear,
+        report=report.send,
+        run_dir=spec.run_dir,
+        generation=spec.generation,
+    )
+
+    def obey(command: RingCommand) -> None:
+        match command:
+            case AttachRing(ring=name, worker=worker, generation=generation):
+                segment, slots = Segment.attach(name), spec.config.ring_slots
+                port.attach_ring(
+                    RingConsumer(segment, slots, record_bytes, worker=worker, generation=generation)
+                )
+            case LetGo(worker=worker):
+                port.let_go(worker)
+
+    commands.obey_with(obey)
+    return port
+
+
+def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
+    """Run the evaluator with shared memory for its port, behind everyone else on the CPU.
+
+    But for its start, which would otherwise take a minute on a busy machine.
+    """
+    from aa2c.roles.evaluator import run_evaluator
+
+    def connect() -> ShmEvaluatorPort:
+        os.nice(_workers_niceness(spec.config) + EVALUATOR_NICENESS)
+        return ShmEvaluatorPort(
+            spec.config,
+            attach_board(spec.config, commands.wait_for_attach()),
+            Segment.attach(spec.counters_segment),
+            hear=commands.hear,
+            report=report.send,
+        )
+
+    run_evaluator(spec.config, connect)
+
+
+ROLES: dict[Role, Callable[[ChildSpec, Commands, Sender], None]] = {
+    "worker": run_worker_role,
+    "updater": run_updater_role,
+    "evaluator": run_evaluator_role,
+}

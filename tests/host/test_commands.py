@@ -1,0 +1,92 @@
+"""What the orchestrator tells a child arrives as it was sent, however early."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+
+from aa2c.host.commands import Attach, AttachRing, Commands, LetGo, Stop, Stopped, decode, encode
+from aa2c.shm.queue import Sender
+from aa2c.shm.slot import ArraySpec, Malformed
+
+ATTACH = Attach(
+    board="aa2c-board",
+    num_params=7,
+    slot_bytes=128,
+    arrays=(ArraySpec("obs", "<f4", (4, 2)), ArraySpec("reset", "|u1", (4,))),
+    shared=(("params", 7), ("square_avg", 7)),
+    ring="aa2c-ring-3-1",
+)
+RING = AttachRing(ring="aa2c-ring-3-1", worker=3, generation=1)
+
+
+@pytest.fixture
+def pipe():
+    """The orchestrator's end, with a way to send commands, and the child's."""
+    reading, writing = multiprocessing.Pipe(duplex=False)
+    sender = Sender(writing)
+    commands = Commands(reading)
+    yield lambda *sent: [sender.send(**encode(c)) for c in sent], commands, sender
+    for end in (reading, writing):
+        end.close()
+
+
+@pytest.mark.parametrize("command", [RING, LetGo(worker=3)], ids=lambda c: type(c).__name__)
+def test_a_command_about_rings_arrives_as_it_was_sent(pipe, command):
+    send, commands, _ = pipe
+    obeyed = []
+    commands.obey_with(obeyed.append)
+    send(command)
+    assert commands.hear()
+    assert obeyed == [command]
+
+
+def test_what_to_attach_to_arrives_as_it_was_sent(pipe):
+    send, commands, _ = pipe
+    send(ATTACH)
+    assert commands.wait_for_attach() == ATTACH
+
+
+def test_commands_that_come_before_the_port_are_obeyed_in_order_once_it_is_there(pipe):
+    send, commands, _ = pipe
+    later = AttachRing(ring="aa2c-ring-3-2", worker=3, generation=2)
+    send(ATTACH, RING, LetGo(worker=3))
+    commands.wait_for_attach()
+    obeyed = []
+    commands.obey_with(obeyed.append)
+    assert obeyed == [RING, LetGo(worker=3)]
+    send(later)
+    assert commands.hear()
+    assert obeyed == [RING, LetGo(worker=3), later]
+
+
+def test_a_child_that_is_told_to_stop_does_not_wait_for_its_memory(pipe):
+    send, commands, _ = pipe
+    send(Stop())
+    with pytest.raises(Stopped):
+        commands.wait_for_attach()
+    assert not commands.hear()
+
+
+def test_a_child_stops_when_nobody_can_command_it_any_more(pipe):
+    _, commands, sender = pipe
+    assert commands.hear()
+    sender.close()
+    assert not commands.hear()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"kind": "Dance"},
+        {"kind": "LetGo"},
+        {"kind": "LetGo", "worker": 1, "why": "tired"},
+        encode(ATTACH) | {"arrays": [["obs", "<f4"]]},
+        {name: value for name, value in encode(ATTACH).items() if name != "board"},
+    ],
+    ids=["unknown", "too little", "too much", "half an array", "no board"],
+)
+def test_what_is_no_command_is_malformed(message):
+    with pytest.raises(Malformed):
+        decode(message)

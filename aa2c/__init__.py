@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from aa2c import modes as _modes  # noqa: F401  # each declares itself: a Config knows them all
 from aa2c.version import __version__
 
 if TYPE_CHECKING:

@@ -87,12 +87,18 @@ def leaves_nothing() -> Iterator[None]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Any:
-    """A configuration that comes up fast; takes options on top."""
+    """A configuration that comes up fast; takes options on top, of all modes (see `used`)."""
 
     def make(**options: Any) -> Config:
-        return Config(**{**SMALL, "runs_dir": str(tmp_path / "runs"), **options})
+        return Config(**used({**SMALL, "runs_dir": str(tmp_path / "runs"), **options}))
 
     return make
+
+
+def used(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that their mode uses, so that one test can be of all modes."""
+    base = Config(mode=options.get("mode", "grad"))
+    return {name: value for name, value in options.items() if base.uses(name)}
 
 
 async def until(condition: Any, timeout_s: float = 60.0) -> None:

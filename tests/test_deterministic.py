@@ -13,7 +13,7 @@ from aa2c import Config, ConfigError, Orchestrator, RunFailed
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.envs.state import CannotBeSaved
 from aa2c.envs.vector import make_envs
-from aa2c.modes import MODES
+from aa2c.modes.mode import MODES
 from tests.conftest import until
 
 ATARI = {"env": "ALE/Pong-v5", "network": "a3c", "num_envs": 2, "num_steps": 8}

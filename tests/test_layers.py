@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import aa2c
+from aa2c.modes.mode import MODES
 
 ROOT = Path(aa2c.__file__).parent
 SOURCES = {str(p.relative_to(ROOT)): ast.parse(p.read_text()) for p in sorted(ROOT.rglob("*.py"))}
@@ -88,6 +89,30 @@ def test_the_package_has_no_modules_at_its_top_but_these():
         "ports.py",
         "version.py",
     }
+
+
+def test_no_mode_is_asked_for_by_its_name_but_in_its_own_place():
+    """What differs between modes is a fact of the mode: nowhere else is a mode compared."""
+    names = set(MODES)
+
+    def names_a_mode(node):
+        parts = [node.left, *node.comparators]
+        texts = {part.value for part in parts if isinstance(part, ast.Constant)}
+        asks = any(getattr(part, "attr", getattr(part, "id", "")) == "mode" for part in parts)
+        return asks or bool(texts & names)
+
+    found = [
+        (file, ast.unparse(node))
+        for file, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare) and names_a_mode(node)
+    ]
+    assert [(file, code) for file, code in found if "not in FACTS" not in code] == []
+
+
+def test_nothing_that_learns_sets_attributes_by_name():
+    rooms = ("learn/", "modes/", "policy/", "roles/")
+    assert {f for f in SOURCES if f.startswith(rooms) and uses(f, "setattr")} == set()
 
 
 @pytest.mark.parametrize("name", ["add_signal_handler", "set_wakeup_fd", "sigwait"])

@@ -20,7 +20,7 @@ import aa2c
 from aa2c import Orchestrator, RunFailed, StartError
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.errors import SharedMemoryTooSmall
-from aa2c.modes import MODES
+from aa2c.modes.mode import MODES
 from aa2c.shm import segment as shm
 from tests.conftest import children, segments, until
 

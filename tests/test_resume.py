@@ -15,7 +15,7 @@ from aa2c import Config, ConfigError, Orchestrator
 from aa2c import train as train_to_the_end
 from aa2c.checkpoints.files import CheckpointError
 from aa2c.checkpoints.tensors import load_checkpoint
-from aa2c.modes import MODES
+from aa2c.modes.mode import MODES
 from tests.cli.test_main import FAST, aa2c
 from tests.conftest import SMALL, until
 

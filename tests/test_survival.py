@@ -22,7 +22,8 @@ from aa2c import Orchestrator, RunFailed, failpoint
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host import journal
 from aa2c.host.process import TOO_LATE, RestartPolicy
-from aa2c.modes import MODES
+from aa2c.modes.mode import MODES
+from aa2c.modes.traj import rollouts_per_batch
 from tests import blocking_atari
 from tests.conftest import segments, until
 
@@ -91,7 +92,7 @@ async def test_a_killed_worker_costs_at_most_the_record_that_it_was_about_to_sen
             await until(lambda: run.status()["workers"][0]["state"] == "running")
         await run.stop()
     records = journal.check(run.dir / "journal")
-    left_at_the_end = run.config.rollouts_per_batch - 1 if mode == "traj" else 0
+    left_at_the_end = rollouts_per_batch(run.config) - 1 if mode == "traj" else 0
     assert records["lost"] <= 3 + left_at_the_end
     assert records["taken"] > 15
 
@@ -130,7 +131,7 @@ async def test_a_dead_workers_record_in_an_unfinished_batch_does_not_stop_its_ne
     config = small(
         mode="traj", workers=1, num_steps=8, batch_steps=16, ring_slots=2, total_env_steps=2000
     )
-    assert config.rollouts_per_batch == 2, "it dies when it has sent one"
+    assert rollouts_per_batch(config) == 2, "it dies when it has sent one"
     async with Orchestrator(config) as run:
         status = await asyncio.wait_for(run.wait(), 60)
     assert status["workers"][0]["exits"] == {"SIGKILL": 1}

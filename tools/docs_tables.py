@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from aa2c.config.config import Config, flag
-from aa2c.config.options import GROUPS
+from aa2c.config.options import GROUPS, help_of
 from aa2c.config.toml import load_config, preset_names, preset_says
 from aa2c.host.memory import RunMemory
 from aa2c.host.process import ChildSlot
@@ -30,9 +30,8 @@ def options_table() -> str:
         title = (group.__doc__ or "").rstrip(".")
         lines += [f"## {title}", "", "| option | default | meaning |", "|---|---|---|"]
         for option in dataclasses.fields(group):
-            unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
-            text = option.metadata["help"].replace("|", "\\|")
-            lines.append(f"| `{flag(option.name)}` | {_shown(option.default)} | {text}{unit} |")
+            text = help_of(option).replace("|", "\\|")
+            lines.append(f"| `{flag(option.name)}` | {_shown(option.default)} | {text} |")
         lines.append("")
     return "\n".join(lines)
 

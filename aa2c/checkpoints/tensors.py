@@ -26,7 +26,7 @@ from aa2c.checkpoints.files import (
     write_checkpoint,
 )
 from aa2c.config.config import Config, require_consent
-from aa2c.envs.vector import EnvSpec
+from aa2c.envs.spec import EnvSpec
 from aa2c.policy.network import make_policy
 from aa2c.policy.policy import Policy
 

@@ -10,13 +10,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 from tyro.conf import arg
 
 from aa2c.config.config import Config, require_consent
-from aa2c.config.options import GROUPS
+from aa2c.config.modes import FACTS
+from aa2c.config.options import GROUPS, help_of
 from aa2c.config.toml import load_config, preset_names
 from aa2c.errors import ConfigError
 
@@ -99,7 +100,7 @@ def _preset_for(mode: str, env: str) -> str:
 
 def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
     """A dataclass for tyro: every option, with `base` as defaults, its help and its unit."""
-    hints = get_type_hints(Config)
+    hints = get_type_hints(Config) | {"mode": Literal[tuple(FACTS)]}
     fields = [
         own_flag("preset", str, "auto", f"auto, none, or one of: {', '.join(preset_names())}"),
         own_flag("config", Path | None, None, "TOML file of options; flags override it"),
@@ -107,15 +108,8 @@ def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
     ]
     for group in GROUPS:
         for option in dataclasses.fields(group):
-            unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
-            fields.append(
-                own_flag(
-                    option.name,
-                    hints[option.name],
-                    getattr(base, option.name),
-                    option.metadata["help"] + unit,
-                )
-            )
+            hint, default = hints[option.name], getattr(base, option.name)
+            fields.append(own_flag(option.name, hint, default, help_of(option)))
     return dataclasses.make_dataclass("Options", fields)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
     NETWORKS,
     EnvOptions,
@@ -75,89 +76,59 @@ class Config(
             raise ConfigError(
                 f"--min-workers {self.min_workers} must be at most --workers {self.workers}."
             )
-        self._check_mode()
         for name in ("grad_sync_steps", "target_update_steps", "batch_steps"):
             if getattr(self, name) % self.num_steps:
                 raise ConfigError(
                     f"{flag(name)} {getattr(self, name)} must be a multiple of "
                     f"--num-steps {self.num_steps}."
                 )
-        if self.deterministic:
-            self._check_deterministic()
-
-    def _check_mode(self) -> None:
-        """What one mode has and another does without."""
-        if self.mode == "traj":
-            self._check_traj()
-            return
-        if self.mode == "model" and self.update_order == "sum":
-            raise ConfigError(
-                "--update-order sum is for --mode grad: in --mode model workers step one at a time "
-                "(fifo) or without a lock (hogwild)."
-            )
-        if self.mode == "model" and self.max_policy_lag:
-            raise ConfigError(
-                "--max-policy-lag is not for --mode model: what is too old has been learned from."
-            )
-        for name in ("norm_returns", "adaptive_kl", "target_kl", "clip_vloss"):
-            if getattr(self, name):
-                raise ConfigError(f"{flag(name)} needs --mode traj, where the updater learns.")
-        if self.advantage != "gae":
-            raise ConfigError(f"--advantage {self.advantage} needs --mode traj.")
-
-    def _check_traj(self) -> None:
-        if self.update_order != "fifo":
-            raise ConfigError(f"--update-order {self.update_order} is not for --mode traj.")
-        if len(self.ent_coef) > 1:
-            raise ConfigError(
-                "--ent-coef takes one value in --mode traj, where the updater has the loss."
-            )
-        if self.rollouts_per_batch > self.workers * self.ring_slots:
-            raise ConfigError(
-                f"--batch-steps {self.batch_steps} needs {self.rollouts_per_batch} trajectories, "
-                f"and the rings hold {self.workers * self.ring_slots}: raise --ring-slots."
-            )
-
-    def _check_deterministic(self) -> None:
-        if self.mode != "traj" and self.update_order == "hogwild":
+        if self.deterministic and self.update_order == "hogwild":
             raise ConfigError(
                 "--update-order hogwild lets chance decide what is lost: not with --deterministic."
             )
-        if self.mode == "traj" and self.rollouts_per_batch % self.workers:
+        self._check_mode()
+
+    def _check_mode(self) -> None:
+        """Refuse what this mode does without: nothing is ignored in silence."""
+        if self.mode not in FACTS:
+            raise ConfigError(f"--mode {self.mode} does not exist: give one of {', '.join(FACTS)}.")
+        for item in fields(self):
+            if getattr(self, item.name) != item.default and not self.uses(item.name):
+                users = [name for name, facts in FACTS.items() if item.name in facts.uses]
+                raise ConfigError(
+                    f"{flag(item.name)} needs --mode {' or '.join(users)}: --mode {self.mode} does "
+                    "not use it."
+                )
+        orders = self.mode_facts.update_orders
+        if self.update_order not in orders:
             raise ConfigError(
-                f"--batch-steps {self.batch_steps} makes batches of {self.rollouts_per_batch} "
-                f"trajectories: --deterministic needs a multiple of --workers {self.workers}."
+                f"--update-order {self.update_order} is not for --mode {self.mode}: give "
+                f"{' or '.join(orders)}."
             )
+        if len(self.ent_coef) > 1 and self.mode_facts.loss_in == "updater":
+            raise ConfigError(
+                f"--ent-coef takes one value in --mode {self.mode}, where the updater has the loss."
+            )
+        self.mode_facts.check(self)
 
     @property
-    def rollouts_per_batch(self) -> int:
-        """Trajectories, of any workers, that make one batch of mode traj."""
-        return self.batch_steps // self.num_steps or self.workers
+    def mode_facts(self) -> ModeFacts:
+        """What this run's mode says of itself."""
+        return FACTS[self.mode]
+
+    def uses(self, option: str) -> bool:
+        """Whether this run's mode uses an option: most are every mode's."""
+        own = option in self.mode_facts.uses
+        return own or not any(option in facts.uses for facts in FACTS.values())
 
     @property
     def least_workers(self) -> int:
-        """Fewer could not hold the trajectories of one batch in their rings, or keep in step."""
-        if self.deterministic:
-            return self.workers
-        return -(-self.rollouts_per_batch // self.ring_slots) if self.mode == "traj" else 1
-
-    @property
-    def rollouts_per_push(self) -> int:
-        """Rollouts whose gradients make one record of mode grad."""
-        return max(1, self.grad_sync_steps // self.num_steps)
-
-    @property
-    def rollouts_per_pull(self) -> int:
-        """Rollouts that a worker makes with the same parameters."""
-        return max(1, self.target_update_steps // self.num_steps)
+        """Fewer could not make one update, or keep in step."""
+        return self.workers if self.deterministic else self.mode_facts.least_workers(self)
 
     def worker_ent_coef(self, worker: int) -> float:
         """The entropy weight of one worker."""
         return self.ent_coef[worker % len(self.ent_coef)]
-
-
-# May be changed while a run goes on. A new one needs a word in the orchestrator's row of counters.
-LIVE_OPTIONS = ("learning_rate", "ent_coef", "max_grad_norm", "clip_coef", "eval_interval_s")
 
 
 def changed(config: Config, values: Mapping[str, float]) -> Config:

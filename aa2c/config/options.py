@@ -1,13 +1,16 @@
 """Every option of a run, once: name, type, default, unit, help and bounds, in groups.
 
-Flags, TOML keys, the README's table and `Config(...)` are all read off these dataclasses.
-Imported by every process; imports nothing heavy.
+Flags, TOML keys, the table of options in the docs and `Config(...)` are all read off these
+dataclasses. Imported by every process; imports nothing heavy.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
+
+from aa2c.config.modes import about_modes
 
 T = TypeVar("T")
 
@@ -21,9 +24,13 @@ def option(
     unit: str = "",
     minimum: float | None = None,
     maximum: float | None = None,
+    live: bool = False,
 ) -> T:
-    """A field with its unit, help and inclusive bounds."""
-    metadata = {"help": help, "unit": unit, "minimum": minimum, "maximum": maximum}
+    """A field with its unit, help and inclusive bounds; `live` ones may change while a run goes on.
+
+    A new live option needs a word in the orchestrator's row of counters, which is made of them.
+    """
+    metadata = {"help": help, "unit": unit, "minimum": minimum, "maximum": maximum, "live": live}
     result: T = field(default=default, metadata=metadata)
     return result
 
@@ -32,11 +39,7 @@ def option(
 class RunOptions:
     """The run."""
 
-    mode: Literal["grad", "model", "traj"] = option(
-        "grad",
-        "grad: workers send gradients (A3C); model: they step one shared network (A3C); "
-        "traj: they send trajectories (APPO)",
-    )
+    mode: str = option("grad", "how workers and updater share the work")
     total_env_steps: int = option(
         500_000,
         "budget of the run; frames = env steps x frame skip",
@@ -100,8 +103,8 @@ class WorkerOptions:
     )
     act_on: Literal["live", "snapshot"] = option(
         "live",
-        "mode model: act on the shared network as others change it, or on a copy of it that is "
-        "made for each rollout; networks with convolutions are a copy in any case",
+        "act on the shared network as others change it, or on a copy made for each rollout; networks "
+        "with convolutions are a copy in any case",
     )
     payload_checksum: Literal["auto", "on", "off"] = option(
         "auto", "checksum the arrays of a record; auto: where the CPU does not order stores"
@@ -131,32 +134,36 @@ class LearningOptions:
     )
     norm_obs: bool = option(
         False,
-        "scale observations by their mean and deviation in random play before the first update; "
-        "mode traj lets them follow what is seen later, the others do not: there it suits only games "
-        "in which random play sees what matters",
+        "normalize observations by their mean and std in random play before the first update; where "
+        "the updater evaluates the loss, they follow later observations, too, and elsewhere this suits "
+        "only games in which random play sees what matters",
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
     optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12)
-    learning_rate: float = option(1e-3, "the optimizer's step size", minimum=0, maximum=1)
+    learning_rate: float = option(
+        1e-3, "the optimizer's learning rate", minimum=0, maximum=1, live=True
+    )
     anneal_learning_rate: bool = option(True, "lower learning_rate linearly to 0 over the budget")
     gamma: float = option(0.99, "discount", minimum=0, maximum=1)
     gae_lambda: float = option(
         0.95, "1: n-step returns as in A3C; below: GAE", minimum=0, maximum=1
     )
-    norm_adv: bool = option(True, "scale each batch's advantages to mean 0, deviation 1")
+    norm_adv: bool = option(True, "normalize each batch's advantages to mean 0 and std 1")
     vf_coef: float = option(0.5, "weight of the value loss", minimum=0)
     value_loss: Literal["mse", "huber"] = option("mse", "loss of the value, mean over the batch")
     ent_coef: tuple[float, ...] = option(
-        (0.0,), "weight of the entropy bonus; one number, or one for each worker", minimum=0
-    )
+        (0.0,), "weight of the entropy bonus; one number, or one for each worker", minimum=0,
+        live=True,
+    )  # fmt: skip
     max_grad_norm: float = option(
-        0.5, "each rollout's gradient is clipped to this L2 norm; 0: not clipped", minimum=0
-    )
+        0.5, "each rollout's gradient is clipped to this L2 norm; 0: not clipped", minimum=0,
+        live=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrajOptions:
-    """Mode traj."""
+    """Trajectories and PPO."""
 
     batch_steps: int = option(
         0, "vector steps popped for an update of the policy; 0: num_steps x workers",
@@ -164,7 +171,9 @@ class TrajOptions:
     )  # fmt: skip
     update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000)
     minibatches: int = option(4, "parts of a shuffled batch, one optimizer step each", minimum=1)
-    clip_coef: float = option(0.2, "PPO's clipping of the probability ratio", minimum=0, maximum=1)
+    clip_coef: float = option(
+        0.2, "PPO's clipping of the probability ratio", minimum=0, maximum=1, live=True
+    )
     clip_vloss: bool = option(False, "clip the value's change by clip_coef, too")
     target_kl: float = option(
         0.0, "no further pass over a batch once approx_kl exceeds this; 0: never", unit="nats",
@@ -172,11 +181,11 @@ class TrajOptions:
     )  # fmt: skip
     adaptive_kl: float = option(
         0.0,
-        "the step size is divided by 1.5 after a pass with an approx_kl above twice this, and "
+        "the learning rate is divided by 1.5 after a pass with an approx_kl above twice this, and "
         "multiplied by it below half; 0: not adapted", unit="nats", minimum=0,
     )  # fmt: skip
     norm_returns: bool = option(
-        False, "let the value learn returns that are scaled by their running mean and deviation"
+        False, "let the value head learn returns normalized by their running mean and std (PopArt)"
     )
     advantage: Literal["gae", "recompute", "vtrace"] = option(
         "gae",
@@ -195,7 +204,7 @@ class UpdaterOptions:
     update_order: Literal["fifo", "sum", "hogwild"] = option(
         "fifo",
         "fifo: one update for each gradient, in order; sum: one for all that wait; hogwild: "
-        "threads (mode model: workers) update without synchronisation",
+        "threads, or workers that share a network, update without synchronisation",
     )
     update_threads: int = option(1, "threads that step the network", minimum=1, maximum=64)
     checkpoint_interval_s: float = option(
@@ -208,7 +217,7 @@ class UpdaterOptions:
     )  # fmt: skip
     nonfinite_action: Literal["rollback", "stop"] = option(
         "rollback",
-        "what follows then: back to the newest checkpoint with half the step size, or the end",
+        "what follows then: back to the newest checkpoint at half the learning rate, or the end",
     )
 
 
@@ -217,8 +226,9 @@ class EvaluationOptions:
     """The evaluator: test episodes while it trains."""
 
     eval_interval_s: float = option(
-        60.0, "time from one evaluation's start to the next; 0: no evaluator", unit="s", minimum=0
-    )
+        60.0, "time from one evaluation's start to the next; 0: no evaluator", unit="s", minimum=0,
+        live=True,
+    )  # fmt: skip
     eval_episodes: int = option(
         10, "whole games of an evaluation, greedy and again sampled", minimum=1, maximum=10_000
     )
@@ -241,11 +251,11 @@ class SupervisionOptions:
         60.0, "a child without a sign of life for so long is replaced", unit="s", minimum=1
     )
     progress_timeout_s: float = option(
-        600.0, "a child that lives, waits for nobody and gets nothing done for so long is replaced",
+        600.0, "a child that is alive, waits for nobody and makes no progress for so long is replaced",
         unit="s", minimum=1,
     )  # fmt: skip
     no_progress_s: float = option(
-        60.0, "the run says who waits for whom once env steps or updates stand still for so long",
+        60.0, "stall: the run says who waits for whom once there were no env steps or updates for so long",
         unit="s", minimum=1,
     )  # fmt: skip
     stop_timeout_s: float = option(
@@ -253,19 +263,19 @@ class SupervisionOptions:
     )
     max_restarts: int = option(
         60,
-        "restarts of one child within restart_window_s; one that needs more is given up",
+        "restarts of one child within restart_window_s; one that needs more is abandoned",
         minimum=0,
     )
     min_workers: int = option(
         1,
-        "the run ends, with a checkpoint, once fewer workers than this are not given up",
+        "the run ends, with a checkpoint, once fewer workers than this are left",
         minimum=1,
     )
     restart_window_s: float = option(
         120.0, "window in which restarts are counted", unit="s", minimum=1
     )
     restart_backoff_s: float = option(
-        0.1, "wait before a restart; doubles up to 5 s while nothing is produced", unit="s",
+        0.1, "wait before a restart; exponential backoff with jitter up to 5 s while nothing is produced", unit="s",
         minimum=0,
     )  # fmt: skip
 
@@ -304,3 +314,15 @@ GROUPS = (
     TrackingOptions,
     HttpOptions,
 )
+
+LIVE_OPTIONS = tuple(
+    item.name for group in GROUPS for item in dataclasses.fields(group) if item.metadata["live"]
+)
+
+
+def help_of(item: dataclasses.Field[Any]) -> str:
+    """What an option is for, with its unit."""
+    help: str = item.metadata["help"]
+    unit = item.metadata["unit"]
+    more = f"; {about_modes()}" if item.name == "mode" else ""
+    return help + more + (f" [{unit}]" if unit else "")

@@ -17,7 +17,7 @@ from typing import Any, get_origin, get_type_hints
 import cattrs
 
 from aa2c.config.config import Config
-from aa2c.config.options import GROUPS
+from aa2c.config.options import GROUPS, help_of
 from aa2c.errors import ConfigError
 
 
@@ -152,8 +152,7 @@ def to_toml(config: Config) -> str:
     for group in GROUPS:
         lines.append(f"# {group.__doc__}")
         for item in fields(group):
-            unit = f" [{item.metadata['unit']}]" if item.metadata["unit"] else ""
-            lines.append(f"# {item.metadata['help']}{unit}")
+            lines.append(f"# {help_of(item)}")
             lines.append(f"{item.name} = {_toml_value(getattr(config, item.name))}")
         lines.append("")
     return "\n".join(lines)

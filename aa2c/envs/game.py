@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.spec import EnvSpec
 from aa2c.envs.vector import (
-    EnvSpec,
     atari_spec,
     check_actions,
     explain_failures,

@@ -24,27 +24,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec
 from aa2c.envs.state import CannotBeSaved, load_env, save_env
 from aa2c.errors import Aa2cError, StartError
 
+Arrays = dict[str, NDArray[Any]]
+
 MAX_FRAMES_PER_GAME = 108_000
 ATARI_ENTRY_POINT = "ale_py.env:AtariEnv"
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """What a network must know of an environment: one observation's shape and dtype, actions."""
-
-    obs_shape: tuple[int, ...]
-    obs_dtype: str
-    num_actions: int
-    is_stacked: bool = (
-        False  # frames along the first axis, oldest first, zeros before a game's first
-    )
-
-    @property
-    def is_image(self) -> bool:
-        return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
 
 
 class Episode(NamedTuple):
@@ -54,15 +41,22 @@ class Episode(NamedTuple):
     length: int
 
 
-class Step(NamedTuple):
-    """One step of all B environments; every array is [B] but `obs`, [B, …]."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of all B environments: `obs` [B, …] and `STEP_LEAVES` [B] by name; what ended."""
 
-    obs: NDArray[Any]
-    rewards: NDArray[np.float32]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    is_reset: NDArray[np.bool_]
+    arrays: Arrays
     episodes: list[Episode]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.arrays[name]
+
+
+def make_step(obs: Any, *values: Any, episodes: list[Episode]) -> Step:
+    """A step with these values of `STEP_LEAVES`, in their order."""
+    told = zip(STEP_LEAVES, values, strict=True)
+    arrays = {OBS: np.asarray(obs)} | {leaf.name: np.asarray(v, leaf.dtype) for leaf, v in told}
+    return Step(arrays, episodes)
 
 
 class Envs(Protocol):
@@ -141,7 +135,7 @@ class GymnasiumEnvs:
         truncated = np.asarray(truncated, np.bool_) & ~is_reset
         self._ended = terminated | truncated
         episodes = self._statistics.add(rewards, is_reset)
-        return Step(np.asarray(obs), rewards, terminated, truncated, is_reset, episodes)
+        return make_step(obs, rewards, terminated, truncated, is_reset, episodes=episodes)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -195,7 +189,7 @@ class AtariEnvs:
         self._game_start = game_start
         rewards = np.asarray(rewards, np.float32)
         episodes = self._statistics.add(rewards, is_reset)
-        return Step(np.asarray(obs), rewards, terminated, truncated, is_reset, episodes)
+        return make_step(obs, rewards, terminated, truncated, is_reset, episodes=episodes)
 
     def state(self) -> dict[str, Any]:
         raise CannotBeSaved("ale_py's vector environment gives its emulators to nobody")

@@ -1,9 +1,8 @@
 """Lock-step, for --deterministic: who may begin the next record, and the workers' states.
 
 A round is one record of each worker. Records are taken in the order of the workers, and `turn` counts
-those that have been dealt with. In modes grad and traj all workers of a round act on the parameters
-that the round before led to, at the same time; in mode model, where each steps the network, one after
-the other. Between two rounds nothing moves: that is when checkpoints are made, with all states.
+those that have been dealt with. All workers of a round act on the parameters that the round before led
+to, at the same time; where each of them steps the network itself, one after the other. Between two rounds nothing moves: that is when checkpoints are made, with all states.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class LockStep:
     def __init__(self, config: Config, run_dir: Path | None) -> None:
         self.is_on = config.deterministic
         self._workers = config.workers
-        self._one_by_one = config.mode == "model"
+        self._one_by_one = config.mode_facts.workers_step
         self._directory = run_dir and run_dir / ".states"
         self._dealt_with = 0
 

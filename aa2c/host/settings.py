@@ -6,7 +6,8 @@ finds them, too. They cost their readers one word of shared memory while nothing
 
 from __future__ import annotations
 
-from aa2c.config.config import LIVE_OPTIONS, Config, changed
+from aa2c.config.config import Config, changed
+from aa2c.config.options import LIVE_OPTIONS
 from aa2c.shm.counters import Counters
 
 

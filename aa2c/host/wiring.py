@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from aa2c.checkpoints.files import newest_since, worker_state
 from aa2c.config.config import Config
+from aa2c.envs.spec import Leaf
 from aa2c.host.commands import Attach, AttachRing, ChildSpec, Commands, LetGo, RingCommand, Role
 from aa2c.host.ports import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
 from aa2c.shm.board import ParameterBoard
@@ -104,10 +105,11 @@ def _connect_updater(
     commands: Commands,
     report: Sender,
     num_params: int,
-    arrays: list[ArraySpec],
-    shared: dict[str, int],
+    leaves: Sequence[Leaf],
+    shared: Mapping[str, int],
 ) -> ShmUpdaterPort:
     """Tell how large records and parameters are, and wait for the memory that they need."""
+    arrays = [ArraySpec(*leaf) for leaf in leaves]
     record_bytes = slot_bytes(tuple(arrays))
     report.send(
         "spec",

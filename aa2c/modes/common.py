@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,58 +15,31 @@ from numpy.typing import NDArray
 
 from aa2c.config.config import Config
 from aa2c.envs.state import CannotBeSaved
-from aa2c.envs.vector import Envs
 from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses, a2c_loss
 from aa2c.learn.returns import gae, normalize
-from aa2c.learn.rollout import Rollout, Trajectory, collect
+from aa2c.learn.rollout import Rollout, collect
+from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.policy import Policy
-from aa2c.ports import WorkerPort
-
-Steps = TypeVar("Steps", Rollout, Trajectory)
+from aa2c.ports import Record, WorkerPort
 
 EPISODES_PER_MESSAGE = 1000
 LOSSES = ("policy", "value", "entropy", "grad_norm")
 
 
-class Outcome(NamedTuple):
-    """What learning from some records led to.
+class RolloutProducer:
+    """What every mode's producer is: environments, a policy that acts in them, and a rollout."""
 
-    Optimizer steps, the parts of the loss, the policy version where workers made it, so that there
-    is nothing to publish, and the steps that were not made because loss or gradient was not finite.
-    """
-
-    updates: int
-    losses: Mapping[str, float]
-    policy_version: int | None = None
-    nonfinite: int = 0
-
-
-class Actor(Generic[Steps]):
-    """What every mode's producer is: environments, a network that acts in them, and a rollout."""
-
-    def __init__(
-        self,
-        config: Config,
-        worker: int,
-        envs: Envs,
-        network: Policy,
-        generator: torch.Generator,
-        rollout: Steps,
-    ) -> None:
-        self._config = config
-        self._worker = worker
-        self._envs = envs
-        self._network = network
-        self._generator = generator
-        self._rollout: Steps = rollout
+    def __init__(self, setup: WorkerSetup, *, in_records: bool = False) -> None:
+        self._config, self._worker, self._envs, self._policy, self._generator = setup
+        self._rollout = Rollout(self._envs, self._config.num_steps, in_records=in_records)
         self._frames_shown = 0
 
-    def _act(self, port: WorkerPort, network: Policy) -> None:
+    def _act(self, port: WorkerPort, policy: Policy) -> None:
         """Fill the rollout; count its env steps and report the episodes that it ended."""
         self._config = port.config_now()
         failpoint("worker.before_step")
-        episodes = collect(self._envs, network, self._rollout, self._generator, port.tick)
+        episodes = collect(self._envs, policy, self._rollout, self._generator, port.tick)
         port.counters.add("env_steps", self._rollout.env_steps)
         port.counters.add("episodes", len(episodes))
         for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
@@ -96,7 +69,7 @@ class Actor(Generic[Steps]):
         return file.getvalue()
 
     def load_state(self, saved: bytes) -> bool:
-        """Go on from what `state` gave; False if the environments could not be saved."""
+        """Resume from what `state` gave; False if the environments could not be saved."""
         with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
             plain = json.loads(arrays["plain"].tobytes())
             if plain["envs"] is None:
@@ -115,11 +88,26 @@ class Actor(Generic[Steps]):
 
     def _set_aside(self, port: WorkerPort, losses: Losses, grad_norm: float) -> None:
         """Keep a rollout whose gradient is not finite; the updater will refuse its record."""
-        rollout = self._rollout
-        names = ("obs", "actions", "rewards", "terminated", "truncated", "is_reset")
         told: dict[str, float] = {}
         add_losses(told, losses, grad_norm)
-        port.set_aside({name: getattr(rollout, name) for name in names}, told)
+        port.set_aside(self._rollout.arrays, told)
+
+
+class UpdaterHalf:
+    """What most consumers are: they learn from all that waits, as it comes, in the updater."""
+
+    records_per_update = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Nobody steps the network but the updater."""
+        return False
+
+    def learned_at(self, record: Record, version: int) -> int:
+        """The updater's version: it learns from the record now."""
+        return version
+
+    def close(self) -> None: ...
 
 
 def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np.float32]:
@@ -127,33 +115,33 @@ def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np
     return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
 
 
-def rollout_loss(config: Config, network: Policy, rollout: Rollout, worker: int) -> Losses:
+def rollout_loss(config: Config, policy: Policy, rollout: Rollout, worker: int) -> Losses:
     """The actor-critic loss of a worker's rollout, for A3C: evaluated anew, with a graph.
 
     But for the last observations, which no action of it was chosen from: theirs are constants.
     """
-    obs = torch.from_numpy(rollout.obs)
-    distribution, values = network.evaluate(obs[:-1].flatten(0, 1))
+    obs = torch.from_numpy(rollout["obs"])
+    distribution, values = policy.evaluate(obs[:-1].flatten(0, 1))
     with torch.no_grad():
-        _, last_values = network.evaluate(obs[-1])
+        _, last_values = policy.evaluate(obs[-1])
     states = torch.cat([values.detach(), last_values]).numpy().reshape(-1, rollout.num_envs)
     advantages = gae(
-        clip_rewards(rollout.rewards, config.reward_clip),
+        clip_rewards(rollout["rewards"], config.reward_clip),
         states[:-1],
         states[1:],
-        rollout.terminated,
-        rollout.truncated,
+        rollout["terminated"],
+        rollout["truncated"],
         gamma=config.gamma,
         gae_lambda=config.gae_lambda,
     )
     returns = advantages + states[:-1]
-    valid = ~rollout.is_reset
+    valid = ~rollout["is_reset"]
     if config.norm_adv:
         advantages = normalize(advantages, valid)
     return a2c_loss(
         distribution,
         values,
-        torch.from_numpy(rollout.actions).flatten(),
+        torch.from_numpy(rollout["actions"]).flatten(),
         torch.from_numpy(advantages).flatten(),
         torch.from_numpy(returns).flatten(),
         torch.from_numpy(valid).flatten().float(),

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from aa2c.envs.vector import EnvSpec
+from aa2c.envs.spec import EnvSpec
 
 ILLEGAL = -1e8  # the logit of a masked action: its probability is 0, and nothing becomes NaN
 

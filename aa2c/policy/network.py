@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aa2c.config.config import Config
-from aa2c.envs.vector import EnvSpec
+from aa2c.envs.spec import EnvSpec
 from aa2c.errors import StartError
 from aa2c.policy.distributions import action_type
 from aa2c.policy.fast_cpu import choose_precision

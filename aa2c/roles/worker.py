@@ -12,7 +12,7 @@ import torch
 
 from aa2c.config.config import Config
 from aa2c.envs.vector import make_envs
-from aa2c.modes import MODES
+from aa2c.modes.mode import MODES, WorkerSetup
 from aa2c.policy.network import make_policy
 from aa2c.ports import WorkerPort
 
@@ -26,7 +26,7 @@ def run_worker(
 ) -> None:
     """Produce records until the port says stop; the port is asked for when all else is there.
 
-    It goes on from a state that was saved, if its environments could be.
+    It resumes from a state that was saved, if its environments could be.
 
     `entropy` is every incarnation's own, also where a run is resumed, and so are its random numbers.
     Raises `StartError` if the environment cannot be made.
@@ -34,8 +34,9 @@ def run_worker(
     seeds = np.random.SeedSequence(entropy).generate_state(2)
     envs = make_envs(config, config.num_envs, int(seeds[0]) % 2**31)
     generator = torch.Generator().manual_seed(int(seeds[1]))
-    network = make_policy(config, envs.spec)
-    producer = MODES[config.mode].Producer(config, worker, envs, network, generator)
+    policy = make_policy(config, envs.spec)
+    setup = WorkerSetup(config, worker, envs, policy, generator)
+    producer = MODES[config.mode].make_producer(setup)
     goes_on = saved_state is not None and producer.load_state(saved_state)
     port = connect()
     port.report("ready", goes_on=goes_on)

@@ -4,38 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from aa2c.config.modes import ModeFacts
+
 WAITS_MUCH = 0.2  # share of its time above which a stage counts as waiting
-
-_BALANCED = "Nobody waits much for anybody."
-_MORE_ACTING = "or --num-envs, if there are idle cores, or give each of them less to do."
-ADVICE = {  # by mode and bottleneck; share is that of the waiting
-    ("grad", "balanced"): _BALANCED,
-    ("model", "balanced"): _BALANCED,
-    ("traj", "balanced"): _BALANCED,
-    ("grad", "workers"): "The updater waits {share:.0%} of its time for gradients: raise --workers "
-    + _MORE_ACTING,
-    (
-        "traj",
-        "workers",
-    ): "The updater waits {share:.0%} of its time for trajectories: raise --workers "
-    + _MORE_ACTING,
-    (
-        "grad",
-        "updater",
-    ): "Workers wait {share:.0%} of their time for the updater: raise --update-threads "
-    "or --grad-sync-steps, or try --update-order sum.",
-    (
-        "model",
-        "updater",
-    ): "Workers wait {share:.0%} of their time for the lock: lower --workers, raise "
-    "--num-envs or --num-steps, or try --update-order hogwild.",
-    (
-        "traj",
-        "updater",
-    ): "Workers wait {share:.0%} of their time for the updater: raise --update-threads, "
-    "lower --update-epochs, or use fewer workers.",
-}
-
 
 NOT_TRAINING = {
     "starting": "The processes are coming up.",
@@ -46,12 +17,12 @@ NOT_TRAINING = {
 }
 
 
-def find_bottleneck(mode: str, updater_waits: float, workers_wait: float) -> str:
+def find_bottleneck(mode: ModeFacts, updater_waits: float, workers_wait: float) -> str:
     """The stage that the others wait for, by the shares of their time: or balanced.
 
-    In mode model the updater only counts, and that it waits for something to count means nothing.
+    Where workers step the network the updater only counts, and its waiting means nothing.
     """
-    if mode == "model":
+    if mode.workers_step:
         updater_waits = 0.0
     if max(updater_waits, workers_wait) < WAITS_MUCH:
         return "balanced"
@@ -59,7 +30,7 @@ def find_bottleneck(mode: str, updater_waits: float, workers_wait: float) -> str
 
 
 def advise(
-    mode: str, state: str, updater_waits: float, workers_wait: float, down: Mapping[str, str]
+    mode: ModeFacts, state: str, updater_waits: float, workers_wait: float, down: Mapping[str, str]
 ) -> tuple[str, str]:
     """The bottleneck, and a sentence on it with what would help.
 
@@ -74,4 +45,4 @@ def advise(
         why = ": the warnings and the run's log.jsonl have the reason" if "last" in told else ""
         return bottleneck, f"{told[0].upper()}{told[1:]}{why}."
     share = updater_waits if bottleneck == "workers" else workers_wait
-    return bottleneck, ADVICE[mode, bottleneck].format(share=share)
+    return bottleneck, mode.advice[bottleneck].format(share=share)

@@ -14,7 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from aa2c.config.config import LIVE_OPTIONS, Config, changed, flag
+from aa2c.config.config import Config, changed, flag
+from aa2c.config.options import LIVE_OPTIONS
 from aa2c.errors import ConfigError, ControlRefused
 from aa2c.host.children import Children
 from aa2c.host.memory import RunMemory
@@ -158,7 +159,7 @@ class Controls:
         bounds = {item.name: item.metadata for item in fields(Config)}
         told: Status = {}
         for name in LIVE_OPTIONS:
-            if name == "clip_coef" and self._config.mode != "traj":
+            if not self._config.uses(name):
                 continue
             if name == "eval_interval_s" and not self._config.eval_interval_s:
                 continue
@@ -171,16 +172,11 @@ class Controls:
         }
         return told
 
-    def _after_rollback(self, path: str) -> None:
-        """Numbers were not finite: the updater went back, and goes on with smaller steps."""
-        rate = self._settings.now().learning_rate / 2
-        self._settings.set("learning_rate", rate)
-        self._note("rollback", f"back to {Path(path).name}, learning_rate → {_shown(rate)}")
-
     def hear(self, message: Message) -> None:
         """What the updater did by itself, or an answer: a checkpoint that was asked for, or frames."""
         if message["kind"] == "rolled_back":
-            self._after_rollback(message["path"])
+            name, rate = Path(message["path"]).name, message["learning_rate"]
+            self._note("rollback", f"back to {name}, learning_rate → {_shown(rate)}")
             return
         is_frames = message["kind"] == "frames"
         waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from aa2c.config.config import Config
+from aa2c.config.modes import ModeFacts
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
 from aa2c.run.bottleneck import advise
@@ -117,12 +118,12 @@ def make_status(
             "episodes": returns.count,
             "time_left_s": _time_left_s(config, counters) if run["state"] == "running" else None,
         },
-        "throughput": _throughput(counters, config.mode, run["state"], updater, workers),
+        "throughput": _throughput(counters, config.mode_facts, run["state"], updater, workers),
         "returns": {
             "train": returns.summary(),
             "test": {policy: test.summary() for policy, test in tests.items()},
         },
-        "losses": _losses(counters, config.mode),
+        "losses": _losses(counters, config.mode_facts),
         "policy_lag": counters.policy_lag(),
         "updater": _updater_status(updater, config, counters),
         "evaluator": {
@@ -137,7 +138,7 @@ def make_status(
 
 def _throughput(
     counters: RunCounters,
-    mode: str,
+    mode: ModeFacts,
     state: str,
     updater: ChildSlot,
     workers: Sequence[ChildSlot],
@@ -163,11 +164,11 @@ def _throughput(
     }
 
 
-def _losses(counters: RunCounters, mode: str) -> Status:
-    """The newest update's; null before the first, and approx_kl where there is none."""
+def _losses(counters: RunCounters, mode: ModeFacts) -> Status:
+    """The newest update's; null before the first, and what the mode does not tell."""
     told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}
-    absent = LOSSES if not counters.updates_made else () if mode == "traj" else ("approx_kl",)
-    return told | dict.fromkeys(absent)
+    known = (*mode.losses, "learning_rate") if counters.updates_made else ()
+    return told | {name: None for name in LOSSES if name not in known}
 
 
 def _time_left_s(config: Config, counters: RunCounters) -> float | None:

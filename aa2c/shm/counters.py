@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aa2c.config.config import LIVE_OPTIONS
+from aa2c.config.options import LIVE_OPTIONS
 from aa2c.shm.segment import Segment
 
 LAG_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128)  # upper bounds; one more counts what is above
@@ -70,6 +70,8 @@ UPDATER = RowLayout(
         "grad_norm",
         "approx_kl",
         "learning_rate",
+        "halved_rate",
+        "halvings",
         "checkpoint_time",
     ),
 )

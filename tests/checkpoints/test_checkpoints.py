@@ -20,7 +20,7 @@ from aa2c import ConfigError, failpoint
 from aa2c.checkpoints.tensors import CheckpointError, load_checkpoint, load_policy, save
 from aa2c.cli import main as cli
 from aa2c.config.config import Config
-from aa2c.envs.vector import EnvSpec
+from aa2c.envs.spec import EnvSpec
 from aa2c.errors import Aa2cError
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy

@@ -14,6 +14,7 @@ from aa2c.config.config import Config, flag
 from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, structure, to_toml
 from aa2c.errors import ConfigError
+from aa2c.modes.grad.worker import rollouts_per_pull, rollouts_per_push
 
 OPTIONS = dataclasses.fields(Config)
 
@@ -62,7 +63,10 @@ def test_a_bound_is_allowed_and_what_lies_beyond_it_is_refused_by_the_flags_name
 
 
 def fitting(item):
-    return {"num_steps": 1} if item.name in ("grad_sync_steps", "target_update_steps") else {}
+    """A mode that has the option, and what else it must have."""
+    mode = {} if Config().uses(item.name) else {"mode": "traj"}
+    steps = ("grad_sync_steps", "target_update_steps")
+    return mode | ({"num_steps": 1} if item.name in steps else {})
 
 
 @pytest.mark.parametrize("name", [i.name for i in OPTIONS if isinstance(i.default, float)])
@@ -91,8 +95,8 @@ def test_contradictions_name_the_flags(options, words):
 
 def test_rollouts_of_a_push_and_a_pull_follow_from_the_steps():
     config = Config(num_steps=5, grad_sync_steps=15, target_update_steps=20)
-    assert (config.rollouts_per_push, config.rollouts_per_pull) == (3, 4)
-    assert (Config().rollouts_per_push, Config().rollouts_per_pull) == (1, 1)
+    assert (rollouts_per_push(config), rollouts_per_pull(config)) == (3, 4)
+    assert (rollouts_per_push(Config()), rollouts_per_pull(Config())) == (1, 1)
     assert [Config(workers=2, ent_coef=(0.1, 0.2)).worker_ent_coef(i) for i in (0, 1)] == [0.1, 0.2]
     assert [Config(ent_coef=(0.3,)).worker_ent_coef(i) for i in (0, 2)] == [0.3, 0.3]
 

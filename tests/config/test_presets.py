@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from aa2c.config.toml import load_config, preset_names, preset_says
+from aa2c.modes.traj import rollouts_per_batch
+from tests.conftest import used
 from tests.modes.fake_port import SmallMode, forever
 
 # What the document's tables say: learning rate, value weight, entropy weights, environments of a
@@ -61,7 +63,7 @@ def test_a_case_of_the_document_has_its_numbers(preset):
     if config.mode == "traj":
         assert config.update_epochs == (10 if preset == "traj/testqb4" else 16)
         assert config.advantage == "gae"
-        assert config.ring_slots * config.workers >= config.rollouts_per_batch + config.workers
+        assert config.ring_slots * config.workers >= rollouts_per_batch(config) + config.workers
         assert (config.gae_lambda, config.clip_coef, config.obs_scale) == (0.95, 0.1, 255)
         assert config.batch_steps == 32 * config.workers
         assert config.batch_steps * config.num_envs // config.minibatches == 1600
@@ -87,7 +89,9 @@ def test_a_preset_acts_and_learns(preset):
         "update_epochs": 1,
         "minibatches": 2,
     }
-    config = dataclasses.replace(config, **few, ent_coef=config.ent_coef[:1])
+    config = dataclasses.replace(
+        config, **used(few | {"mode": config.mode}), ent_coef=config.ent_coef[:1]
+    )
     with SmallMode(config) as small:
         before = small.params.vector.clone()
         for _ in range(small.consumer.records_per_update or 1):

@@ -6,10 +6,12 @@ import torch
 
 from aa2c.config.config import Config
 from aa2c.envs.frames import copy_stacks, empty_stacks, join_stacks
+from aa2c.envs.spec import STEP_LEAVES
 from aa2c.envs.vector import make_envs
-from aa2c.learn.batch import TRANSITION_ARRAYS, join_records
-from aa2c.learn.rollout import Rollout, Trajectory, collect
-from aa2c.modes.traj import record_arrays, take_rows
+from aa2c.learn.batch import join_records
+from aa2c.learn.rollout import Rollout, collect
+from aa2c.learn.schema import POLICY_LEAVES, record_leaves
+from aa2c.modes.traj.updater import take_rows
 from aa2c.policy.network import make_policy
 
 
@@ -33,7 +35,7 @@ class Watched:
 
     def step(self, actions):
         step = self.envs.step(actions)
-        self._keep(step.obs)
+        self._keep(step.arrays["obs"])
         return step
 
     def _keep(self, obs):
@@ -51,21 +53,21 @@ def test_real_stacks_are_rebuilt_exactly_through_real_resets(game):
     network = make_policy(config, envs.spec)
     generator = torch.Generator().manual_seed(0)
     resets = 0
-    for kind in (Rollout, Trajectory):
+    for in_records in (False, True):
         watched = Watched(envs)
-        rollout = kind(watched, 33)
+        rollout = Rollout(watched, 33, in_records=in_records)
         for _ in range(8):
-            if kind is Trajectory:
-                specs = record_arrays(config, envs.spec, 0)
-                arrays = {spec.name: np.full(spec.shape, 77, spec.dtype) for spec in specs}
+            if in_records:
+                leaves = record_leaves(envs.spec, 33, config.num_envs)
+                arrays = {leaf.name: np.full(leaf.shape, 77, leaf.dtype) for leaf in leaves}
                 rollout.write_into(arrays)
             collect(watched, network, rollout, generator)
-            obs = rollout.obs if kind is Rollout else join_records([arrays]).obs
+            obs = join_records([arrays])["obs"] if in_records else rollout["obs"]
             assert np.array_equal(obs, np.stack(watched.seen))
-            assert np.array_equal(rebuilt(obs, rollout.is_reset), obs)
+            assert np.array_equal(rebuilt(obs, rollout["is_reset"]), obs)
             assert has_channels_last(obs)
             del watched.seen[:-1]
-            resets += rollout.is_reset.sum()
+            resets += rollout["is_reset"].sum()
     envs.close()
     assert envs.spec.is_stacked
     assert resets > 0
@@ -103,12 +105,12 @@ def test_a_batch_has_channels_last_and_so_have_the_rows_taken_from_it():
     rng = np.random.default_rng(0)
     records = [
         {name: np.zeros((5, 2), np.bool_ if name == "is_reset" else np.float32)
-         for name in TRANSITION_ARRAYS}
+         for name in (leaf.name for leaf in (*STEP_LEAVES, *POLICY_LEAVES))}
         | {"first_stack": rng.integers(0, 255, (2, 6, 5, 4), np.uint8),
            "planes": rng.integers(0, 255, (5, 2, 6, 5), np.uint8)}
         for _ in range(3)
     ]  # fmt: skip
-    obs = join_records(records).obs
+    obs = join_records(records)["obs"]
     assert obs.shape == (6, 6, 4, 6, 5)
     assert has_channels_last(obs)
     flat = torch.from_numpy(obs).flatten(0, 1)

@@ -5,7 +5,8 @@ import pytest
 
 from aa2c.config.config import Config
 from aa2c.envs.game import AtariGame, Game, make_game
-from aa2c.envs.vector import EnvSpec, make_envs
+from aa2c.envs.spec import EnvSpec
+from aa2c.envs.vector import make_envs
 from aa2c.errors import ConfigError, RunFailed, StartError
 
 BREAKOUT = Config(env="ALE/Breakout-v5")
@@ -37,9 +38,9 @@ def test_a_game_shows_what_the_environments_of_a_worker_show(env, count):
     np.testing.assert_array_equal(first, envs.reset()[0])
     for action, step in zip(random_actions(game, count), steps, strict=False):
         expected = envs.step(np.array([action]))
-        np.testing.assert_array_equal(step.obs, expected.obs[0])
-        assert step.reward == expected.rewards[0]
-        assert step.is_over == bool(expected.terminated[0])
+        np.testing.assert_array_equal(step.obs, expected["obs"][0])
+        assert step.reward == expected["rewards"][0]
+        assert step.is_over == bool(expected["terminated"][0])
     game.close()
     envs.close()
 

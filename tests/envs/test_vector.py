@@ -13,7 +13,8 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from aa2c.config.config import Config
 from aa2c.envs import vector as envs_module
-from aa2c.envs.vector import AtariEnvs, Envs, EnvSpec, GymnasiumEnvs, Step, env_spec, make_envs
+from aa2c.envs.spec import STEP_LEAVES, EnvSpec
+from aa2c.envs.vector import AtariEnvs, Envs, GymnasiumEnvs, Step, env_spec, make_envs
 from aa2c.errors import StartError
 from tests.envs.custom_env import FIRST_ACTION, TERMINATES_AFTER, TRUNCATED_AFTER
 
@@ -43,11 +44,11 @@ def play(envs: Envs, count: int, policy=None) -> Played:
         chosen = policy(obs) if policy else rng.integers(envs.spec.num_actions, size=envs.num_envs)
         steps.append(envs.step(np.asarray(chosen, np.int64)))
         actions.append(chosen)
-        obs = steps[-1].obs
+        obs = steps[-1]["obs"]
         assert obs.shape == (envs.num_envs, *envs.spec.obs_shape)
         assert str(obs.dtype) == envs.spec.obs_dtype
     envs.close()
-    columns = [np.array([getattr(s, name) for s in steps]) for name in Step._fields[1:5]]
+    columns = [np.array([s[leaf.name] for s in steps]) for leaf in STEP_LEAVES]
     return Played(steps, np.array(actions), *columns)
 
 
@@ -115,7 +116,7 @@ def test_an_environment_of_a_module_is_imported_and_its_first_action_may_not_be_
 
 def test_the_observation_of_an_ended_row_is_the_true_last_one():
     played = play(made("tests.envs.custom_env:Counter-v0", 1), 10)
-    counts = [int(step.obs[0, 0]) for step in played.steps]
+    counts = [int(step["obs"][0, 0]) for step in played.steps]
     assert counts == [1, 2, 3, 4, 5, 6, 7, 0, 1, 2]
 
 
@@ -128,9 +129,9 @@ def test_a_vector_environment_with_another_autoreset_is_replaced_by_single_ones(
 def test_the_same_seed_gives_the_same_experience_and_another_does_not(env):
     config = Config(env=env)
     one, same, other = (play(make_envs(config, 2, seed), 25) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.steps[-1].obs, same.steps[-1].obs)
-    assert (one.steps[-1].obs != other.steps[-1].obs).any()
-    assert (one.steps[-1].obs[0] != one.steps[-1].obs[1]).any()
+    np.testing.assert_array_equal(one.steps[-1]["obs"], same.steps[-1]["obs"])
+    assert (one.steps[-1]["obs"] != other.steps[-1]["obs"]).any()
+    assert (one.steps[-1]["obs"][0] != one.steps[-1]["obs"][1]).any()
 
 
 def test_breakout_marks_lost_lives_as_terminated_and_reports_whole_games():
@@ -272,16 +273,16 @@ def test_atari_frames_are_those_of_gymnasiums_preprocessing(monkeypatch, game, f
     for _ in range(steps):
         action = int(rng.integers(ours.spec.num_actions))
         step = ours.step(np.array([action]))
-        assert step.is_reset[0] == ended
+        assert step["is_reset"][0] == ended
         if ended:
             expected, reward, ended = theirs.reset()[0], 0.0, False
             resets += 1
         else:
             expected, reward, terminated, truncated, _ = theirs.step(action)
             ended = terminated or truncated
-        np.testing.assert_allclose(step.obs[0].astype(int), expected, atol=1)
-        assert step.rewards[0] == reward
-        assert (step.terminated | step.truncated)[0] == ended
+        np.testing.assert_allclose(step["obs"][0].astype(int), expected, atol=1)
+        assert step["rewards"][0] == reward
+        assert (step["terminated"] | step["truncated"])[0] == ended
     assert resets or steps == 100
     ours.close()
     theirs.close()

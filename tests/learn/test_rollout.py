@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from aa2c.config.config import Config
-from aa2c.envs.vector import EnvSpec, make_envs
+from aa2c.envs.spec import EnvSpec
+from aa2c.envs.vector import make_envs
 from aa2c.learn.rollout import LOOK_EVERY, RANDOM_STEPS, Rollout, collect, observe_random_play
 from aa2c.policy.distributions import Categorical
 from aa2c.policy.network import make_policy
@@ -29,12 +30,12 @@ def world():
 
 def test_a_rollout_goes_on_from_the_last_row_of_the_one_before(world):
     envs, network, rollout, generator = world
-    last = rollout.obs[-1].copy()
+    last = rollout.now.copy()
     assert last[:, STEPS_SO_FAR].tolist() == [0, 0, 0]
     for _ in range(5):
         collect(envs, network, rollout, generator)
-        np.testing.assert_array_equal(rollout.obs[0], last)
-        last = rollout.obs[-1].copy()
+        np.testing.assert_array_equal(rollout["obs"][0], last)
+        last = rollout["obs"][-1].copy()
 
 
 def test_row_t_of_obs_is_what_action_t_was_chosen_from_and_row_t_plus_1_what_it_led_to(world):
@@ -43,11 +44,11 @@ def test_row_t_of_obs_is_what_action_t_was_chosen_from_and_row_t_plus_1_what_it_
     for _ in range(5):
         collect(envs, network, rollout, generator)
         for t in range(rollout.num_steps):
-            now, after, is_reset = rollout.obs[t], rollout.obs[t + 1], rollout.is_reset[t]
+            now, after, is_reset = rollout["obs"][t], rollout["obs"][t + 1], rollout["is_reset"][t]
             with torch.inference_mode():
                 logits, _ = network(torch.from_numpy(now))
             actions = Categorical(logits).sample(replayed).numpy()
-            np.testing.assert_array_equal(actions, rollout.actions[t])
+            np.testing.assert_array_equal(actions, rollout["actions"][t])
             raw = actions + FIRST_ACTION
             np.testing.assert_array_equal(
                 after,
@@ -60,7 +61,7 @@ def test_row_t_of_obs_is_what_action_t_was_chosen_from_and_row_t_plus_1_what_it_
                     axis=1,
                 ),
             )
-            np.testing.assert_array_equal(rollout.rewards[t], np.where(is_reset, 0, raw))
+            np.testing.assert_array_equal(rollout["rewards"][t], np.where(is_reset, 0, raw))
 
 
 def test_each_episode_is_reported_once_with_its_own_return_and_length(world):
@@ -70,11 +71,11 @@ def test_each_episode_is_reported_once_with_its_own_return_and_length(world):
     for _ in range(10):
         reported += collect(envs, network, rollout, generator)
         for t in range(rollout.num_steps):
-            for b in np.flatnonzero(rollout.is_reset[t]):
+            for b in np.flatnonzero(rollout["is_reset"][t]):
                 expected.append((returns[b], lengths[b]))
                 returns[b] = lengths[b] = 0
-            returns += rollout.rewards[t]
-            lengths += ~rollout.is_reset[t]
+            returns += rollout["rewards"][t]
+            lengths += ~rollout["is_reset"][t]
     assert [tuple(episode) for episode in reported] == expected
     assert {length for _, length in expected} == {5, 7}
 
@@ -122,7 +123,7 @@ def test_what_an_environment_shows_is_an_image_or_a_vector(shape, dtype, shown):
     envs = SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first)
     rollout = Rollout(envs, 2)
     rng = np.random.default_rng(0)
-    rollout.obs[:] = rng.integers(0, 255, rollout.obs.shape)
+    rollout["obs"][:] = rng.integers(0, 255, rollout["obs"].shape)
     frames = rollout.newest_frames()
     if shown is None:
         assert len(frames["values"]) == 3
@@ -130,7 +131,7 @@ def test_what_an_environment_shows_is_an_image_or_a_vector(shape, dtype, shown):
         return
     assert frames["shape"] == shown
     pixels = np.frombuffer(frames["data"], np.uint8).reshape(shown)
-    wanted = rollout.obs[:, 0]
+    wanted = rollout["obs"][:, 0]
     if shape[0] in (1, 3):
         wanted = wanted.transpose(0, 2, 3, 1)
     assert np.array_equal(pixels, wanted.reshape(shown))
@@ -140,8 +141,8 @@ def test_of_stacked_frames_the_newest_is_shown():
     spec = EnvSpec((4, 84, 84), "uint8", 2, is_stacked=True)
     first = np.zeros((2, 4, 84, 84), np.uint8)
     rollout = Rollout(SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first), 20)
-    rollout.obs[:] = np.random.default_rng(0).integers(0, 255, rollout.obs.shape)
+    rollout["obs"][:] = np.random.default_rng(0).integers(0, 255, rollout["obs"].shape)
     frames = rollout.newest_frames()
     assert frames["shape"] == (16, 84, 84)
     pixels = np.frombuffer(frames["data"], np.uint8).reshape(16, 84, 84)
-    assert np.array_equal(pixels, rollout.obs[-16:, 0, -1])
+    assert np.array_equal(pixels, rollout["obs"][-16:, 0, -1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,13 +10,13 @@ import numpy as np
 import torch
 
 from aa2c.config.config import Config
+from aa2c.envs.spec import Leaf
 from aa2c.envs.vector import make_envs
-from aa2c.modes import MODES
+from aa2c.modes.mode import MODES, UpdaterSetup, WorkerSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.shm.segment import Segment, name_prefix
 from aa2c.shm.shared_model import SharedModel, shared_model_bytes
-from aa2c.shm.slot import ArraySpec
 
 
 def make_record(
@@ -60,7 +61,7 @@ class FakePort:
     def __init__(
         self,
         config: Config,
-        specs: list[ArraySpec],
+        leaves: list[Leaf],
         parameters: list[Any],
         model: SharedModel | None = None,
     ) -> None:
@@ -73,12 +74,15 @@ class FakePort:
         self.lags: list[int] = []
         self.pulls = 0
         self.beats_left = self.reserves_left = self.pulls_left = 10**9
-        self._specs = specs
+        self._leaves = leaves
         self._parameters = parameters
         self._model = model
 
     def count(self, name: str) -> int:
         return int(self.counts.get(name, 0))
+
+    def value(self, name: str) -> float:
+        return float(self.counts.get(name, 0.0))
 
     def config_now(self) -> Config:
         return self.config
@@ -107,7 +111,7 @@ class FakePort:
 
     def reserve(self) -> dict[str, Any] | None:
         self.reserves_left -= 1
-        self._arrays = {s.name: np.full(s.shape, 77, s.dtype) for s in self._specs}
+        self._arrays = {s.name: np.full(s.shape, 77, s.dtype) for s in self._leaves}
         return self._arrays if self.reserves_left >= 0 else None
 
     def commit(self, policy_version: int, values: dict[str, float]) -> None:
@@ -130,6 +134,13 @@ class FakePort:
         self.reports.append((kind, fields))
 
 
+def make_consumer(
+    config: Config, params: FlatParameters, policy: Any, port: Any, leaves: Sequence[Leaf] = ()
+) -> Any:
+    """The updater's half of a configuration's mode."""
+    return MODES[config.mode].make_consumer(UpdaterSetup(config, params, policy, leaves, port))
+
+
 class SmallMode:
     """Both halves of a configuration's mode on a fake port, for a `with` statement."""
 
@@ -139,16 +150,16 @@ class SmallMode:
         self.envs = make_envs(config, config.num_envs, 0)
         self.network = make_policy(config, self.envs.spec)
         self.params = FlatParameters(self.network)
-        self.specs = mode.record_arrays(config, self.envs.spec, self.params.num_params)
+        self.leaves = mode.record_leaves(config, self.envs.spec, self.params.num_params)
         self._model = make_shared(config, self.params)
-        self.port = FakePort(config, self.specs, [self.params.numpy], self._model)
+        self.port = FakePort(config, self.leaves, [self.params.numpy], self._model)
         self.consumer = self.make_consumer()
         replica, generator = make_policy(config, self.envs.spec), torch.Generator().manual_seed(0)
-        self.producer = mode.Producer(config, 0, self.envs, replica, generator)
+        self.producer = mode.make_producer(WorkerSetup(config, 0, self.envs, replica, generator))
 
     def make_consumer(self, params: FlatParameters | None = None) -> Any:
-        consumer = MODES[self.config.mode].Consumer
-        return consumer(self.config, params or self.params, self.network, self.port)
+        params = params or self.params
+        return make_consumer(self.config, params, self.network, self.port, self.leaves)
 
     def __enter__(self) -> SmallMode:
         return self

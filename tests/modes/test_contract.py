@@ -1,7 +1,10 @@
+"""What every mode promises: the tests are inherited, so that a mode of its own passes them, too."""
+
 from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,43 +12,71 @@ import pytest
 import torch
 
 from aa2c.config.config import Config
-from aa2c.modes import MODES
+from aa2c.modes.mode import MODES
 from aa2c.policy.flat import FlatParameters
+from aa2c.shm.counters import UPDATER
 from tests.modes.fake_port import SmallMode, forever
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("env", ["CartPole-v1", "Acrobot-v1"])
+class Contract:
+    """The tests of one mode, which is a fixture of the class that inherits them."""
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize("env", ["CartPole-v1", "Acrobot-v1"])
+    def test_two_halves_agree_on_records_and_learn(self, mode, env, threads):
+        config = Config(mode=mode, env=env, num_envs=2, num_steps=4)
+        if config.uses("update_threads"):
+            config = replace(config, update_threads=threads)
+        with SmallMode(config) as small:
+            _halves_agree(small)
+
+    def test_a_pickle_in_a_producers_saved_state_is_refused_and_not_run(self, mode, tmp_path):
+        with SmallMode(Config(mode=mode, num_envs=2, num_steps=4)) as small:
+            _pickles_are_refused(small, tmp_path / "run")
+
+    def test_facts_are_complete(self, mode):
+        facts = MODES[mode]
+        options = {item.name for item in fields(Config)}
+        assert facts.uses <= options
+        assert facts.loss_in in {"worker", "updater"}
+        assert facts.advice.keys() >= {"balanced", "updater"}
+        assert facts.workers_step or "workers" in facts.advice
+        assert facts.about
+        assert set(facts.losses) <= set(UPDATER.floats)
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_a_modes_two_halves_agree_on_records_and_learn(mode, env, threads):
-    config = Config(mode=mode, env=env, num_envs=2, num_steps=4, update_threads=threads)
-    with SmallMode(config) as small:
-        before = small.params.vector.clone()
-        count = max(3, small.consumer.records_per_update)
-        for _ in range(count):
-            small.producer.produce(small.port)
-        records = small.port.records
-        assert len(records) == count
-        for record in records:
-            _is_as_said(record, small)
-        updates, losses, _, nonfinite = small.consumer.consume(records, 1e-3, forever)
-        assert updates >= 1
-        assert nonfinite == 0
-        state = small.consumer.state()
-        assert set(losses) >= {"policy", "value", "entropy", "grad_norm"}
-        assert np.isfinite(list(losses.values())).all()
-        assert torch.isfinite(small.params.vector).all()
-        assert not torch.equal(small.params.vector, before)
-        assert state["step"] == updates
-        moments = [state[name] for name in ("exp_avg", "exp_avg_sq")]
-        assert all(tensor.shape == (small.params.num_params,) for tensor in moments)
-        assert all(tensor.any() for tensor in moments)
-        _state_can_be_put_back(state, small)
+class TestModes(Contract):
+    """The three that there are."""
+
+
+def _halves_agree(small):
+    before = small.params.vector.clone()
+    count = max(3, small.consumer.records_per_update)
+    for _ in range(count):
+        small.producer.produce(small.port)
+    records = small.port.records
+    assert len(records) == count
+    for record in records:
+        _is_as_said(record, small)
+    updates, losses, _, nonfinite = small.consumer.consume(records, 1e-3, forever)
+    assert updates >= 1
+    assert nonfinite == 0
+    state = small.consumer.state()
+    assert set(losses) >= {"policy", "value", "entropy", "grad_norm"}
+    assert np.isfinite(list(losses.values())).all()
+    assert torch.isfinite(small.params.vector).all()
+    assert not torch.equal(small.params.vector, before)
+    assert state["step"] == updates
+    moments = [state[name] for name in ("exp_avg", "exp_avg_sq")]
+    assert all(tensor.shape == (small.params.num_params,) for tensor in moments)
+    assert all(tensor.any() for tensor in moments)
+    _state_can_be_put_back(state, small)
 
 
 def _is_as_said(record, small):
-    assert record.arrays.keys() == {spec.name for spec in small.specs}
-    for spec in small.specs:
+    assert record.arrays.keys() == {spec.name for spec in small.leaves}
+    for spec in small.leaves:
         array = record.arrays[spec.name]
         assert (array.shape, array.dtype) == (spec.shape, np.dtype(spec.dtype))
     assert record.header.values["env_steps"] == 8
@@ -76,24 +107,21 @@ class Touch:
         return Path.touch, (self._path,)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_pickle_in_a_producers_saved_state_is_refused_and_not_run(mode, tmp_path):
-    marker = tmp_path / "run"
+def _pickles_are_refused(small, marker):
     hostile = np.empty(1, object)
     hostile[0] = Touch(marker)
-    with SmallMode(Config(mode=mode, num_envs=2, num_steps=4)) as small:
-        small.producer.produce(small.port)
-        saved = small.producer.state()
-        with np.load(io.BytesIO(saved)) as file:
-            arrays = dict(file)
-        assert {"plain", "generator", "obs"} <= arrays.keys()
-        for name in arrays:
-            data = io.BytesIO()
-            np.savez(data, allow_pickle=True, **arrays | {name: hostile})
-            with pytest.raises(ValueError, match="allow_pickle"):
-                small.producer.load_state(data.getvalue())
-            assert not marker.exists(), name
-        with pytest.raises(ValueError, match="pickle"):
-            small.producer.load_state(pickle.dumps(Touch(marker)))
-        assert not marker.exists()
-        assert small.producer.load_state(saved)
+    small.producer.produce(small.port)
+    saved = small.producer.state()
+    with np.load(io.BytesIO(saved)) as file:
+        arrays = dict(file)
+    assert {"plain", "generator", "obs"} <= arrays.keys()
+    for name in arrays:
+        data = io.BytesIO()
+        np.savez(data, allow_pickle=True, **arrays | {name: hostile})
+        with pytest.raises(ValueError, match="allow_pickle"):
+            small.producer.load_state(data.getvalue())
+        assert not marker.exists(), name
+    with pytest.raises(ValueError, match="pickle"):
+        small.producer.load_state(pickle.dumps(Touch(marker)))
+    assert not marker.exists()
+    assert small.producer.load_state(saved)

@@ -12,11 +12,14 @@ from aa2c.envs.vector import make_envs
 from aa2c.learn.losses import a2c_loss
 from aa2c.learn.returns import gae
 from aa2c.learn.rollout import Rollout, collect
-from aa2c.modes import grad
+from aa2c.modes.common import has_losses
+from aa2c.modes.grad.updater import shards
+from aa2c.modes.grad.worker import GradProducer
+from aa2c.modes.mode import MODES, WorkerSetup
 from aa2c.policy.distributions import Categorical
 from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
 from aa2c.policy.network import make_policy
-from tests.modes.fake_port import FakePort, forever, make_record
+from tests.modes.fake_port import FakePort, forever, make_consumer, make_record
 
 SEED = 5
 
@@ -39,8 +42,10 @@ def produce(config, records, worker=0, pulls=20, change=None):
     """Records of a producer, and the port they came through."""
     envs, network, generator = a_world(config)
     parameters = parameters_of(network, pulls)
-    producer = grad.Producer(config, worker, envs, network, generator)
-    port = FakePort(config, grad.record_arrays(config, envs.spec, len(parameters[0])), parameters)
+    producer = GradProducer(WorkerSetup(config, worker, envs, network, generator))
+    port = FakePort(
+        config, MODES["grad"].record_leaves(config, envs.spec, len(parameters[0])), parameters
+    )
     for name, value in (change or {}).items():
         setattr(port, name, value)
     for _ in range(records):
@@ -74,22 +79,22 @@ def literal_records(config, records, worker=0):
 
 
 def literal_gradient(config, network, rollout, worker):
-    logits, values = network(torch.from_numpy(rollout.obs[:-1]).flatten(0, 1))
+    logits, values = network(torch.from_numpy(rollout["obs"][:-1]).flatten(0, 1))
     with torch.no_grad():
-        states = [network(torch.from_numpy(row))[1].numpy() for row in rollout.obs]
-    rewards = rollout.rewards.copy()
+        states = [network(torch.from_numpy(row))[1].numpy() for row in rollout["obs"]]
+    rewards = rollout["rewards"].copy()
     if config.reward_clip:
         rewards = np.minimum(np.maximum(rewards, -config.reward_clip), config.reward_clip)
     before, after = np.stack(states[:-1]), np.stack(states[1:])
-    ends = rollout.terminated, rollout.truncated
+    ends = rollout["terminated"], rollout["truncated"]
     advantages = gae(
         rewards, before, after, *ends, gamma=config.gamma, gae_lambda=config.gae_lambda
     )
     returns = advantages + before
-    valid = ~rollout.is_reset
+    valid = ~rollout["is_reset"]
     if config.norm_adv:
         advantages = (advantages - advantages[valid].mean()) / advantages[valid].std()
-    rows = [x.reshape(-1) for x in (rollout.actions, advantages, returns, valid)]
+    rows = [x.reshape(-1) for x in (rollout["actions"], advantages, returns, valid)]
     loss = a2c_loss(
         Categorical(logits),
         values,
@@ -171,7 +176,7 @@ def test_a_records_values_are_its_env_steps_and_the_means_of_its_losses():
     assert values["env_steps"] == 2 * 4 * 3
     assert 0 < values["entropy"] <= np.log(2) + 1e-6
     assert values["grad_norm"] > 0
-    assert grad.has_losses(values)
+    assert has_losses(values)
 
 
 def test_env_steps_and_episodes_are_counted_and_each_episode_is_reported_once():
@@ -193,7 +198,7 @@ def test_the_smallest_rollout_gives_records_that_are_accepted_also_after_an_epis
     port = produce(config, 60)
     assert port.counts["episodes"] > 0
     params = params_of(len(port.records[0].arrays["grad"]))
-    consumer = grad.Consumer(config, params, None, None)
+    consumer = make_consumer(config, params, None, None)
     assert all(consumer.accepts(record) for record in port.records)
     consumer.close()
 
@@ -213,7 +218,7 @@ def random_records(num_params, count, seed=1):
 def consume(config, records, num_params, batches=None):
     """The parameters and the optimizer's state after learning, and the number of updates."""
     params = params_of(num_params)
-    consumer = grad.Consumer(config, params, None, None)
+    consumer = make_consumer(config, params, None, None)
     batches = batches or [len(records)]
     updates, start = 0, 0
     for size in batches:
@@ -303,7 +308,7 @@ def test_the_learning_rate_of_the_call_counts_and_gradients_are_left_as_they_are
     config = Config(update_order=order, update_threads=2, learning_rate=1.0)
     params, records = params_of(640), random_records(640, 6)
     kept = [record.arrays["grad"].copy() for record in records]
-    consumer = grad.Consumer(config, params, None, None)
+    consumer = make_consumer(config, params, None, None)
     consumer.consume(records, 0.0, forever)
     consumer.close()
     assert torch.equal(params.vector, params_of(640).vector)
@@ -341,7 +346,7 @@ GOOD = dict.fromkeys(("env_steps", "policy", "value", "entropy", "grad_norm"), 1
 def test_only_a_finite_gradient_of_the_right_shape_with_its_losses_is_accepted(
     arrays, values, good
 ):
-    consumer = grad.Consumer(Config(), params_of(128), None, None)
+    consumer = make_consumer(Config(), params_of(128), None, None)
     assert consumer.accepts(make_record(arrays, values)) is good
     consumer.close()
 
@@ -349,7 +354,7 @@ def test_only_a_finite_gradient_of_the_right_shape_with_its_losses_is_accepted(
 @pytest.mark.parametrize("num_params", [1, 63, 64, 65, 128, 1000, 4672, 64 * 1001])
 def test_shards_cover_everything_once_in_order_and_begin_at_aligned_places(num_params):
     for count in (1, 2, 3, 4, 7, 64):
-        cuts = grad.shards(num_params, count)
+        cuts = shards(num_params, count)
         assert 1 <= len(cuts) <= count
         assert np.concatenate([np.arange(num_params)[c] for c in cuts]).tolist() == list(
             range(num_params)

@@ -12,14 +12,15 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import make_envs
 from aa2c.errors import ConfigError
 from aa2c.learn.rollout import Rollout, collect
-from aa2c.modes import model
 from aa2c.modes.common import rollout_loss
+from aa2c.modes.mode import MODES, WorkerSetup
+from aa2c.modes.model.worker import ModelProducer
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.shm import shared_model
 from aa2c.shm.segment import Segment, name_prefix
 from aa2c.shm.shared_model import PARAMS, SharedModel, shared_model_bytes
-from tests.modes.fake_port import FakePort, forever, make_record
+from tests.modes.fake_port import FakePort, forever, make_consumer, make_record
 
 SEED = 5
 
@@ -64,7 +65,7 @@ class World:
         self.network = make_policy(config, self.envs.spec)
         self.generator = torch.Generator().manual_seed(SEED)
         self.params = FlatParameters(copy.deepcopy(self.network))
-        layout = list(model.shared_vectors(config, self.params.num_params).items())
+        layout = list(MODES["model"].shared_vectors(config, self.params.num_params).items())
         segment = Segment.create(name_prefix("testmodel") + "board", shared_model_bytes(layout))
         is_locked = config.update_order != "hogwild"
         self.shared, self.other = (
@@ -73,10 +74,10 @@ class World:
         segment.unlink()
         segment.close()
         self.port = Port(config, [], [], self.shared)
-        self.consumer = model.Consumer(config, self.params, self.network, self.port)
+        self.consumer = make_consumer(config, self.params, self.network, self.port)
         self.shared.publish(self.params.numpy)
-        self.producer = model.Producer(
-            config, worker, self.envs, copy.deepcopy(self.network), self.generator
+        self.producer = ModelProducer(
+            WorkerSetup(config, worker, self.envs, copy.deepcopy(self.network), self.generator)
         )
 
     def produce(self):
@@ -348,7 +349,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_its_record_is_refused
     before = world.content()
 
     def spoil(count, step):
-        step.rewards[0] = poison
+        step["rewards"][0] = poison
         return step
 
     world.envs.after = spoil
@@ -544,6 +545,8 @@ def test_a_state_that_does_not_fit_is_refused(a_world, optimizer):
     world.consumer.load_state(state | {"step": state["step"].view(())}, 1e-3)
 
 
-def test_summed_updates_are_a_contradiction_in_a_mode_whose_workers_step_one_at_a_time():
-    with pytest.raises(ConfigError, match="--update-order sum is for --mode grad"):
+def test_summed_updates_are_refused_in_a_mode_whose_workers_step():
+    with pytest.raises(
+        ConfigError, match="--update-order sum is not for --mode model: give fifo or hogwild"
+    ):
         Config(mode="model", update_order="sum")

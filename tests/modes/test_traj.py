@@ -11,11 +11,12 @@ from aa2c.envs.vector import make_envs
 from aa2c.errors import ConfigError
 from aa2c.learn.batch import join_records
 from aa2c.learn.returns import gae
-from aa2c.modes import traj
+from aa2c.modes.mode import MODES, WorkerSetup
+from aa2c.modes.traj.worker import TrajProducer
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from tests.learn.test_returns import literal_vtrace
-from tests.modes.fake_port import FakePort, forever, make_record
+from tests.modes.fake_port import FakePort, forever, make_consumer, make_record
 
 
 def config_of(**options):
@@ -30,11 +31,11 @@ def produce(config, count=2, seed=0):
     network = make_policy(config, envs.spec)
     params = FlatParameters(network)
     port = FakePort(
-        config, traj.record_arrays(config, envs.spec, params.num_params), [params.numpy]
+        config, MODES["traj"].record_leaves(config, envs.spec, params.num_params), [params.numpy]
     )
     replica = make_policy(config, envs.spec)
     generator = torch.Generator().manual_seed(seed)
-    producer = traj.Producer(config, 0, envs, replica, generator)
+    producer = TrajProducer(WorkerSetup(config, 0, envs, replica, generator))
     for _ in range(count):
         producer.produce(port)
     envs.close()
@@ -48,7 +49,7 @@ def learn(config, records, *, seed=0, learning_rate=1e-3, keep_going=forever):
     network = make_policy(config, envs.spec)
     envs.close()
     params = FlatParameters(network)
-    consumer = traj.Consumer(config, params, network, FakePort(config, [], []))
+    consumer = make_consumer(config, params, network, FakePort(config, [], []))
     outcome = consumer.consume(records, learning_rate, keep_going)
     consumer.close()
     return params.vector.clone(), outcome
@@ -59,14 +60,14 @@ def test_a_record_says_what_the_acting_network_saw_and_thought(env):
     config = config_of(env=env, num_envs=2, num_steps=6)
     port, network, _, spec = produce(config)
     batch = join_records([record.arrays for record in port.records])
-    assert batch.obs.shape == (7, 4, *spec.obs_shape)
+    assert batch["obs"].shape == (7, 4, *spec.obs_shape)
     with torch.inference_mode():
-        rows = torch.from_numpy(batch.obs.reshape(-1, *spec.obs_shape))
+        rows = torch.from_numpy(batch["obs"].reshape(-1, *spec.obs_shape))
         logits, values = network(rows)
-    np.testing.assert_allclose(batch.values.reshape(-1), values, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(batch["values"].reshape(-1), values, rtol=1e-4, atol=1e-5)
     expected = logits.log_softmax(-1).reshape(7, 4, -1)[:-1].numpy()
-    chosen = np.take_along_axis(expected, batch.actions[..., None], -1)[..., 0]
-    np.testing.assert_allclose(batch.log_probs, chosen, rtol=1e-4, atol=1e-5)
+    chosen = np.take_along_axis(expected, batch["actions"][..., None], -1)[..., 0]
+    np.testing.assert_allclose(batch["log_probs"], chosen, rtol=1e-4, atol=1e-5)
 
 
 def test_records_follow_each_other_without_a_gap():
@@ -133,25 +134,25 @@ def test_the_consumer_corrects_for_policy_lag_as_the_paper_does():
     envs.close()
     with torch.no_grad():
         network.policy[-1].weight.mul_(500)  # so that ratios are far from 1
-    consumer = traj.Consumer(config, FlatParameters(network), network, FakePort(config, [], []))
+    consumer = make_consumer(config, FlatParameters(network), network, FakePort(config, [], []))
     batch = join_records([record.arrays for record in port.records])
     with torch.inference_mode():
-        logits, values = network(torch.from_numpy(batch.obs).flatten(0, 1))
-    values = values.numpy().reshape(batch.values.shape)
-    chosen = logits.log_softmax(-1).numpy().reshape(*batch.values.shape, -1)[:-1]
-    chosen = np.take_along_axis(chosen, batch.actions[..., None], -1)[..., 0]
+        logits, values = network(torch.from_numpy(batch["obs"]).flatten(0, 1))
+    values = values.numpy().reshape(batch["values"].shape)
+    chosen = logits.log_softmax(-1).numpy().reshape(*batch["values"].shape, -1)[:-1]
+    chosen = np.take_along_axis(chosen, batch["actions"][..., None], -1)[..., 0]
     targets, advantages = consumer._advantages(batch)
     expected = literal_vtrace(
-        batch.rewards,
+        batch["rewards"],
         values[:-1],
         values[1:],
-        chosen - batch.log_probs,
-        batch.terminated,
-        batch.truncated,
+        chosen - batch["log_probs"],
+        batch["terminated"],
+        batch["truncated"],
         config.gamma,
         config.gae_lambda,
     )
-    assert np.abs(chosen - batch.log_probs).max() > 0.5
+    assert np.abs(chosen - batch["log_probs"]).max() > 0.5
     np.testing.assert_allclose(targets, expected[0], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(advantages, expected[1], rtol=1e-3, atol=1e-3)
     consumer.close()
@@ -183,7 +184,7 @@ def test_the_parts_of_the_loss_are_means_over_the_rows_that_count():
     records = produce(config)[0].records
     losses = learn(config, records, learning_rate=0.0)[1].losses
     batch = join_records([record.arrays for record in records])
-    valid = ~batch.is_reset
+    valid = ~batch["is_reset"]
     assert valid.mean() < 0.99
     advantages = advantages_of(config, batch)
     assert losses["value"] == pytest.approx(np.square(advantages[valid]).mean(), rel=1e-3)
@@ -192,11 +193,11 @@ def test_the_parts_of_the_loss_are_means_over_the_rows_that_count():
 
 def advantages_of(config, batch):
     return gae(
-        batch.rewards,
-        batch.values[:-1],
-        batch.values[1:],
-        batch.terminated,
-        batch.truncated,
+        batch["rewards"],
+        batch["values"][:-1],
+        batch["values"][1:],
+        batch["terminated"],
+        batch["truncated"],
         gamma=config.gamma,
         gae_lambda=config.gae_lambda,
     )
@@ -207,8 +208,9 @@ def advantages_of(config, batch):
 )
 def test_a_record_that_is_not_finite_is_refused(name, number):
     config = config_of()
-    port, network, params, _ = produce(config)
-    consumer = traj.Consumer(config, params, network, FakePort(config, [], []))
+    port, network, params, spec = produce(config)
+    leaves = MODES["traj"].record_leaves(config, spec, params.num_params)
+    consumer = make_consumer(config, params, network, FakePort(config, [], []), leaves)
     assert consumer.accepts(port.records[0])
     arrays = {key: array.copy() for key, array in port.records[0].arrays.items()}
     arrays[name][0, 0] = number
@@ -220,7 +222,7 @@ def test_a_record_that_is_not_finite_is_refused(name, number):
 def test_stacked_frames_are_sent_once():
     config = config_of(env="ALE/Pong-v5", num_envs=2, num_steps=8)
     envs = make_envs(config, 1, 0)
-    arrays = {spec.name: spec for spec in traj.record_arrays(config, envs.spec, 0)}
+    arrays = {spec.name: spec for spec in MODES["traj"].record_leaves(config, envs.spec, 0)}
     envs.close()
     assert "obs" not in arrays
     sent = arrays["planes"].nbytes + arrays["first_stack"].nbytes
@@ -254,7 +256,7 @@ def moments_after(config, records, name):
     envs = make_envs(config, 1, 0)
     network = make_policy(config, envs.spec)
     envs.close()
-    consumer = traj.Consumer(config, FlatParameters(network), network, FakePort(config, [], []))
+    consumer = make_consumer(config, FlatParameters(network), network, FakePort(config, [], []))
     consumer.consume(records, 0.0, forever)
     consumer.close()
     return getattr(network, name)
@@ -283,8 +285,8 @@ def test_returns_count_in_the_running_moments_without_their_reset_rows():
     config = config_of(norm_returns=True, num_steps=60)
     records = produce(config)[0].records
     batch = join_records([record.arrays for record in records])
-    returns = batch.values[:-1] + advantages_of(config, batch)
-    valid = returns[~batch.is_reset]
+    returns = batch["values"][:-1] + advantages_of(config, batch)
+    valid = returns[~batch["is_reset"]]
     moments = moments_after(config, records, "return_moments")
     assert moments.count == len(valid) < returns.size
     np.testing.assert_allclose(moments.mean, valid.mean(), rtol=1e-4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aa2c.config.config import Config
-from aa2c.envs.vector import EnvSpec
+from aa2c.envs.spec import EnvSpec
 from aa2c.policy import fast_cpu
 from aa2c.policy.fast_cpu import MOST_ERROR, choose_precision, self_test
 from aa2c.policy.flat import FlatParameters

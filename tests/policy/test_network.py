@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from aa2c.config.config import Config
-from aa2c.envs.vector import EnvSpec
+from aa2c.envs.spec import EnvSpec
 from aa2c.errors import ConfigError, StartError
 from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
 from aa2c.policy.network import make_policy

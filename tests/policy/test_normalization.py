@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aa2c.config.config import Config
-from aa2c.envs.vector import EnvSpec
+from aa2c.envs.spec import EnvSpec
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy

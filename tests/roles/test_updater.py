@@ -10,12 +10,12 @@ import torch
 
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.config.config import Config
-from aa2c.envs.vector import EnvSpec
-from aa2c.modes import MODES
+from aa2c.envs.spec import EnvSpec
+from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
-from aa2c.roles.updater import Learner
-from tests.modes.fake_port import FakePort, SmallMode, forever, make_record
+from aa2c.roles.updater import Updater
+from tests.modes.fake_port import FakePort, SmallMode, forever, make_consumer, make_record
 from tests.modes.test_traj import produce
 
 
@@ -56,11 +56,13 @@ class ReusingPort(ListPort):
 SPEC = EnvSpec((4,), "float32", 2)
 
 
-def learner_of(config, port, tmp_path, newest_checkpoint=lambda: None):
+def updater_of(config, port, tmp_path, newest_checkpoint=lambda: None):
     torch.manual_seed(0)
     network = make_policy(config, SPEC)
     params = FlatParameters(network)
-    return Learner(config, SPEC, network, params, tmp_path, port, newest_checkpoint)
+    leaves = MODES[config.mode].record_leaves(config, SPEC, params.num_params)
+    setup = UpdaterSetup(config, params, network, leaves, port)
+    return Updater(setup, SPEC, tmp_path, newest_checkpoint)
 
 
 def copies(records):
@@ -78,7 +80,7 @@ def learned_by_hand(config, batches):
     torch.manual_seed(0)
     network = make_policy(config, SPEC)
     params = FlatParameters(network)
-    consumer = MODES[config.mode].Consumer(config, params, network, FakePort(config, [], []))
+    consumer = make_consumer(config, params, network, FakePort(config, [], []))
     for batch in batches:
         consumer.consume(batch, config.learning_rate, forever)
     consumer.close()
@@ -96,12 +98,12 @@ def test_records_are_learned_from_in_the_order_of_arrival_and_given_back_only_th
             small.producer.produce(small.port)
         records, size = small.port.records, small.consumer.records_per_update or 4
     port = ReusingPort(config, copies(records))
-    learner = learner_of(config, port, tmp_path)
-    assert learner.take_and_learn()
+    updater = updater_of(config, port, tmp_path)
+    assert updater.take_and_learn()
     batches = [copies(records)[i : i + size] for i in range(0, 4, size)]
     assert np.array_equal(port.published[-1], learned_by_hand(config, batches))
     assert [record.header.sequence for record in port.released] == [0, 1, 2, 3]
-    learner.close()
+    updater.consumer.close()
 
 
 def aged(records, versions):
@@ -126,13 +128,13 @@ def test_a_record_that_came_to_lag_too_far_while_others_were_learned_from_is_dro
     records = produce(config, count=4)[0].records
     port = ListPort(config, aged(records, [1, 1, 1, 1]))
     port.set("policy_version", 2)
-    learner = learner_of(config, port, tmp_path)
-    assert learner.take_and_learn()
+    updater = updater_of(config, port, tmp_path)
+    assert updater.take_and_learn()
     assert port.count("records") == learned
     assert port.count("stale") == stale
     assert len(port.released) == 4, "slots are given back in any case"
     assert port.counts.get("lag_max", 0) <= most_lag or not most_lag
-    learner.close()
+    updater.consumer.close()
 
 
 def test_a_batch_of_one_record_is_one_however_many_wait(tmp_path):
@@ -141,10 +143,10 @@ def test_a_batch_of_one_record_is_one_however_many_wait(tmp_path):
         minibatches=1, ring_slots=4,
     )  # fmt: skip
     port = ListPort(config, produce(config, count=4)[0].records)
-    learner = learner_of(config, port, tmp_path)
-    assert learner.take_and_learn()
+    updater = updater_of(config, port, tmp_path)
+    assert updater.take_and_learn()
     assert port.count("updates") == port.count("records") == 4
-    learner.close()
+    updater.consumer.close()
 
 
 @pytest.mark.parametrize(("in_a_row", "is_over"), [(3, True), (2, False)])
@@ -165,11 +167,11 @@ def test_only_bad_records_in_a_row_end_a_run(in_a_row, is_over, tmp_path):
     groups = [bad[i : i + in_a_row] for i in range(0, 6, in_a_row)]
     mixed = [record for group in groups for record in (*group, good.pop(), good.pop())]
     port = ListPort(config, mixed)
-    learner = learner_of(config, port, tmp_path)
-    learner.take_and_learn()
+    updater = updater_of(config, port, tmp_path)
+    updater.take_and_learn()
     assert port.count("rejected") == 6
     assert any(kind == "fatal" for kind, _ in port.reports) == is_over
-    learner.close()
+    updater.consumer.close()
 
 
 def with_rewards(record, reward):
@@ -190,20 +192,20 @@ def test_returns_that_are_not_finite_change_nothing_and_their_records_are_set_as
     good = produce(config, count=4)[0].records
     bad = [with_rewards(record, 3e38) for record in good[:2]]
     port = ListPort(config, bad)
-    learner = learner_of(config, port, tmp_path)
-    assert learner.take_and_learn()
+    updater = updater_of(config, port, tmp_path)
+    assert updater.take_and_learn()
     assert port.count("rejected") == port.count("updates") == 0
     assert port.count("nonfinite") == 4
     assert np.array_equal(port.published[-1], learned_by_hand(config, []))
     assert [sorted(arrays) for arrays, _ in port.kept] == [sorted(r.arrays) for r in bad]
     assert all((arrays["rewards"] > 1e38).all() for arrays, _ in port.kept)
     port.waiting = good[2:]
-    assert learner.take_and_learn()
+    assert updater.take_and_learn()
     assert port.count("updates") == 4
     assert len(port.kept) == 2
     assert np.isfinite(port.published[-1]).all()
     assert not np.array_equal(port.published[-1], port.published[0])
-    learner.close()
+    updater.consumer.close()
 
 
 @pytest.mark.parametrize("what", ["records", "updates"])
@@ -218,29 +220,29 @@ def test_a_rollback_is_to_the_checkpoint_in_all_its_tensors(what, tmp_path):
     bad = [with_rewards(good[0], np.inf if what == "records" else 3e38) for _ in range(4)]
     paths = []
     port = ListPort(config, good[:2])
-    learner = learner_of(config, port, tmp_path, lambda: paths[0])
-    assert learner.take_and_learn()
-    paths.append(learner.save())
+    updater = updater_of(config, port, tmp_path, lambda: paths[0])
+    assert updater.take_and_learn()
+    paths.append(updater.save())
     saved, published = load_checkpoint(paths[0]), port.published[-1]
     port.waiting = good[2:4]
-    assert learner.take_and_learn()
-    later = load_checkpoint(learner.save())
+    assert updater.take_and_learn()
+    later = load_checkpoint(updater.save())
     assert not np.array_equal(port.published[-1], published)
     in_model, in_optimizer = differences(saved, later)
     assert in_model == set(saved.model)
     assert in_optimizer >= {"exp_avg", "exp_avg_sq", "step", "shuffling"}
     port.waiting = last = [good[4], *bad[:2]] if what == "records" else [*bad, good[4]]
-    assert learner.take_and_learn()
+    assert updater.take_and_learn()
     assert [kind for kind, _ in port.reports if kind == "rolled_back"] == ["rolled_back"]
     assert port.count("rollbacks") == 1
     assert len(port.released) == 4 + len(last), "what waited was made with what is abandoned"
     assert np.array_equal(port.published[-1], published), "workers act on what was saved"
-    assert differences(saved, load_checkpoint(learner.save())) == (set(), set())
+    assert differences(saved, load_checkpoint(updater.save())) == (set(), set())
     port.waiting = good[5:]
-    assert learner.take_and_learn()
+    assert updater.take_and_learn()
     assert np.isfinite(port.published[-1]).all()
     assert not np.array_equal(port.published[-1], published)
-    learner.close()
+    updater.consumer.close()
 
 
 def differences(one, other):

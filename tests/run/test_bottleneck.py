@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aa2c.modes import MODES
-from aa2c.run.bottleneck import ADVICE, NOT_TRAINING, advise, find_bottleneck
+from aa2c.modes.mode import MODES
+from aa2c.run.bottleneck import NOT_TRAINING, advise, find_bottleneck
 from aa2c.run.status import RUN_STATES
 
 
@@ -20,33 +20,34 @@ from aa2c.run.status import RUN_STATES
     ],
 )
 def test_the_bottleneck_is_what_the_others_wait_for(mode, updater_waits, workers_wait, expected):
-    assert find_bottleneck(mode, updater_waits, workers_wait) == expected
+    assert find_bottleneck(MODES[mode], updater_waits, workers_wait) == expected
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("waits", [(0.0, 0.0), (0.62, 0.0), (0.0, 0.62)])
 def test_there_is_a_sentence_for_every_case_and_it_names_the_share(mode, waits):
-    bottleneck, advice = advise(mode, "running", *waits, {})
+    bottleneck, advice = advise(MODES[mode], "running", *waits, {})
     assert advice.endswith(".")
     assert ("62%" in advice) == (bottleneck != "balanced")
 
 
 def test_in_mode_model_who_waits_waits_for_the_lock():
-    assert "for the lock" in advise("model", "running", 0.99, 0.5, {})[1]
+    assert "for the lock" in advise(MODES["model"], "running", 0.99, 0.5, {})[1]
 
 
 def test_children_that_are_down_come_before_everything_else():
     down = {"worker 2": "starting (last: SIGKILL)", "worker 3": "given up"}
-    _, advice = advise("traj", "running", 0.9, 0.0, down)
+    _, advice = advise(MODES["traj"], "running", 0.9, 0.0, down)
     assert advice.startswith("Worker 2 is starting (last: SIGKILL), worker 3 is given up: the")
     assert (
-        advise("traj", "running", 0.9, 0.0, {"worker 2": "starting"})[1] == "Worker 2 is starting."
+        advise(MODES["traj"], "running", 0.9, 0.0, {"worker 2": "starting"})[1]
+        == "Worker 2 is starting."
     )
 
 
 @pytest.mark.parametrize("state", [state for state in RUN_STATES if state != "running"])
 def test_a_run_that_does_not_train_is_given_no_advice(state):
-    bottleneck, advice = advise("grad", state, 1.0, 0.0, {"worker 0": "stopped"})
+    bottleneck, advice = advise(MODES["grad"], state, 1.0, 0.0, {"worker 0": "stopped"})
     assert (bottleneck, advice) == ("balanced", NOT_TRAINING[state])
     assert "--" not in advice
 
@@ -55,5 +56,10 @@ def test_advice_names_options_that_exist():
     from aa2c.config.config import Config, flag
 
     known = {flag(name) for name in Config.__dataclass_fields__}
-    words = {word.strip(".,") for text in ADVICE.values() for word in text.split()}
+    words = {
+        word.strip(".,")
+        for mode in MODES.values()
+        for text in mode.advice.values()
+        for word in text.split()
+    }
     assert {word for word in words if word.startswith("--")} <= known

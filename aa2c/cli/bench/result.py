@@ -76,7 +76,9 @@ class Result:
         return {
             "workers": config.workers if is_fit else cores,
             "num_envs": max(self._best_batch, config.num_envs),
-            "update_threads": cores if config.mode == "traj" else config.update_threads,
+            "update_threads": cores
+            if config.mode_facts.loss_in == "updater"
+            else config.update_threads,
             "precision": self.other_precision if is_other_better else self.precision,
         }
 
@@ -124,7 +126,7 @@ class Result:
                 f"--num-envs {best['num_envs']}: larger batches act faster, {gain - 1:.0%} in all; "
                 "it changes what is learned"
             )
-        if config.mode == "traj" and self.binds == "learn" and config.update_epochs > 1:
+        if config.uses("update_epochs") and self.binds == "learn" and config.update_epochs > 1:
             one_pass = self.shares["learn"] / config.update_epochs
             lines.append(
                 f"--update-epochs {config.update_epochs - 1}: learning binds, and each pass over "

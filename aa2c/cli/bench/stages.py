@@ -25,8 +25,10 @@ from aa2c.host.child import keep_freed_memory
 from aa2c.host.ports import ShmUpdaterPort, ShmWorkerPort
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.learn.rollout import Rollout, collect
-from aa2c.modes import MODES, traj
 from aa2c.modes.common import rollout_loss
+from aa2c.modes.mode import MODES, UpdaterSetup, WorkerSetup
+from aa2c.modes.traj import rollouts_per_batch
+from aa2c.modes.traj.updater import take_rows
 from aa2c.policy.fast_cpu import Choice, choose_precision
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
@@ -35,7 +37,7 @@ from aa2c.shm.board import ParameterBoard, board_bytes
 from aa2c.shm.counters import run_row, table_bytes, updater_row, worker_row
 from aa2c.shm.ring import RingConsumer, RingProducer, ring_bytes
 from aa2c.shm.segment import Segment, name_prefix
-from aa2c.shm.slot import slot_bytes
+from aa2c.shm.slot import ArraySpec, slot_bytes
 from aa2c.shm.wakeup import Wakeup
 
 START_S = 120.0
@@ -91,16 +93,17 @@ def rollout_stage(config: Config, envs: Envs, network: Policy) -> Work:
 
 def batch_stage(config: Config, envs: Envs, network: Policy) -> Work:
     """Mode traj: all passes over a batch of real trajectories, taken from a ring."""
-    count = config.rollouts_per_batch
-    params = FlatParameters(network)
+    params, mode = FlatParameters(network), MODES[config.mode]
+    count = rollouts_per_batch(config)
     worker_port, updater_port = _ports(config, envs, params, slots=count)
-    worker = traj.Producer(
-        config, 0, envs, make_policy(config, envs.spec), torch.Generator().manual_seed(0)
-    )
+    replica, generator = make_policy(config, envs.spec), torch.Generator().manual_seed(0)
+    worker = mode.make_producer(WorkerSetup(config, 0, envs, replica, generator))
     for _ in range(count):
         worker.produce(worker_port)
     records = updater_port.take(count)
-    learner = traj.Consumer(replace(config, update_threads=1), params, network, updater_port)
+    leaves = mode.record_leaves(config, envs.spec, params.num_params)
+    alone = replace(config, update_threads=1)
+    learner = mode.make_consumer(UpdaterSetup(alone, params, network, leaves, updater_port))
 
     def learn() -> int:
         learner.consume(records, config.learning_rate, updater_port.beat)
@@ -113,7 +116,8 @@ def _ports(
     config: Config, envs: Envs, params: FlatParameters, *, slots: int
 ) -> tuple[ShmWorkerPort, ShmUpdaterPort]:
     """Both ends of a worker's ring, in one process, with parameters published."""
-    specs = traj.record_arrays(config, envs.spec, params.num_params)
+    leaves = MODES[config.mode].record_leaves(config, envs.spec, params.num_params)
+    specs = [ArraySpec(*leaf) for leaf in leaves]
     record_bytes = slot_bytes(tuple(specs))
     ring, board_memory, counters = (
         _anonymous(name, nbytes)
@@ -174,7 +178,7 @@ class Bench:
         self._config = config
         self._envs = make_envs(config, config.num_envs, seed)
         self._acting, self._learning = (make_policy(config, self._envs.spec) for _ in range(2))
-        stage = batch_stage if config.mode == "traj" else rollout_stage
+        stage = batch_stage if config.mode_facts.loss_in == "updater" else rollout_stage
         self._learn = stage(config, self._envs, self._learning)
         self._step = env_stage(config, self._envs)
         self._chosen = self._acting.precision
@@ -202,7 +206,7 @@ class Bench:
     def sizes(self) -> tuple[int, int]:
         """Bytes of a record's arrays, and of the parameters."""
         num_params = FlatParameters(make_policy(self._config, self._envs.spec)).num_params
-        specs = MODES[self._config.mode].record_arrays(self._config, self._envs.spec, num_params)
+        specs = MODES[self._config.mode].record_leaves(self._config, self._envs.spec, num_params)
         return sum(spec.nbytes for spec in specs), 4 * num_params
 
     def _obs(self, batch_size: int) -> torch.Tensor:
@@ -210,7 +214,7 @@ class Bench:
         rollout = Rollout(self._envs, 1)
         rows = np.arange(batch_size) % self._config.num_envs
         obs = torch.from_numpy(rollout.now)
-        return traj.take_rows(obs, torch.from_numpy(rows))
+        return take_rows(obs, torch.from_numpy(rows))
 
 
 _bench: Bench

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from aa2c.modes import MODES
+from aa2c.modes.mode import MODES
 from tests.cli.test_main import aa2c
 
 

@@ -1,10 +1,8 @@
-"""Mode grad, A3C by gradients: workers differentiate, the updater steps (arXiv:1602.01783).
+"""The updater's half of mode grad: the optimizer, on shards of the flat vector, in update threads.
 
-A record is the sum of the clipped gradients of `grad_sync_steps / num_steps` rollouts. The
-gradient is zeroed between rollouts, so that each is clipped by itself. How update threads share
-the work is `update_order`:
+How the threads share the work is `update_order`:
 
-* fifo: each thread owns a shard of the flat vector (parameters and moments) and applies every
+* fifo: each thread owns a shard of the flat vector (parameters and optimizer state) and applies every
   gradient to it, in order. Adam and RMSProp work element by element, so the result is bit for
   bit that of one thread.
 * sum: the gradients that wait are summed, then one step; shards as above.
@@ -16,124 +14,25 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils import dlpack
 
-from aa2c.config.config import Config
-from aa2c.envs.vector import Envs, EnvSpec
-from aa2c.learn.losses import Losses
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
-from aa2c.learn.rollout import Rollout
-from aa2c.modes.common import (
-    LOSSES,
-    Actor,
-    Outcome,
-    add_losses,
-    has_losses,
-    rollout_loss,
-)
-from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
-from aa2c.policy.policy import Policy
-from aa2c.ports import Record, UpdaterPort, WorkerPort
-from aa2c.shm.slot import ArraySpec
-
-Vector = NDArray[np.float32]
+from aa2c.modes.common import LOSSES, UpdaterHalf, has_losses
+from aa2c.modes.mode import Outcome, UpdaterSetup
+from aa2c.policy.flat import SHARD_ALIGNMENT
+from aa2c.ports import Record
 
 
-def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
-    """One gradient."""
-    return [ArraySpec("grad", "<f4", (num_params,))]
+class GradConsumer(UpdaterHalf):
+    """Steps the network with gradients."""
 
-
-def shared_vectors(config: Config, num_params: int) -> dict[str, int]:
-    """None."""
-    return {}
-
-
-class Producer(Actor[Rollout]):
-    """The worker's half: its own replica of the network, and no optimizer."""
-
-    def __init__(
-        self,
-        config: Config,
-        worker: int,
-        envs: Envs,
-        network: Policy,
-        generator: torch.Generator,
-    ) -> None:
-        rollout = Rollout(envs, config.num_steps)
-        super().__init__(config, worker, envs, network, generator, rollout)
-        self._params = FlatParameters(network)
-        self._policy_version = 0
-        self._rollouts_since_pull = config.rollouts_per_pull
-        self._summed = torch.zeros_like(self._params.grad)
-
-    def produce(self, port: WorkerPort) -> None:
-        """Sum the gradients of some rollouts, and push them."""
-        rollouts = self._config.rollouts_per_push
-        grad = self._params.grad
-        summed = grad if rollouts == 1 else self._summed.zero_()
-        oldest_version = None
-        values: dict[str, float] = {"env_steps": 0}
-        for _ in range(rollouts):
-            if not self._pull_if_due(port):
-                return
-            if oldest_version is None:
-                oldest_version = self._policy_version
-            self._act(port, self._network)
-            losses, grad_norm = self._differentiate()
-            if not math.isfinite(grad_norm):
-                self._set_aside(port, losses, grad_norm)
-            if summed is not grad:
-                summed += grad
-            values["env_steps"] += self._rollout.env_steps
-            add_losses(values, losses, grad_norm, weight=1 / rollouts)
-            if not port.beat():
-                return
-        arrays = port.reserve()
-        if arrays is None or oldest_version is None:
-            return
-        arrays["grad"][:] = summed.numpy()
-        port.commit(oldest_version, values)
-
-    def _own_state(self) -> dict[str, Any]:
-        pulled = [self._policy_version, self._rollouts_since_pull]
-        return {"params": self._params.numpy, "pulled": np.array(pulled)}
-
-    def _load_own_state(self, arrays: Mapping[str, Any]) -> None:
-        self._params.numpy[:] = arrays["params"]
-        self._policy_version, self._rollouts_since_pull = arrays["pulled"].tolist()
-
-    def _pull_if_due(self, port: WorkerPort) -> bool:
-        if self._rollouts_since_pull >= self._config.rollouts_per_pull:
-            self._policy_version = port.pull(self._params.numpy)
-            self._rollouts_since_pull = 0
-        self._rollouts_since_pull += 1
-        return self._policy_version > 0
-
-    def _differentiate(self) -> tuple[Losses, float]:
-        """Leave the clipped gradient of the rollout's loss in the flat gradient."""
-        losses = rollout_loss(self._config, self._network, self._rollout, self._worker)
-        self._params.grad.zero_()
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        return losses, self._params.clip_grad_norm(self._config.max_grad_norm)
-
-
-class Consumer:
-    """The updater's half: the optimizer, on shards of the flat vector, in update threads."""
-
-    records_per_update = 0
-
-    def __init__(
-        self, config: Config, params: FlatParameters, network: Policy, port: UpdaterPort
-    ) -> None:
+    def __init__(self, setup: UpdaterSetup) -> None:
+        config, params = setup.config, setup.params
         self._num_params = params.num_params
         self._order = config.update_order
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
@@ -205,7 +104,7 @@ class Consumer:
         parameter.grad = None
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The optimizer's moments as flat vectors [num_params], and its step count."""
+        """The optimizer's state as flat vectors [num_params], and its step count."""
         return join_states(self._owners)
 
     def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:

@@ -1,11 +1,7 @@
-"""Mode traj, APPO: workers send trajectories, the updater learns from them with PPO's loss.
+"""The updater's half of mode traj: advantages, shuffled minibatches, PPO's loss in update threads.
 
-A record is one rollout: what was seen, done and got, and what the acting network thought of it.
-Of stacked frames each is sent once (see `rl/frames.py`). The updater pops a batch of records, in
-order of arrival and of any workers, and makes `update_epochs` passes over its shuffled transitions
-in `minibatches` parts. Update threads split each minibatch: every thread has its own gradient on
-the shared parameters, the weighted parts add up to the gradient of one thread up to rounding, and
-one optimizer step follows.
+Update threads split each minibatch: every thread has its own gradient on the shared parameters, the
+weighted parts add up to the gradient of one thread up to rounding, and one optimizer step follows.
 """
 
 from __future__ import annotations
@@ -20,88 +16,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aa2c.config.config import Config
-from aa2c.envs.vector import Envs, EnvSpec
-from aa2c.learn.batch import TRANSITION_ARRAYS, Batch, join_records
+from aa2c.learn.batch import join_records
 from aa2c.learn.losses import PpoLosses, ppo_loss
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.learn.returns import gae, normalize, vtrace
-from aa2c.learn.rollout import Trajectory
-from aa2c.modes.common import Actor, Outcome, clip_rewards
+from aa2c.modes.common import UpdaterHalf, clip_rewards
+from aa2c.modes.mode import Outcome, UpdaterSetup
+from aa2c.modes.traj import rollouts_per_batch
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.policy import Policy
-from aa2c.ports import Record, UpdaterPort, WorkerPort
-from aa2c.shm.slot import DTYPES, ArraySpec
+from aa2c.ports import Arrays, Record
 
 FORWARD_ROWS = 1024  # observations evaluated at once where no gradient is needed
-OBSERVED_ROWS = 1024  # about so many of a batch's observations count in the running moments
-RATE_CHANGE = 1.5  # of the step size after a pass, where it adapts
-MOST_RATE_CHANGE = 10.0  # of the step size in all, up or down
+OBSERVED_ROWS = 1024  # about so many of a batch's observations count in the running mean and std
+RATE_CHANGE = 1.5  # of the learning rate after a pass, where it adapts
+MOST_RATE_CHANGE = 10.0  # of the learning rate in all, up or down
 _SHUFFLING, _RATE_FACTOR = "shuffling", "rate_factor"
 
 Floats = NDArray[np.float32]
-
-
-def record_arrays(config: Config, spec: EnvSpec, num_params: int) -> list[ArraySpec]:
-    """One rollout of T steps in B environments."""
-    steps = (config.num_steps, config.num_envs)
-    more = (config.num_steps + 1, config.num_envs)
-    if spec.is_stacked:
-        stack, height, width = spec.obs_shape
-        seen = [
-            ArraySpec("first_stack", "|u1", (config.num_envs, height, width, stack)),
-            ArraySpec("planes", "|u1", (*steps, height, width)),
-        ]
-    else:
-        seen = [ArraySpec("obs", _sent_dtype(spec), (*more, *spec.obs_shape))]
-    return [
-        *seen,
-        ArraySpec("actions", "<i8", steps),
-        ArraySpec("rewards", "<f4", steps),
-        ArraySpec("terminated", "|b1", steps),
-        ArraySpec("truncated", "|b1", steps),
-        ArraySpec("is_reset", "|b1", steps),
-        ArraySpec("log_probs", "<f4", steps),
-        ArraySpec("values", "<f4", more),
-    ]
-
-
-def shared_vectors(config: Config, num_params: int) -> dict[str, int]:
-    """None."""
-    return {}
-
-
-def _sent_dtype(spec: EnvSpec) -> str:
-    dtype = np.dtype(spec.obs_dtype).str
-    return dtype if dtype in DTYPES else "<f4"
-
-
-class Producer(Actor[Trajectory]):
-    """The worker's half: newest parameters, a rollout, a record."""
-
-    def __init__(
-        self,
-        config: Config,
-        worker: int,
-        envs: Envs,
-        network: Policy,
-        generator: torch.Generator,
-    ) -> None:
-        rollout = Trajectory(envs, config.num_steps)
-        super().__init__(config, worker, envs, network, generator, rollout)
-        self._params = FlatParameters(network)
-
-    def produce(self, port: WorkerPort) -> None:
-        """Act for one rollout and send it. The slot comes first, so that what acts is new."""
-        arrays = port.reserve()
-        if arrays is None:
-            return
-        version = port.pull(self._params.numpy)
-        if version == 0:
-            return
-        self._rollout.write_into(arrays)
-        self._act(port, self._network)
-        port.commit(version, {"env_steps": self._rollout.env_steps})
 
 
 class _Discount(TypedDict):
@@ -109,12 +41,12 @@ class _Discount(TypedDict):
     gae_lambda: float
 
 
-class Consumer:
-    """The updater's half: advantages, shuffled minibatches, PPO's loss in update threads."""
+class TrajConsumer(UpdaterHalf):
+    """Learns from batches of trajectories."""
 
-    def __init__(
-        self, config: Config, params: FlatParameters, network: Policy, port: UpdaterPort
-    ) -> None:
+    def __init__(self, setup: UpdaterSetup) -> None:
+        config, params, policy, leaves, port = setup
+        self._names = {leaf.name for leaf in leaves}
         self._config = config
         self._config_now = port.config_now
         self._params = params
@@ -122,18 +54,18 @@ class Consumer:
         self._optimizer = make_optimizer(config, params.vector)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
-        self._replicas = [(network, params)]
+        self._replicas = [(policy, params)]
         for _ in range(config.update_threads - 1):
-            replica = copy.deepcopy(network)
+            replica = copy.deepcopy(policy)
             self._replicas.append((replica, FlatParameters(replica, vector=params.vector)))
-        self.records_per_update = config.rollouts_per_batch
+        self.records_per_update = rollouts_per_batch(config)
 
     def accepts(self, record: Record) -> bool:
         """A rollout whose numbers are finite."""
         numbers = [a for a in record.arrays.values() if a.dtype.kind == "f"]
         steps = record.header.values.get("env_steps", 0)
         return (
-            set(TRANSITION_ARRAYS) < set(record.arrays)
+            record.arrays.keys() == self._names
             and steps == record.arrays["rewards"].size
             and all(bool(np.isfinite(array).all()) for array in numbers)
         )
@@ -144,7 +76,7 @@ class Consumer:
         """Several passes over the records' shuffled transitions."""
         self._config = self._config_now()
         batch = join_records([record.arrays for record in records])
-        obs = torch.from_numpy(batch.obs)[:-1].flatten(0, 1)
+        obs = torch.from_numpy(batch["obs"])[:-1].flatten(0, 1)
         steps: list[Tensor] = []
         for parts in self._passes(batch, obs, learning_rate):
             steps.append(parts)
@@ -159,16 +91,15 @@ class Consumer:
         losses["learning_rate"] = rate
         return Outcome(len(made), losses, nonfinite=len(steps) - len(made))
 
-    def _passes(self, batch: Batch, obs: Tensor, learning_rate: float) -> Iterator[Tensor]:
+    def _passes(self, batch: Arrays, obs: Tensor, learning_rate: float) -> Iterator[Tensor]:
         """Step on one minibatch after the other; gives the parts of each one's loss."""
         config = self._config
         (group,) = self._optimizer.param_groups
         flat = {
-            name: torch.from_numpy(getattr(batch, name).reshape(-1))
-            for name in ("actions", "log_probs")
+            name: torch.from_numpy(batch[name].reshape(-1)) for name in ("actions", "log_probs")
         }
-        flat["old_values"] = torch.from_numpy(batch.values[:-1].reshape(-1).copy())
-        flat["valid"] = torch.from_numpy(~batch.is_reset.reshape(-1)).float()
+        flat["old_values"] = torch.from_numpy(batch["values"][:-1].reshape(-1).copy())
+        flat["valid"] = torch.from_numpy(~batch["is_reset"].reshape(-1)).float()
         for epoch in range(config.update_epochs):
             if epoch == 0 or config.advantage != "gae":
                 targets, advantages = self._advantages(batch)
@@ -188,7 +119,7 @@ class Consumer:
                 break
 
     def _adapt_rate(self, kl: float) -> None:
-        """A smaller step size where the policy moved too far in a pass, a larger where hardly."""
+        """A lower learning rate where the policy moved too far in a pass, a higher one where hardly."""
         wanted = self._config.adaptive_kl
         if not wanted:
             return
@@ -198,41 +129,43 @@ class Consumer:
             self._rate_factor *= RATE_CHANGE
         self._rate_factor = min(max(self._rate_factor, 1 / MOST_RATE_CHANGE), MOST_RATE_CHANGE)
 
-    def _advantages(self, batch: Batch) -> tuple[Floats, Floats]:
+    def _advantages(self, batch: Arrays) -> tuple[Floats, Floats]:
         """Targets of the values and advantages, [T, B] each."""
         config = self._config
-        rewards = clip_rewards(batch.rewards, config.reward_clip)
+        rewards = clip_rewards(batch["rewards"], config.reward_clip)
         discount = _Discount(gamma=config.gamma, gae_lambda=config.gae_lambda)
-        values = batch.values
+        values = batch["values"]
         if config.advantage != "gae":
             values, log_probs = self._evaluate(batch)
         if config.advantage == "vtrace":
-            log_ratios = log_probs - batch.log_probs
+            log_ratios = log_probs - batch["log_probs"]
             return vtrace(
                 rewards,
                 values[:-1],
                 values[1:],
                 log_ratios,
-                batch.terminated,
-                batch.truncated,
+                batch["terminated"],
+                batch["truncated"],
                 **discount,
             )
         advantages = gae(
-            rewards, values[:-1], values[1:], batch.terminated, batch.truncated, **discount
+            rewards, values[:-1], values[1:], batch["terminated"], batch["truncated"], **discount
         )
         return advantages + values[:-1], advantages
 
-    def _evaluate(self, batch: Batch) -> tuple[Floats, Floats]:
-        """Values [T+1, B] and log probabilities of the actions [T, B], of the network as it is."""
+    def _evaluate(self, batch: Arrays) -> tuple[Floats, Floats]:
+        """Values [T+1, B] and log-probs of the actions [T, B], of the network as it is."""
         network = self._replicas[0][0]
-        obs = torch.from_numpy(batch.obs).flatten(0, 1)
+        obs = torch.from_numpy(batch["obs"]).flatten(0, 1)
         with torch.inference_mode():
             parts = [network(part) for part in torch.split(obs, FORWARD_ROWS)]
-            outputs = torch.cat([outputs for outputs, _ in parts])[: batch.actions.size]
-            values = torch.cat([values for _, values in parts]).numpy().reshape(batch.values.shape)
-            actions = torch.from_numpy(batch.actions.reshape(-1))
+            outputs = torch.cat([outputs for outputs, _ in parts])[: batch["actions"].size]
+            values = (
+                torch.cat([values for _, values in parts]).numpy().reshape(batch["values"].shape)
+            )
+            actions = torch.from_numpy(batch["actions"].reshape(-1))
             log_probs = network.actions.distribution(outputs).log_prob(actions).numpy()
-        return values, log_probs.reshape(batch.actions.shape)
+        return values, log_probs.reshape(batch["actions"].shape)
 
     def _step(self, obs: Tensor, flat: dict[str, Tensor], rows: Tensor) -> Tensor:
         """One optimizer step on these rows; the parts of its loss and the gradient's norm."""
@@ -297,7 +230,7 @@ class Consumer:
         return torch.stack([loss.detach() for loss in losses])
 
     def state(self) -> dict[str, Tensor]:
-        """The optimizer's moments as flat vectors [num_params], its step count, and the rest."""
+        """The optimizer's state as flat vectors [num_params], its step count, and the rest."""
         return {
             **join_states([self._optimizer]),
             _SHUFFLING: self._generator.get_state(),

@@ -1,0 +1,69 @@
+"""The schema: every named leaf of a rollout, once. Step, rollout, record and batch all follow it.
+
+One step of one environment adds a leaf of each to a rollout of T steps of B environments, time first.
+`obs` and `values` have a row more, T+1: what the next rollout starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aa2c.envs.frames import empty_stacks
+from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec, Leaf
+
+VALUES = "values"
+FIRST_STACK, PLANES = "first_stack", "planes"
+
+POLICY_LEAVES = (Leaf("log_probs", "<f4"), Leaf(VALUES, "<f4"))
+_ONE_ROW_MORE = (OBS, VALUES)
+_SENT_DTYPES = ("|u1", "|i1", "|b1", "<i4", "<i8", "<f4", "<f8")
+
+
+def step_leaves(spec: EnvSpec) -> tuple[Leaf, ...]:
+    """Of one step of one environment: what was seen, done, and what it led to."""
+    obs = Leaf(OBS, np.dtype(spec.obs_dtype).str, spec.obs_shape)
+    return (obs, Leaf("actions", "<i8"), *STEP_LEAVES)
+
+
+def rollout_leaves(spec: EnvSpec, num_steps: int, num_envs: int) -> list[Leaf]:
+    """Of a rollout that stays in its process, [T, B, …]."""
+    return _over_time(step_leaves(spec), num_steps, num_envs)
+
+
+def record_leaves(spec: EnvSpec, num_steps: int, num_envs: int) -> list[Leaf]:
+    """Of a rollout that is sent, with the log-probs and values of the policy that acted.
+
+    Of stacked frames each is sent once: the first stacks, as pixels [B, H, W, 4], and the newest frames
+    of the later ones, `planes` [T, B, H, W].
+    """
+    obs, *others = step_leaves(spec)
+    rest = _over_time((*others, *POLICY_LEAVES), num_steps, num_envs)
+    if spec.is_stacked:
+        stack, height, width = spec.obs_shape
+        first = Leaf(FIRST_STACK, obs.dtype, (num_envs, height, width, stack))
+        return [first, Leaf(PLANES, obs.dtype, (num_steps, num_envs, height, width)), *rest]
+    if obs.dtype not in _SENT_DTYPES:
+        obs = obs._replace(dtype="<f4")
+    return [*_over_time([obs], num_steps, num_envs), *rest]
+
+
+def _over_time(leaves: Iterable[Leaf], num_steps: int, num_envs: int) -> list[Leaf]:
+    return [leaf.outer(num_steps + (leaf.name in _ONE_ROW_MORE), num_envs) for leaf in leaves]
+
+
+def empty_arrays(spec: EnvSpec, leaves: Iterable[Leaf]) -> dict[str, NDArray[np.generic]]:
+    """Memory for these leaves, zeros but for observations, in the order that suits networks."""
+    arrays = {leaf.name: np.zeros(leaf.shape, leaf.dtype) for leaf in leaves if leaf.name != OBS}
+    for leaf in leaves:
+        if leaf.name == OBS:
+            arrays[OBS] = empty_obs(spec, leaf.shape[: -len(spec.obs_shape)])
+    return arrays
+
+
+def empty_obs(spec: EnvSpec, outer: tuple[int, ...]) -> NDArray[np.generic]:
+    """Memory for observations [*outer, …] in the order that suits networks."""
+    shape = (*outer, *spec.obs_shape)
+    return empty_stacks(shape) if spec.is_stacked else np.empty(shape, spec.obs_dtype)

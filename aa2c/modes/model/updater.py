@@ -1,0 +1,74 @@
+"""The updater's half of mode model: it counts what workers learned, and saves it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+
+from aa2c.learn.optimizer import load_states
+from aa2c.modes.common import LOSSES, UpdaterHalf, has_losses
+from aa2c.modes.mode import Outcome, UpdaterSetup
+from aa2c.ports import PARAMS, Record
+
+
+class ModelConsumer(UpdaterHalf):
+    """Sets the learning rate, and brings a copy of the network up to date for checkpoints."""
+
+    def __init__(self, setup: UpdaterSetup) -> None:
+        self._params, self._port = setup.params, setup.port
+        self._model = self._port.shared_model()
+        if not self._model.version:
+            self._model.learning_rate = setup.config.learning_rate
+
+    @property
+    def is_running(self) -> bool:
+        """The shared network outlives an updater."""
+        return self._model.version > 0
+
+    def learned_at(self, record: Record, version: int) -> int:
+        """The version that its worker stepped."""
+        return int(record.header.values["learned_at"])
+
+    def accepts(self, record: Record) -> bool:
+        """A header with finite counts and losses."""
+        values = record.header.values
+        return has_losses(values) and math.isfinite(values.get("learned_at", math.nan))
+
+    def consume(
+        self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
+    ) -> Outcome:
+        """Set the learning rate. The losses are the last record's."""
+        self._model.learning_rate = learning_rate
+        self._port.counters.set("torn_steps", self._model.torn_steps)
+        values = records[-1].header.values
+        return Outcome(len(records), {name: values[name] for name in LOSSES}, self._model.version)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The optimizer's state; brings the updater's own parameters up to the same moment."""
+        with self._while_nobody_steps() as tensors:
+            copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        self._params.vector.copy_(copies.pop(PARAMS))
+        return copies
+
+    def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:
+        """Workers that step the network already resume from the updater's parameters, too."""
+        self._model.learning_rate = learning_rate
+        with self._while_nobody_steps() as tensors:
+            vector = tensors.pop(PARAMS)
+            load_states([tensors], saved)
+            if self._model.version:
+                vector.copy_(self._params.vector)
+
+    @contextlib.contextmanager
+    def _while_nobody_steps(self) -> Iterator[dict[str, torch.Tensor]]:
+        """The shared vectors, while nobody steps them (unless there is no lock)."""
+        while True:
+            with self._model.reading() as is_still:
+                if is_still:
+                    vectors = self._model.vectors.items()
+                    yield {name: torch.from_numpy(vector) for name, vector in vectors}
+                    return
+            self._port.beat()

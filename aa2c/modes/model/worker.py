@@ -1,0 +1,84 @@
+"""The worker's half of mode model: acts on the shared network, and steps it."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+
+from aa2c.failpoint import failpoint
+from aa2c.learn.losses import Losses
+from aa2c.learn.optimizer import make_optimizer
+from aa2c.modes.common import RolloutProducer, add_losses, rollout_loss
+from aa2c.modes.mode import WorkerSetup
+from aa2c.policy.flat import FlatParameters
+from aa2c.ports import PARAMS, SharedModel, WorkerPort
+
+
+class ModelProducer(RolloutProducer):
+    """Acts, evaluates the loss of the rollout, and steps."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        super().__init__(setup)
+        self._model: SharedModel | None = None
+        is_copy = self._config.act_on == "snapshot"
+        self._acting = copy.deepcopy(self._policy) if is_copy else self._policy
+        self._acting_params = FlatParameters(self._acting)
+        # The first optimizer takes seconds to import: before ready.
+        make_optimizer(self._config, torch.zeros(1))
+
+    def produce(self, port: WorkerPort) -> None:
+        """Act for one rollout, learn from it, and tell the updater."""
+        if port.reserve() is None:
+            return
+        if self._model is None or self._acting is not self._policy:
+            version = port.pull(self._acting_params.numpy)
+        else:
+            version = self._model.version
+        if version == 0:
+            return
+        model = self._model or self._share(port)
+        self._act(port, self._acting)
+        losses = rollout_loss(self._config, self._policy, self._rollout, self._worker)
+        if model.is_locked and not port.lock_model():
+            return
+        failpoint("model.locked")
+        try:
+            learned_at = model.version
+            grad_norm = self._learn(model, losses)
+        finally:
+            if model.is_locked:
+                model.unlock()
+        if not math.isfinite(grad_norm):
+            self._set_aside(port, losses, grad_norm)
+        values = {"env_steps": float(self._rollout.env_steps), "learned_at": float(learned_at)}
+        add_losses(values, losses, grad_norm)
+        port.commit(version, values)
+
+    def _share(self, port: WorkerPort) -> SharedModel:
+        """Take the shared vectors for the network's and the optimizer's own."""
+        model = port.shared_model()
+        tensors = {name: torch.from_numpy(vector) for name, vector in model.vectors.items()}
+        self._params = FlatParameters(self._policy, vector=tensors.pop(PARAMS))
+        self._optimizer = make_optimizer(self._config, self._params.vector, state=tensors)
+        self._model = model
+        return model
+
+    def _learn(self, model: SharedModel, losses: Losses) -> float:
+        """Go backward and step, if the gradient is finite; returns its norm before clipping."""
+        params = self._params
+        params.grad.zero_()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        grad_norm = params.clip_grad_norm(self._config.max_grad_norm)
+        if math.isfinite(grad_norm):
+            (group,) = self._optimizer.param_groups
+            group["lr"] = model.learning_rate
+            group["params"][0].grad = params.grad
+            if model.is_locked:
+                with model.step():
+                    self._optimizer.step()
+            else:
+                self._optimizer.step()
+                model.count_step(self._worker)
+        return grad_norm

@@ -20,15 +20,14 @@ from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
 from aa2c.host.children import Children
 from aa2c.host.memory import RunMemory
 from aa2c.host.process import ChildSlot
-from aa2c.host.telemetry import LagHistogram
 from aa2c.log import EventDict, LogFile, make_logger
+from aa2c.ports import LagHistogram, Message, Report
 from aa2c.run.controls import Controls
 from aa2c.run.files import make_run_dir, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.status import RECENT_EPISODES, RunState, Status, make_status
 from aa2c.run.tracking import Tracking, require_packages
-from aa2c.shm.queue import Message
 from aa2c.shm.segment import remove_leftovers
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
@@ -276,15 +275,15 @@ class Orchestrator:
     def _hear(self, slot: ChildSlot, message: Message) -> None:
         """What children say of the run itself."""
         match message["kind"]:
-            case "episodes" | "evaluated":
+            case Report.EPISODES | Report.EVALUATED:
                 self._history.hear(self._counters.env_steps, slot.index, message)
-            case "checkpoint" | "frames" | "rolled_back":
+            case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK:
                 self.controls.hear(message)
-            case "saved":
+            case Report.SAVED:
                 self._is_saved = True
-            case "unsaved":
+            case Report.UNSAVED:
                 self._log.warning("a checkpoint was not written", reason=message["reason"])
-            case "rejected":
+            case Report.REJECTED:
                 self._log.warning(
                     "a record was rejected: are rewards and observations finite? (told once)",
                     worker=message["worker"],

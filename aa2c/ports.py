@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from enum import IntEnum, StrEnum, auto
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,8 +21,42 @@ from aa2c.config.config import Config
 
 Vector = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
+Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
+LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
 
 PARAMS = "params"  # the name of the parameters among the vectors of a shared model
+
+
+class WaitsFor(IntEnum):
+    """What a process waits for: `waits_for` in its row of counters."""
+
+    NOTHING = 0
+    FREE_SLOT = 1
+    PARAMETERS = 2
+    MODEL_LOCK = 3
+    RECORDS = 4
+    TURN = 5
+    WORKER_STATES = 6
+
+
+class Report(StrEnum):
+    """The kinds of messages that children send: to the engine, then to the run."""
+
+    SPEC = auto()
+    READY = auto()
+    RETIRED = auto()
+    PRECISION = auto()
+    ERROR = auto()
+    FATAL = auto()
+
+    EPISODES = auto()
+    EVALUATED = auto()
+    FRAMES = auto()
+    CHECKPOINT = auto()
+    SAVED = auto()
+    UNSAVED = auto()
+    REJECTED = auto()
+    ROLLED_BACK = auto()
 
 
 class Counters(Protocol):

@@ -28,8 +28,8 @@ from aa2c.host.process import (
     is_main_thread,
     watch,
 )
+from aa2c.ports import Message, Report
 from aa2c.shm.counters import Counters
-from aa2c.shm.queue import Message
 
 WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
 TIME_TO_SAVE_S = 1.5
@@ -294,9 +294,9 @@ class Children:
 
     def _act_on(self, slot: ChildSlot, message: Message) -> None:
         match message["kind"]:
-            case "spec":
+            case Report.SPEC:
                 self._size_memory(message)
-            case "ready":
+            case Report.READY:
                 slot.has_come_up = True
                 goes_on = message.get("goes_on", True)
                 if self._resume and self._config.deterministic and not goes_on:
@@ -306,11 +306,11 @@ class Children:
                     )
                 if all(s.has_come_up for s in (self.updater, *self.workers)):
                     self.have_come_up.set()
-            case "fatal":
+            case Report.FATAL:
                 self._on_failure(RunFailed(message["message"]))
-            case "precision":
+            case Report.PRECISION:
                 self._log.info("precision", chosen=message["chosen"], reason=message["reason"])
-            case "retired":
+            case Report.RETIRED:
                 self._memory.retire_ring(message["worker"], message["generation"])
             case _:
                 self._on_message(slot, message)

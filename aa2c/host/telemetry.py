@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aa2c.checkpoints.files import KEPT_COUNTS
+from aa2c.ports import LagHistogram
 from aa2c.shm.counters import (
     LAG_BUCKETS,
     RING,
@@ -25,8 +26,6 @@ from aa2c.shm.segment import Segment
 
 RATE_WINDOW_S = 10.0
 LAG_WINDOW_S = 60.0
-
-LagHistogram = tuple[list[tuple[str, float]], float]
 
 
 class Rate:

@@ -20,8 +20,8 @@ from aa2c.errors import ConfigError, ControlRefused
 from aa2c.host.children import Children
 from aa2c.host.memory import RunMemory
 from aa2c.host.settings import Settings
+from aa2c.ports import Message, Report
 from aa2c.run.status import Status
-from aa2c.shm.queue import Message
 
 CHECKPOINT_WAIT_S = 10.0
 ROUND_WAIT_S = 3.0
@@ -174,11 +174,11 @@ class Controls:
 
     def hear(self, message: Message) -> None:
         """What the updater did by itself, or an answer: a checkpoint that was asked for, or frames."""
-        if message["kind"] == "rolled_back":
+        if message["kind"] == Report.ROLLED_BACK:
             name, rate = Path(message["path"]).name, message["learning_rate"]
             self._note("rollback", f"back to {name}, learning_rate → {_shown(rate)}")
             return
-        is_frames = message["kind"] == "frames"
+        is_frames = message["kind"] == Report.FRAMES
         waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved
         if not is_frames:
             self._note("checkpoint", "checkpoint")

@@ -14,10 +14,10 @@ from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.log import EventDict, readable
+from aa2c.ports import Message
 from aa2c.run.files import Recording, metrics_row, rows_of
 from aa2c.run.status import Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
-from aa2c.shm.queue import Message
 
 MOST_ROWS = 2000
 KEPT_MARKS = 100

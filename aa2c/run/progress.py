@@ -12,7 +12,17 @@ from typing import Any
 from aa2c.host.children import Children
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
-from aa2c.shm.counters import WAITS_FOR, Counters
+from aa2c.ports import WaitsFor
+from aa2c.shm.counters import Counters
+
+WAITS_FOR: dict[int, str] = {
+    WaitsFor.FREE_SLOT: "a free slot of its ring",
+    WaitsFor.PARAMETERS: "parameters",
+    WaitsFor.MODEL_LOCK: "the lock of the model",
+    WaitsFor.RECORDS: "records",
+    WaitsFor.TURN: "its turn",
+    WaitsFor.WORKER_STATES: "the workers' states",
+}
 
 
 class ProgressWatch:
@@ -70,5 +80,5 @@ def _doing(slot: ChildSlot, row: Counters) -> str:
     if slot.state != "running":
         last = f" (last: {slot.last_exit})" if slot.last_exit else ""
         return f"is {slot.state}{last}"
-    waits_for = WAITS_FOR[min(row.count("waits_for"), len(WAITS_FOR) - 1)]
-    return f"waits for {waits_for}" if waits_for else "is busy"
+    waits_for = row.count("waits_for")
+    return f"waits for {WAITS_FOR.get(waits_for, 'something')}" if waits_for else "is busy"

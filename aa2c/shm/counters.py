@@ -29,16 +29,6 @@ class RowLayout:
         return (self.ints + self.floats).index(name)
 
 
-WAITS_FOR = (  # what a process waits for; its row holds the index
-    "",
-    "a free slot of its ring",
-    "parameters",
-    "the lock of the model",
-    "records",
-    "its turn",
-    "the workers' states",
-)
-
 UPDATER = RowLayout(
     ints=(
         "beats",

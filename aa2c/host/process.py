@@ -24,8 +24,7 @@ from aa2c.config.config import Config
 from aa2c.errors import StartError
 from aa2c.host import child
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode
-from aa2c.ports import Message, Report
-from aa2c.shm.counters import Counters
+from aa2c.ports import Counters, Message, Report
 from aa2c.shm.queue import Receiver, Sender
 from aa2c.shm.slot import Malformed
 

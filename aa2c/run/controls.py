@@ -1,8 +1,8 @@
 """What its owner may do to a run while it goes on: pause, save, stop, add workers, change options.
 
-Runs in the orchestrator. Control flags are read by the others between two steps,
-so nobody is interrupted, and a child that is started again knows them. Every act is logged and kept
-as a mark of the run.
+Runs in the orchestrator. Control flags are read by the others between two steps, so nobody is
+interrupted, and a child that is started again knows them. Every act is logged and kept as a mark of
+the run.
 """
 
 from __future__ import annotations

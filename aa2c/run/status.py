@@ -17,10 +17,11 @@ from aa2c.config.config import Config
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
 from aa2c.run.bottleneck import advise
+from aa2c.run.quantities import QUANTITIES
 
 SCHEMA = 1
 RECENT_EPISODES = 100
-LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
+LOSSES = tuple(keys[-1] for keys in (q.keys for q in QUANTITIES) if keys[0] == "losses")
 
 SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 

@@ -15,7 +15,6 @@ from aa2c.report.reading import AXES, METRICS, read_runs
 from aa2c.run.files import rows_of
 from aa2c.run.history import Series
 from aa2c.run.quantities import QUANTITIES, Quantity, value_at
-from aa2c.run.status import LOSSES
 from aa2c.web.prometheus import RunCollector, exposition
 from tests.conftest import until
 
@@ -91,7 +90,6 @@ async def test_every_path_is_in_a_real_status_document(run):
         for labels, value in samples:
             assert len(labels) == len(quantity.labels)
             assert isinstance(value, int | float), quantity
-    assert set(LOSSES) == set(status["losses"])
 
 
 async def test_a_scraper_reads_every_quantity_that_has_a_prometheus_name(run):

@@ -328,7 +328,7 @@ async def test_a_worker_that_crashes_before_it_produces_is_given_up(small):
 async def test_a_run_that_learns_nothing_says_so(small, env):
     config = small(env=f"tests.crashing_env:{env}", total_env_steps=2000)
     async with Orchestrator(config) as run:
-        with pytest.raises(RunFailed, match=r"10 records in a row were not finite"):
+        with pytest.raises(RunFailed, match=r"10 consecutive records were not finite"):
             await run.wait()
         json.dumps(run.status(), allow_nan=False)
 

@@ -16,11 +16,12 @@ import numpy as np
 from aa2c.config.config import Config
 from aa2c.config.modes import ModeFacts
 from aa2c.ports import ChildView, Engine, Telemetry
-from aa2c.run.bottleneck import advise
+from aa2c.run.bottleneck import Down, advise
+from aa2c.run.quantities import QUANTITIES
 
 SCHEMA = 1
 RECENT_EPISODES = 100
-LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
+LOSSES = tuple(keys[-1] for keys in (q.keys for q in QUANTITIES) if keys[0] == "losses")
 
 SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 
@@ -139,11 +140,11 @@ def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
     updater_waits = min(1.0, counters.updater_wait_per_s)
     workers_wait = min(1.0, statistics.fmean(waits)) if waits else 0.0
     children = {"the updater": engine.updater} | {f"worker {slot.index}": slot for slot in workers}
-    down = {
-        name: slot.state + (f" (last: {slot.last_exit})" if slot.last_exit else "")
+    down = [
+        Down(name, slot.state, slot.last_exit)
         for name, slot in children.items()
         if slot.state != "running"
-    }
+    ]
     bottleneck, advice = advise(mode, state, updater_waits, workers_wait, down)
     return {
         "env_steps_per_s": round(counters.env_steps_per_s, 1),

@@ -144,7 +144,7 @@ def evaluator_row(segment: Segment) -> Counters:
 
 
 def run_row(segment: Segment) -> Counters:
-    """What the orchestrator tells the others: its wishes, and how good the policy is."""
+    """What the orchestrator tells the others: control flags, and how good the policy is."""
     return Counters(segment, 2, RUN)
 
 

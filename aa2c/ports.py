@@ -148,8 +148,8 @@ class Port(Protocol):
     def config_now(self) -> Config:
         """The configuration as it is now: some options may be changed while the run goes on."""
 
-    def report(self, kind: str, **fields: Any) -> None:
-        """Send a small message, of one of the kinds of `Report`, to the orchestrator."""
+    def report(self, kind: Report, **fields: Any) -> None:
+        """Send a small message to the orchestrator."""
 
 
 class TrainingPort(Port, Protocol):

@@ -297,8 +297,8 @@ class Children:
                 self._size_memory(message)
             case Report.READY:
                 slot.has_come_up = True
-                goes_on = message.get("goes_on", True)
-                if self._resume and self._config.deterministic and not goes_on:
+                is_resumed = message.get("is_resumed", True)
+                if self._resume and self._config.deterministic and not is_resumed:
                     self._log.warning(
                         "a worker's environments begin anew: they could not be saved",
                         worker=slot.index,

@@ -191,6 +191,7 @@ def test_torch_and_gymnasium_are_not_imported_for(arguments):
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
     assert "aa2c" in loaded
+    assert "numpy" not in loaded or "serve" in arguments, "import aa2c is instant"
     assert loaded.isdisjoint({"torch", "gymnasium", "ale_py", "aiohttp", "matplotlib", "imageio"})
 
 

@@ -112,7 +112,6 @@ class Orchestrator:
             self.dir,
             self._log,
             resume=saved,
-            started_at=self._history.started_at,
             on_report=self._hear,
             on_failure=self._end,
         )

@@ -25,6 +25,7 @@ from aa2c.config.config import Config, check_same_learner
 from aa2c.config.toml import structure
 from aa2c.errors import ConfigError, StartError
 from aa2c.failpoint import failpoint
+from aa2c.strict_json import strict_json
 
 T = TypeVar("T")
 
@@ -88,8 +89,8 @@ def write_checkpoint(
 
     `state` becomes `state.json`; its "score" says which is the best.
     """
-    text = json.dumps({"format": FORMAT, "saved_at": time.time(), **state}, indent=1)
-    contents = {**files, STATE: text.encode()}
+    head = {"format": FORMAT, "sequence": last_sequence(directory) + 1, "saved_at": time.time()}
+    contents = {**files, STATE: strict_json({**head, **state}, indent=1).encode()}
     final = _unused(directory / f"step-{state['counts']['env_steps']:012d}")
     partial = directory / f".partial-{final.name}"
     for leftover in directory.glob(".partial-*"):
@@ -105,7 +106,7 @@ def write_checkpoint(
     failpoint("checkpoint.after_rename")
     best = _best_first(directory)[0]
     for old in _newest_first(directory)[keep:]:
-        if old not in (best, final):  # by a clock that was set back, the last may not be the newest
+        if old not in (best, final):
             shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -145,10 +146,22 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def last_sequence(directory: Path) -> int:
+    """The highest sequence number of the checkpoints in a directory, 0 where there is none."""
+    return int(max((_sequence(path) for path in directory.glob("step-*")), default=0))
+
+
+def _sequence(path: Path) -> float:
+    return max(0.0, _number(path, "sequence"))
+
+
 def _newest_first(directory: Path) -> list[Path]:
-    """By when they were written: a run may have gone on from an older one than its last."""
-    paths = sorted(directory.glob("step-*"), reverse=True)
-    return sorted(paths, key=lambda path: _number(path, "saved_at"), reverse=True)
+    """By sequence number, and of those that have none by env steps, which their names begin with.
+
+    Clocks jump, and a run that was resumed from an older checkpoint is at fewer env steps again.
+    """
+    paths = directory.glob("step-*")
+    return sorted(paths, key=lambda path: (_sequence(path), path.name), reverse=True)
 
 
 def _best_first(directory: Path) -> list[Path]:
@@ -160,18 +173,18 @@ def _number(path: Path, name: str) -> float:
     """A number of a checkpoint's state, not verified; minus infinity where there is none."""
     try:
         value = float(json.loads(_regular(path / STATE).read_bytes())[name])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return -math.inf
     return value if math.isfinite(value) else -math.inf
 
 
-def newest_since(run_dir: Path, started_at: float, otherwise: Path | None) -> Path | None:
-    """The newest good checkpoint that a run has written since its start, or what it began with."""
+def newest_after(run_dir: Path, sequence: int, otherwise: Path | None) -> Path | None:
+    """The newest good checkpoint of a run after that of a sequence number, or what it began with."""
     try:
         saved = read_checkpoint(run_dir, lambda files: files)
     except CheckpointError:
         return otherwise
-    return saved.path if _number(saved.path, "saved_at") >= started_at else otherwise
+    return saved.path if _sequence(saved.path) > sequence else otherwise
 
 
 def dir_to_resume(saved: CheckpointFiles, config: Config) -> Path:

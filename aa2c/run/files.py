@@ -20,6 +20,7 @@ from typing import IO, Any
 from aa2c.config.config import Config
 from aa2c.config.toml import to_toml
 from aa2c.errors import ConfigError
+from aa2c.strict_json import strict_json
 
 EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
@@ -72,13 +73,13 @@ class Recording:
 
     def write_metrics(self, row: dict[str, Any]) -> None:
         """One row, and the episodes since the last one. Raises `OSError`."""
-        self._metrics.write(json.dumps(row) + "\n")
+        self._metrics.write(strict_json(row) + "\n")
         self._episodes.flush()
 
     def write_mark(self, mark: dict[str, Any]) -> None:
         """One row: something that the run's owner did. On a full disk it is lost."""
         with contextlib.suppress(OSError):
-            self._marks.write(json.dumps(mark) + "\n")
+            self._marks.write(strict_json(mark) + "\n")
 
     def write_episodes(
         self,

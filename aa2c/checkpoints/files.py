@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from aa2c.config.config import Config, check_same_learner
+from aa2c.config.config import Config
 from aa2c.config.toml import structure
-from aa2c.errors import ConfigError, StartError
+from aa2c.errors import StartError
 from aa2c.failpoint import failpoint
 from aa2c.strict_json import strict_json
 
@@ -47,6 +47,7 @@ class CheckpointFiles(NamedTuple):
     path: Path
     data: dict[str, bytes]
     state: dict[str, Any]
+    passed_over: tuple[str, ...] = ()  # newer ones, and why
 
     @property
     def counts(self) -> dict[str, int]:
@@ -148,10 +149,11 @@ def _sha256(data: bytes) -> str:
 
 def last_sequence(directory: Path) -> int:
     """The highest sequence number of the checkpoints in a directory, 0 where there is none."""
-    return int(max((_sequence(path) for path in directory.glob("step-*")), default=0))
+    return int(max((sequence_of(path) for path in directory.glob("step-*")), default=0))
 
 
-def _sequence(path: Path) -> float:
+def sequence_of(path: Path) -> float:
+    """When a checkpoint was written, among those of its run; 0 where it has no number."""
     return max(0.0, _number(path, "sequence"))
 
 
@@ -161,7 +163,7 @@ def _newest_first(directory: Path) -> list[Path]:
     Clocks jump, and a run that was resumed from an older checkpoint is at fewer env steps again.
     """
     paths = directory.glob("step-*")
-    return sorted(paths, key=lambda path: (_sequence(path), path.name), reverse=True)
+    return sorted(paths, key=lambda path: (sequence_of(path), path.name), reverse=True)
 
 
 def _best_first(directory: Path) -> list[Path]:
@@ -178,26 +180,6 @@ def _number(path: Path, name: str) -> float:
     return value if math.isfinite(value) else -math.inf
 
 
-def newest_after(run_dir: Path, sequence: int, otherwise: Path | None) -> Path | None:
-    """The newest good checkpoint of a run after that of a sequence number, or what it began with."""
-    try:
-        saved = read_checkpoint(run_dir, lambda files: files)
-    except CheckpointError:
-        return otherwise
-    return saved.path if _sequence(saved.path) > sequence else otherwise
-
-
-def dir_to_resume(saved: CheckpointFiles, config: Config) -> Path:
-    """The directory of a run that shall go on so. Raises `ConfigError` if it cannot."""
-    check_same_learner(saved.config, config)
-    if saved.counts["env_steps"] >= config.total_env_steps:
-        raise ConfigError(
-            f"--resume {saved.run_dir}: the run has had its {saved.counts['env_steps']:,} env "
-            "steps; give it more with --total-env-steps."
-        )
-    return saved.run_dir
-
-
 def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: bool = False) -> T:
     """What `parse` makes of a checkpoint, or of the newest or best good one of a run.
 
@@ -207,11 +189,12 @@ def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: 
     candidates = [path]
     for directory in (path / "checkpoints", path):
         candidates += _best_first(directory) if best else _newest_first(directory)
-    reasons = []
+    reasons: list[str] = []
     for candidate in candidates:
         if (candidate / _MANIFEST).is_file():
             try:
-                return parse(_read(candidate.absolute()))
+                found = _read(candidate.absolute())
+                return parse(found._replace(passed_over=tuple(reasons)))
             except Exception as error:  # whatever a damaged file leads to, the next may be good
                 reasons.append(f"{candidate.name}: {error}")
     detail = f" ({'; '.join(reasons)})" if reasons else ""

@@ -17,10 +17,12 @@ import torch
 
 import aa2c
 from aa2c import ConfigError, failpoint
-from aa2c.checkpoints.files import last_sequence, newest_after
+from aa2c.checkpoints.files import last_sequence
+from aa2c.checkpoints.resume import newest_after
 from aa2c.checkpoints.tensors import CheckpointError, load_checkpoint, load_policy, save
 from aa2c.cli import main as cli
 from aa2c.config.config import Config
+from aa2c.config.toml import to_toml
 from aa2c.envs.spec import EnvSpec
 from aa2c.errors import Aa2cError
 from aa2c.policy.flat import FlatParameters
@@ -327,7 +329,8 @@ def test_a_checkpoint_does_not_decide_what_is_imported(tmp_path, option, value, 
     state = json.loads((checkpoint / "state.json").read_text())
     state["config"][option] = value
     replace(checkpoint, "state.json", json.dumps(state).encode())
-    (tmp_path / "config.toml").write_text("")
+    config = dataclasses.replace(CONFIG, **{option: value})
+    (tmp_path / "config.toml").write_text(to_toml(config))
     with pytest.raises(ConfigError, match=f"if you trust it, repeat --{option} {value}"):
         load_policy(tmp_path)
     with pytest.raises(ConfigError, match=f"repeat --{option} {value}"):
@@ -369,7 +372,7 @@ def test_a_clock_that_was_set_back_changes_nothing(tmp_path, monkeypatch):
     os.utime(before, (2**33, 2**33))
     for env_steps in range(2, 6):
         newest = write(tmp_path / "checkpoints", env_steps, keep=2)
-        assert newest_after(tmp_path, 1, before) == newest
+        assert newest_after(tmp_path, CONFIG, 1, before) == newest
     kept = sorted(path.name[-1] for path in newest.parent.iterdir())
     assert kept == ["4", "5"]
     assert load_checkpoint(tmp_path).path == newest
@@ -379,10 +382,13 @@ def test_the_newest_is_the_last_that_was_written_though_an_abandoned_one_has_mor
     tmp_path,
 ):
     resumed_from, abandoned = (write(tmp_path / "checkpoints", n) for n in (100, 900))
-    assert newest_after(tmp_path, last_sequence(abandoned.parent), resumed_from) == resumed_from
+    assert (
+        newest_after(tmp_path, CONFIG, last_sequence(abandoned.parent), resumed_from)
+        == resumed_from
+    )
     newest = write(tmp_path / "checkpoints", 200, keep=1)
     assert load_checkpoint(tmp_path).path == newest
-    assert newest_after(tmp_path, 2, resumed_from) == newest
+    assert newest_after(tmp_path, CONFIG, 2, resumed_from) == newest
     assert not abandoned.exists()
 
 

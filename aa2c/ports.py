@@ -61,6 +61,8 @@ class Report(StrEnum):
     UNSAVED = auto()
     REJECTED = auto()
     ROLLED_BACK = auto()
+    RESUMED = auto()
+    RESUMED = auto()
 
 
 class Counters(Protocol):

@@ -74,9 +74,9 @@ def _base(sources: argparse.Namespace) -> tuple[Config, str]:
             raise ConfigError("--resume brings the run's own options: leave --preset and --config.")
         if not sources.resume.exists():
             raise ConfigError(f"--resume {sources.resume} does not exist: name a run's directory.")
-        from aa2c.checkpoints.files import read_checkpoint
+        from aa2c.checkpoints.resume import config_to_resume
 
-        saved = read_checkpoint(sources.resume, lambda files: files.config)
+        saved = config_to_resume(sources.resume)
         require_consent(saved, vars(sources), sources.resume)
         return saved, "of the run"
     preset = sources.preset

@@ -296,7 +296,7 @@ async function post(path, body = {}, headers = {}) {
 
 async function control(name, body, where = byId("said")) {
   try {
-    const { ok, text } = await post(`/control/${name}`, body);
+    const { ok, text } = await post(`control/${name}`, body);
     byId("said").textContent = ok ? text : "";
     where.textContent = text;
     return ok;
@@ -356,10 +356,10 @@ function showControls({ run, settings }) {
 async function openSession() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (token) {
-    await post("/session", {}, { Authorization: `Bearer ${token}` });
+    await post("session", {}, { Authorization: `Bearer ${token}` });
     history.replaceState(null, "", location.pathname);
   }
-  mayControl = (await (await fetch("/session")).json()).control;
+  mayControl = (await (await fetch("session")).json()).control;
   if (latest) showControls(latest);
 }
 
@@ -404,7 +404,7 @@ function watch() {
 async function showWhileWatched() {
   while (isWatching) {
     try {
-      const answer = await fetch("/frames");
+      const answer = await fetch("frames");
       const said = await answer.json();
       if (answer.ok) await showFrames(said);
       else [byId("vector").hidden, byId("vector").textContent] = [false, said.error];
@@ -431,7 +431,7 @@ function show(status) {
 }
 
 async function readHistory() {
-  const told = await (await fetch("/history")).json();
+  const told = await (await fetch("history")).json();
   columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, told.series[name]]));
   marks = told.marks;
 }
@@ -475,7 +475,7 @@ async function follow() {
 // An EventSource does not tell why it was refused.
 async function whyNot() {
   try {
-    const answer = await fetch("/status");
+    const answer = await fetch("status");
     if (answer.status === 401) return "Reading this run needs its token: open the address that the program printed.";
     if (answer.ok) return "The run answers, but sends no events: perhaps too many pages watch it. Trying again.";
   } catch {
@@ -487,7 +487,7 @@ async function whyNot() {
 function listen(known) {
   let run = known;
   return new Promise((resolve, reject) => {
-    const events = new EventSource("/events");
+    const events = new EventSource("events");
     let queue = Promise.resolve();
     events.onmessage = ({ data }) => {
       queue = queue.then(async () => {
@@ -515,7 +515,7 @@ function listen(known) {
 async function untilAnotherRun(run) {
   for (;;) {
     await pause(RETRY_MS);
-    const status = await (await fetch("/status")).json();
+    const status = await (await fetch("status")).json();
     if (status.run.id !== run) return;
   }
 }

@@ -133,6 +133,6 @@ def read_status(url: str, token: str) -> Status:
 def _said(error: urllib.error.HTTPError) -> str:
     """Why it was refused, in the run's own words if it has any: they name the remedy."""
     with contextlib.suppress(ValueError, TypeError, KeyError, OSError, HTTPException):
-        said: str = json.loads(error.read(MOST_BYTES))["error"]
-        return said
+        said = str(json.loads(error.read(MOST_BYTES))["error"])
+        return "".join(filter(str.isprintable, said))
     return f"{error.reason}."

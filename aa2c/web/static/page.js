@@ -6,6 +6,9 @@ import uPlot from "./vendor/uPlot.esm.js";
 
 const MOST_POINTS = 4000; // of a series; then /history, which is thinned out evenly, is read again
 const RETRY_MS = 2000;
+const SILENT_MS = 5000; // without a first event: a proxy holds them back
+const ASK_MS = 1000; // instead of events, where none come
+const ASK_TIMES = 300; // then events are tried again
 const FRAME_MS = 70;
 const FRAMES_EVERY_MS = 1000;
 const ENDED = ["finished", "failed"];
@@ -463,12 +466,14 @@ async function follow() {
   for (;;) {
     try {
       await openSession();
-      run = await listen(run);
+      run = await (asksLeft ? ask(run) : listen(run));
       if (ENDED.includes(latest?.run.state)) await untilAnotherRun(run);
     } catch {
-      lose(await whyNot());
+      const why = await whyNot();
+      if (why || asksLeft) lose(why ?? "The run answers, but not as this page understands: load it again.");
+      else asksLeft = ASK_TIMES;
     }
-    await pause(RETRY_MS);
+    await pause(asksLeft ? ASK_MS : RETRY_MS);
   }
 }
 
@@ -477,11 +482,27 @@ async function whyNot() {
   try {
     const answer = await fetch("status");
     if (answer.status === 401) return "Reading this run needs its token: open the address that the program printed.";
-    if (answer.ok) return "The run answers, but sends no events: perhaps too many pages watch it. Trying again.";
+    if (answer.ok) return null; // but without events: too many pages watch it, or a proxy is in the way
   } catch {
     // nobody is there
   }
   return "Connection lost: the program that trains has ended, or cannot be reached. Trying again.";
+}
+
+let asksLeft = 0;
+
+async function take(status, known) {
+  if (status.run.id !== known) await begin();
+  else if (columns.time_s.length > MOST_POINTS) await readHistory();
+  show(status);
+  return status.run.id;
+}
+
+async function ask(known) {
+  asksLeft -= 1;
+  const answer = await fetch("status");
+  if (!answer.ok) throw new Error("refused");
+  return take(await answer.json(), known);
 }
 
 function listen(known) {
@@ -489,16 +510,16 @@ function listen(known) {
   return new Promise((resolve, reject) => {
     const events = new EventSource("events");
     let queue = Promise.resolve();
+    const silence = setTimeout(() => {
+      events.close();
+      asksLeft = ASK_TIMES;
+      resolve(run);
+    }, SILENT_MS);
     events.onmessage = ({ data }) => {
+      clearTimeout(silence);
       queue = queue.then(async () => {
         const status = JSON.parse(data);
-        if (status.run.id !== run) {
-          await begin();
-          run = status.run.id;
-        } else if (columns.time_s.length > MOST_POINTS) {
-          await readHistory();
-        }
-        show(status);
+        run = await take(status, run);
         if (ENDED.includes(status.run.state)) {
           events.close();
           resolve(run);
@@ -506,6 +527,7 @@ function listen(known) {
       }).catch(() => { events.close(); reject(new Error("lost")); });
     };
     events.onerror = () => {
+      clearTimeout(silence);
       events.close();
       queue.then(() => reject(new Error("lost")));
     };

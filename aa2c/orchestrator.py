@@ -55,7 +55,7 @@ class Orchestrator:
         config: Config,
         *,
         http: bool = False,
-        resume: Path | None = None,
+        resume: str | Path | None = None,
         on_event: Callable[[EventDict], None] | None = None,
     ) -> None:
         self.config = config
@@ -63,7 +63,7 @@ class Orchestrator:
         self.error: Aa2cError | None = None
         self.token: str | None = secrets.token_urlsafe(32) if http else None
         self._phase: RunState = "starting"
-        self._resume = resume
+        self._resume = Path(resume) if resume is not None else None
         self._on_event = on_event
         self._is_saved = False
         self._server: Server | None = None

@@ -16,6 +16,8 @@ from aa2c.envs.vector import make_envs
 from aa2c.modes import MODES
 from tests.conftest import until
 
+pytestmark = pytest.mark.long
+
 ATARI = {"env": "ALE/Pong-v5", "network": "a3c", "num_envs": 2, "num_steps": 8}
 IN_MODE = {"grad": {"grad_sync_steps": 16}, "model": {}, "traj": {"norm_obs": True}}
 ATARI_IN_MODE = {"grad": {"grad_sync_steps": 8}, "model": {}, "traj": {}}

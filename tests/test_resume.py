@@ -19,6 +19,8 @@ from aa2c.modes import MODES
 from tests.cli.test_main import FAST, aa2c
 from tests.conftest import SMALL, until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def trained_once(tmp_path_factory):

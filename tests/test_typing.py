@@ -17,6 +17,8 @@ import asyncio
 
 from aa2c import Config, Orchestrator
 
+pytestmark = pytest.mark.long
+
 
 async def main() -> None:
     config = Config(workers=2)

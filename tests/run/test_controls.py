@@ -15,6 +15,8 @@ from aa2c.errors import ControlRefused
 from aa2c.shm.counters import Counters
 from tests.conftest import until
 
+pytestmark = pytest.mark.long
+
 ENDLESS = 10**9
 EVALUATION = {"eval_episodes": 1, "eval_max_steps": 10}
 EVALUATION_BEATS = 30  # of both policies: two games of ten steps, and what is between them

@@ -17,8 +17,6 @@ import asyncio
 
 from aa2c import Config, Orchestrator
 
-pytestmark = pytest.mark.long
-
 
 async def main() -> None:
     config = Config(workers=2)
@@ -30,6 +28,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)  # without a cache, mypy reads the stubs of all that the package imports
 def test_a_correct_script_passes_strict_and_a_misspelt_option_is_reported(tmp_path):
     # mypy trusts an installed package only if it has py.typed, and never looks at PYTHONPATH.

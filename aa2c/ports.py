@@ -62,7 +62,6 @@ class Report(StrEnum):
     REJECTED = auto()
     ROLLED_BACK = auto()
     RESUMED = auto()
-    RESUMED = auto()
 
 
 class Counters(Protocol):

@@ -23,6 +23,7 @@ INK = """canvas => {
 }"""
 
 
+@pytest.mark.long
 async def test_the_page_of_a_run(small, browser, tmp_path):
     """One run and one browser for everything, because both take seconds to come up."""
     config = small(total_env_steps=10**9, port=0, eval_interval_s=1.0, eval_episodes=1)
@@ -171,6 +172,7 @@ async def test_the_page_beyond_loopback_takes_its_token_from_the_address(small, 
         assert again.errors == []
 
 
+@pytest.mark.long
 async def test_a_page_finds_the_next_run_on_its_port(small, browser):
     async with Orchestrator(small(total_env_steps=10**9, port=0), http=True) as run:
         await run.ready()

@@ -53,6 +53,7 @@ def bearer(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.mark.long
 async def test_attacks(run, caplog):
     """One run for the whole matrix, because a run takes seconds to come up."""
     await _nobody_controls_without_the_token(run)

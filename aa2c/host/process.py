@@ -170,7 +170,7 @@ class ChildSlot:
     @property
     def state(self) -> str:
         if self.is_given_up:
-            return "given up"
+            return "abandoned"
         if self.child is None:
             return "starting"
         if self.is_leaving and self.child.is_alive:
@@ -294,7 +294,7 @@ class RestartPolicy:
             self._fruitless += 1
             self._futility += 1 if exit_code in FROM_OUTSIDE else CRASH_WEIGHT
         if self._futility > MAX_FUTILITY:
-            return f"it ended {self._fruitless} times in a row without having produced anything"
+            return f"it ended {self._fruitless} consecutive times without producing anything"
         window, now = self._config.restart_window_s, time.monotonic()
         while self._restarts and now - self._restarts[0] > window:
             self._restarts.popleft()

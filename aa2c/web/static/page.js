@@ -257,7 +257,7 @@ function showWorkers({ workers, rings, updater, evaluator }) {
     const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), `${worker.wait_s.toFixed(1)} s`,
       fill, worker.generation, worker.restarts, worker.last_exit ?? "–", dropped];
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", String(cell)))));
-    row.children[1].classList.toggle("bad", ["stopped", "given up"].includes(worker.state));
+    row.children[1].classList.toggle("bad", ["stopped", "abandoned"].includes(worker.state));
     row.children[9].classList.toggle("bad", dropped > 0);
     return row;
   }));
@@ -266,7 +266,7 @@ function showWorkers({ workers, rings, updater, evaluator }) {
     + `last checkpoint ${saved}${ends(updater)}.`;
   byId("evaluator").textContent = `Evaluator: ${evaluator.state}, ${whole(evaluator.evaluations)} evaluations${ends(evaluator)}.`;
   for (const [id, child] of Object.entries({ updater, evaluator })) {
-    byId(id).classList.toggle("bad", ["stopped", "given up"].includes(child.state));
+    byId(id).classList.toggle("bad", ["stopped", "abandoned"].includes(child.state));
   }
 }
 

@@ -129,7 +129,7 @@ def test_environments_go_on_from_their_saved_state(env):
     for row in actions[25:]:
         one, other = first.step(row), second.step(row)
         for name in ("obs", "rewards", "terminated", "truncated", "is_reset"):
-            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+            assert np.array_equal(one[name], other[name]), name
         assert one.episodes == other.episodes
     first.close()
     second.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gymnasium as gym
+from gymnasium.envs.registration import WrapperSpec
 
 
 def _register(name: str, **options: object) -> None:
@@ -19,3 +20,11 @@ _register("Harder", difficulty=1)
 _register("Bytes", obs_type="ram")
 _register("Joystick", continuous=True)
 gym.register("Limited-v0", "ale_py.env:AtariEnv", max_episode_steps=10, kwargs={"game": "pong"})
+gym.register(
+    "Wrapped-v0",
+    "ale_py.env:AtariEnv",
+    kwargs={"game": "pong"},
+    additional_wrappers=(
+        WrapperSpec("TimeLimit", "gymnasium.wrappers:TimeLimit", {"max_episode_steps": 5}),
+    ),
+)

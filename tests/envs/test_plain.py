@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from aa2c.checkpoints.tensors import Checkpoint, TrainedPolicy
 from aa2c.config.config import Config
 from aa2c.envs import plain
 from aa2c.envs.game import make_game
@@ -19,6 +21,7 @@ from aa2c.errors import RunFailed, StartError
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.policy.network import make_policy
 from tests.envs import strange_env
+from tests.envs.custom_env import FIRST_ACTION
 
 HERE = "tests.envs.strange_env"
 STEPS = 8  # six of an episode, its reset row, and one of the next
@@ -171,4 +174,18 @@ def test_global_random_numbers_are_seeded_and_saved_with_deterministic():
     envs.reset()
     envs.load_state(saved)
     np.testing.assert_array_equal(envs.step(np.array([0, 0]))["obs"], wanted)
+    envs.close()
+
+
+def test_a_trained_policy_gives_the_numbers_of_the_environments_own_actions():
+    config = Config(env="tests.envs.custom_env:Counter-v0")
+    envs = make_envs(config, 1, 0)
+    network = make_policy(config, envs.spec)
+    saved = Checkpoint(Path(), network.state_dict(), {}, config, envs.spec, {}, None)
+    obs = np.random.default_rng(0).normal(size=(200, 3)).astype(">f8")
+    actions = TrainedPolicy(saved)(obs)
+    assert actions.dtype == np.int64
+    assert set(actions) <= set(range(FIRST_ACTION, FIRST_ACTION + 4))
+    greedy = network.evaluate(torch.from_numpy(obs.astype(np.float32)))[0].mode()
+    np.testing.assert_array_equal(actions - FIRST_ACTION, greedy)
     envs.close()

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.find import is_atari
 from aa2c.envs.game import Game, make_game
-from aa2c.envs.vector import is_atari
 from aa2c.policy.policy import Policy
 
 MAX_GAMES = 16  # side by side

@@ -6,7 +6,7 @@ from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.config.options import LIVE_OPTIONS
-from aa2c.ports import UpdaterPort
+from aa2c.ports import Report, UpdaterPort
 
 Options = dict[str, Any]
 
@@ -45,7 +45,7 @@ class LiveOptions:
         undone = {name: value for name, value in good.items() if value != now[name]}
         self._at_checkpoint = good
         if undone:
-            self._port.report("options_undone", options=undone)
+            self._port.report(Report.OPTIONS_UNDONE, options=undone)
         while undone and self._now() == now and self._port.beat():
             self._port.wait()
         return bool(undone)

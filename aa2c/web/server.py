@@ -25,12 +25,13 @@ from prometheus_client.registry import Collector
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.run.controls import Controls
+from aa2c.strict_json import strict_json
 from aa2c.web import docs
 from aa2c.web.assets import asset
 from aa2c.web.connections import Connection, connection
 from aa2c.web.prometheus import exposition
 from aa2c.web.security import EVERYWHERE, Guard, add_security_headers, in_url, refusal
-from aa2c.web.strict_json import dumps, json_response
+from aa2c.web.strict_json import json_response
 
 BODY_LIMIT = 16 * 1024
 BODY_TIMEOUT_S = 10.0
@@ -285,7 +286,7 @@ class _Routes:
             is_last = self._closing.is_set()
             status = self._served.status()
             try:
-                await response.write(f"data: {dumps(status)}\n\n".encode())
+                await response.write(f"data: {strict_json(status)}\n\n".encode())
             except ConnectionError:
                 return
             if is_last or status["run"]["state"] in ENDED_STATES:

@@ -39,6 +39,7 @@ SHUTDOWN_S = 1.0
 EVENT_S = 1.0
 MOST_LISTENERS = 32
 IDLE_S = 30.0  # without a request
+TURNS = 4
 EVENT_HEADERS = {
     "Content-Type": "text/event-stream",
     "X-Accel-Buffering": "no",  # nginx would hold events back
@@ -104,7 +105,9 @@ class Server:
     def __init__(self, listening: socket.socket, config: Config, served: Served, log: Any) -> None:
         guard = Guard(served.token, config.host, config.allowed_host)
         routes = _Routes(served, guard)
-        app = web.Application(middlewares=[_known(guard), guard.check], client_max_size=BODY_LIMIT)
+        app = web.Application(
+            middlewares=[_in_turn(guard), guard.check], client_max_size=BODY_LIMIT
+        )
         app.on_response_prepare.append(add_security_headers)
         app.on_shutdown.append(routes.let_listeners_go)
         app.add_routes(routes.table())
@@ -141,19 +144,24 @@ class Server:
         self._socket.close()
 
 
-def _known(guard: Guard) -> Middleware:
-    """Tell the connection who asks, and while its request is answered."""
+def _in_turn(guard: Guard) -> Middleware:
+    """Answer the run's owner at once, and others a few in each round of the loop, which has more to do."""
+    turns = asyncio.Semaphore(TURNS)
 
     @web.middleware
-    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def take(request: web.Request, handler: Handler) -> web.StreamResponse:
         asking = connection(request)
         if asking is None:
             return await handler(request)
-        asking.is_owners = asking.is_owners or guard.may_control(request)
+        if guard.may_control(request):
+            asking.is_owners = True
+        else:
+            async with turns:
+                await asyncio.sleep(0)
         with asking.answering():
             return await handler(request)
 
-    return note
+    return take
 
 
 class _Routes:

@@ -30,7 +30,7 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "sound_obs": (False,),
 }
 _FLAGS = {"frameskip": "frame_skip", "repeat_action_probability": "sticky_action_prob"}
-_USED = ("game", "full_action_space", "max_num_frames_per_episode", "render_mode")
+_USED = ("full_action_space", "max_num_frames_per_episode", "render_mode")
 
 
 def no_tick() -> None:
@@ -83,19 +83,24 @@ def _atari_options(config: Config, env_id: str, registered: Registered) -> Atari
     rom = asked["game"]
     if env_id in _standard_ids(rom):
         return AtariGameOptions(rom)
-    for name, value in asked.items():
+    options = {name: value for name, value in asked.items() if name != "game"}
+    for name, value in options.items():
         if name in _FLAGS and value != getattr(config, _FLAGS[name]):
             flag = "--" + _FLAGS[name].replace("_", "-")
             raise StartError(
                 f"--env {config.env} asks for {name} {value}, and {flag} is "
                 f"{getattr(config, _FLAGS[name])}: make them agree."
             )
-        is_known = name in _FLAGS or name in _USED
-        if not is_known and value not in _REFUSED.get(name, ()):
-            raise StartError(
-                f"--env {config.env} asks for {name}={value!r}, which Atari games cannot be given "
-                "here: register the id without it."
-            )
+    refused = {
+        name: value
+        for name, value in options.items()
+        if name not in _FLAGS and name not in _USED and value not in _REFUSED.get(name, ())
+    }
+    if refused:
+        raise StartError(
+            f"--env {config.env} asks for {_listed(options)}, and Atari games cannot be given "
+            f"{_listed(refused)} here: register the id without."
+        )
     frames = [MAX_FRAMES_PER_GAME, asked.get("max_num_frames_per_episode")]
     frames.append(registered.max_episode_steps and registered.max_episode_steps * config.frame_skip)
     return AtariGameOptions(
@@ -103,6 +108,10 @@ def _atari_options(config: Config, env_id: str, registered: Registered) -> Atari
         full_action_space=bool(asked.get("full_action_space", False)),
         max_frames=min(number for number in frames if number),
     )
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def _standard_ids(rom: str) -> set[str]:

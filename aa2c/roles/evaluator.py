@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 from aa2c.config.config import Config
 from aa2c.envs.game import Game
-from aa2c.envs.processes import let_start_processes
 from aa2c.failpoint import failpoint
 from aa2c.learn.play import games_for, play_on
 from aa2c.policy.flat import FlatParameters
@@ -26,7 +25,6 @@ def run_evaluator(config: Config, connect: Callable[[], EvaluatorPort]) -> None:
 
     Raises `StartError` if the environment or its network cannot be made.
     """
-    let_start_processes(config)
     with games_for(config, config.eval_episodes) as games:
         _evaluate_on(games, config, connect)
 

@@ -21,7 +21,6 @@ import torch
 from aa2c.checkpoints import tensors as checkpoint
 from aa2c.checkpoints.files import KEPT_COUNTS, CheckpointError
 from aa2c.config.config import Config
-from aa2c.envs.processes import let_start_processes
 from aa2c.envs.spec import EnvSpec, Leaf
 from aa2c.envs.vector import env_spec, make_envs
 from aa2c.failpoint import failpoint
@@ -247,7 +246,6 @@ def _begin(
 ) -> tuple[Updater, UpdaterPort]:
     """Make the policy, connect, and resume from the newest checkpoint."""
     torch.manual_seed(config.seed)
-    let_start_processes(config)
     spec = env_spec(config)
     policy = make_policy(config, spec)
     path = newest_checkpoint()

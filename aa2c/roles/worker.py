@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from aa2c.config.config import Config
-from aa2c.envs.processes import let_start_processes
 from aa2c.envs.vector import make_envs
 from aa2c.modes.mode import MODES, WorkerSetup
 from aa2c.policy.network import make_policy
@@ -32,7 +31,6 @@ def run_worker(
     `entropy` is every incarnation's own, also where a run is resumed, and so are its random numbers.
     Raises `StartError` if the environment cannot be made.
     """
-    let_start_processes(config)
     seeds = np.random.SeedSequence(entropy).generate_state(2)
     envs = make_envs(config, config.num_envs, int(seeds[0]) % 2**31)
     generator = torch.Generator().manual_seed(int(seeds[1]))

@@ -1,6 +1,6 @@
 """The keeper: waits for its parent's end and kills what the parent's environments have left.
 
-A program of its own, on a bare interpreter without site-packages: see `aa2c.envs.processes`.
+A program of its own, on a bare interpreter without site-packages: see `aa2c.host.env_processes`.
 """
 
 from __future__ import annotations

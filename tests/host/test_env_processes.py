@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from aa2c.config.config import Config
-from aa2c.envs.processes import let_start_processes
 from aa2c.envs.vector import make_envs
+from aa2c.host.env_processes import let_start_processes
 from tests.conftest import until
 
 CONFIG = Config(env="tests.envs.server_env:Server-v0")

@@ -39,7 +39,7 @@ SHUTDOWN_S = 1.0
 EVENT_S = 1.0
 MOST_LISTENERS = 32
 IDLE_S = 30.0  # without a request
-TURNS = 4
+TURNS = 4  # of strangers, in a round of the loop
 EVENT_HEADERS = {
     "Content-Type": "text/event-stream",
     "X-Accel-Buffering": "no",  # nginx would hold events back

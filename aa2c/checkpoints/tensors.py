@@ -98,11 +98,23 @@ def _finite(score: Any) -> float | None:
     return float(score) if score is not None and math.isfinite(score) else None
 
 
-def _spec(obs_shape: Any, obs_dtype: Any, num_actions: Any, is_stacked: Any) -> EnvSpec:
+def _spec(
+    obs_shape: Any,
+    obs_dtype: Any,
+    num_actions: Any,
+    is_stacked: Any,
+    first_action: Any = 0,
+    obs_scale: Any = 0.0,
+) -> EnvSpec:
     """Raises `ValueError` or `TypeError` for what is none."""
     if not all(type(size) is int and size > 0 for size in (*obs_shape, num_actions)):
         raise ValueError(f"its spaces are no spaces: {obs_shape}, {num_actions}")
-    return EnvSpec(tuple(obs_shape), str(np.dtype(obs_dtype)), num_actions, bool(is_stacked))
+    if type(first_action) is not int or not 0 <= float(obs_scale) < math.inf:
+        raise ValueError(f"its spaces are no spaces: {first_action}, {obs_scale}")
+    dtype = str(np.dtype(obs_dtype))
+    return EnvSpec(
+        tuple(obs_shape), dtype, num_actions, bool(is_stacked), first_action, float(obs_scale)
+    )
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
@@ -130,11 +142,12 @@ class TrainedPolicy:
         load_network(checkpoint, self.network)
 
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.int64]:
-        """The most probable action of each observation."""
+        """The most probable action of each observation, as the environment numbers them."""
+        spec = self.checkpoint.spec
+        rows = torch.from_numpy(np.array(obs, spec.obs_dtype))
         with torch.inference_mode():
-            distribution, _ = self.network.evaluate(torch.from_numpy(np.array(obs)))
-            actions: NDArray[np.int64] = distribution.mode().numpy()
-            return actions
+            actions: NDArray[np.int64] = self.network.evaluate(rows)[0].mode().numpy()
+        return actions + spec.first_action
 
 
 def load_policy(

@@ -95,7 +95,7 @@ def _preset_for(mode: str, env: str) -> str:
     """The mode's recipe for Atari games or for everything else; "none" if it has none."""
     kind = "vector"
     if env != Config().env:  # do not make the default case wait for an import
-        from aa2c.envs.vector import is_atari
+        from aa2c.envs.find import is_atari
 
         kind = "atari" if is_atari(env) else "vector"
     preset = f"{mode}/{kind}"

@@ -38,13 +38,22 @@ STEP_LEAVES = (
 class EnvSpec:
     """What a network must know of an environment: one observation's shape and dtype, actions.
 
-    `is_stacked`: frames along the first axis, oldest first, zeros before a game's first.
+    `is_stacked`: frames along the first axis, oldest first, zeros before a game's first. Policies
+    choose among 0 … num_actions-1; the environment's own numbers begin with `first_action`.
+    `obs_scale` brings integers within the space's bounds to -1 … 1; 0 stands for 255 of bytes and 1.
     """
 
     obs_shape: tuple[int, ...]
     obs_dtype: str
     num_actions: int
     is_stacked: bool = False
+    first_action: int = 0
+    obs_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.obs_scale:
+            scale = 255.0 if self.obs_dtype == "uint8" else 1.0
+            object.__setattr__(self, "obs_scale", scale)
 
     @property
     def is_image(self) -> bool:

@@ -43,7 +43,7 @@ def make_policy(config: Config, spec: EnvSpec) -> Policy:
 
 
 def _make_layers(config: Config, spec: EnvSpec) -> Policy:
-    obs_scale = config.obs_scale or (255.0 if spec.obs_dtype == "uint8" else 1.0)
+    obs_scale = config.obs_scale or spec.obs_scale
     kind = config.network
     if kind == "auto":
         kind = (

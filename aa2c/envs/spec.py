@@ -23,7 +23,60 @@ class Leaf(NamedTuple):
         return self._replace(shape=(*outer, *self.shape))
 
 
-OBS = "obs"
+@dataclass(frozen=True)
+class Discrete:
+    """One of `n` actions, 0 … n-1."""
+
+    n: int
+
+    @property
+    def leaf(self) -> Leaf:
+        """Of one environment's action, as the policy takes it."""
+        return Leaf(ACTIONS, "<i8")
+
+
+@dataclass(frozen=True)
+class MultiBinary:
+    """`n` switches, 0 or 1 each."""
+
+    n: int
+
+    @property
+    def leaf(self) -> Leaf:
+        return Leaf(ACTIONS, "<i8", (self.n,))
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """`n` real numbers. The policy's are unbounded: the environment's bounds are applied to them."""
+
+    n: int
+
+    @property
+    def leaf(self) -> Leaf:
+        return Leaf(ACTIONS, "<f4", (self.n,))
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Several at once, side by side in one row: MultiDiscrete, Tuple and Dict spaces."""
+
+    parts: tuple[ActionSpec, ...]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of each part's actions."""
+        return tuple(math.prod(part.leaf.shape) for part in self.parts)
+
+    @property
+    def leaf(self) -> Leaf:
+        dtypes = {part.leaf.dtype for part in self.parts}
+        return Leaf(ACTIONS, dtypes.pop() if len(dtypes) == 1 else "<f4", (sum(self.widths),))
+
+
+ActionSpec = Discrete | MultiBinary | Continuous | Joint
+
+OBS, ACTIONS = "obs", "actions"
 
 STEP_LEAVES = (
     Leaf("rewards", "<f4"),

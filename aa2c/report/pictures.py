@@ -33,15 +33,12 @@ from aa2c.report.reading import (
     trailing_mean,
 )
 from aa2c.report.table import summarise
+from aa2c.run.quantities import QUANTITIES
 
 LOSS_PANELS = {
-    "policy": "policy loss",
-    "value": "value loss",
-    "entropy": "entropy [nats]",
-    "grad_norm": "gradient norm",
-    "approx_kl": "approx_kl [nats]",
-    "learning_rate": "learning rate",
-    "policy_lag": "policy lag, mean [versions]",
+    quantity.name: quantity.panel + (f" [{quantity.unit}]" if quantity.unit else "")
+    for quantity in QUANTITIES
+    if quantity.panel
 }
 EPISODE_PANELS = {"return": "return, raw", "length": "length of an episode [env steps]"}
 TEST_LOOKS: dict[str, dict[str, Any]] = {

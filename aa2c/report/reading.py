@@ -22,21 +22,16 @@ import numpy.typing as npt
 from aa2c.config.config import Config
 from aa2c.config.toml import load_config
 from aa2c.errors import ConfigError
+from aa2c.run.quantities import QUANTITIES, value_at
 
 Floats = npt.NDArray[np.float64]
 Columns = dict[str, Floats]
 
+AXES = ("time_s", "env_steps", "updates")  # of rows: when, how far, whether losses count
 METRICS = {
-    "time_s": ("time_s",),
-    "env_steps": ("progress", "env_steps"),
-    "updates": ("progress", "updates"),
-    "policy": ("losses", "policy"),
-    "value": ("losses", "value"),
-    "entropy": ("losses", "entropy"),
-    "grad_norm": ("losses", "grad_norm"),
-    "approx_kl": ("losses", "approx_kl"),
-    "learning_rate": ("losses", "learning_rate"),
-    "policy_lag": ("policy_lag", "mean"),
+    quantity.name: quantity.row_keys
+    for quantity in QUANTITIES
+    if quantity.panel or quantity.name in AXES
 }
 EPISODES = ("time_s", "env_steps", "kind", "return", "length")
 EPISODES_HEADER = "time_s,env_steps,kind,worker,return,length"
@@ -130,14 +125,12 @@ def parse_metrics(line: str) -> list[float] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    values = [_number_at(row, keys) for keys in METRICS.values()]
+    values = [_number(value_at(row, keys)) for keys in METRICS.values()]
     return values if values[0] >= 0 and values[1] >= 0 else None  # NaN is not
 
 
-def _number_at(row: Any, keys: Sequence[str]) -> float:
-    for key in keys:
-        row = row.get(key) if isinstance(row, dict) else None
-    return float(row) if type(row) in (int, float) and abs(row) < LARGEST else math.nan
+def _number(value: Any) -> float:
+    return float(value) if type(value) in (int, float) and abs(value) < LARGEST else math.nan
 
 
 def parse_episode(line: str) -> list[float] | None:

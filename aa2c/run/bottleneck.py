@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aa2c.config.modes import ModeFacts
 
@@ -15,6 +16,19 @@ NOT_TRAINING = {
     "finished": "The run has ended.",
     "failed": "The run has failed.",
 }
+
+
+@dataclass(frozen=True)
+class Down:
+    """A child that is not running, the state it is in, and how it last ended, if it did."""
+
+    child: str
+    state: str
+    last_exit: str | None = None
+
+    def __str__(self) -> str:
+        last = f" (last: {self.last_exit})" if self.last_exit else ""
+        return f"{self.child} is {self.state}{last}"
 
 
 def find_bottleneck(mode: ModeFacts, updater_waits: float, workers_wait: float) -> str:
@@ -30,19 +44,20 @@ def find_bottleneck(mode: ModeFacts, updater_waits: float, workers_wait: float) 
 
 
 def advise(
-    mode: ModeFacts, state: str, updater_waits: float, workers_wait: float, down: Mapping[str, str]
+    mode: ModeFacts, state: str, updater_waits: float, workers_wait: float, down: Sequence[Down]
 ) -> tuple[str, str]:
     """The bottleneck, and a sentence on it with what would help.
 
-    `down` has the children that are not running while the run is, and what is told about each: as
-    long as there are any, nothing else matters.
+    `down` has the children that are not running while the run is: as long as there are any, nothing
+    else matters.
     """
     if state in NOT_TRAINING:
         return "balanced", NOT_TRAINING[state]
     bottleneck = find_bottleneck(mode, updater_waits, workers_wait)
     if down:
-        told = ", ".join(f"{child} is {what}" for child, what in down.items())
-        why = ": the warnings and the run's log.jsonl have the reason" if "last" in told else ""
+        told = ", ".join(map(str, down))
+        has_failed = any(child.last_exit for child in down)
+        why = ": the warnings and the run's log.jsonl have the reason" if has_failed else ""
         return bottleneck, f"{told[0].upper()}{told[1:]}{why}."
     share = updater_waits if bottleneck == "workers" else workers_wait
     return bottleneck, mode.advice[bottleneck].format(share=share)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.log import EventDict, readable
 from aa2c.run.files import Recording, metrics_row, rows_of
+from aa2c.run.quantities import QUANTITIES, value_at
 from aa2c.run.status import Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
 from aa2c.shm.queue import Message
@@ -25,23 +26,7 @@ KEPT_WARNINGS = 20
 MARK_KEYS = {"time_s", "env_steps", "kind", "text"}
 WARNING_LEVELS = ("warning", "error", "critical")
 
-_SERIES = {
-    "time_s": ("time_s",),
-    "env_steps": ("progress", "env_steps"),
-    "train_return_mean": ("returns", "train", "mean"),
-    "train_return_std": ("returns", "train", "std"),
-    "test_greedy_mean": ("returns", "test", "greedy", "mean"),
-    "test_sampled_mean": ("returns", "test", "sampled", "mean"),
-    "policy": ("losses", "policy"),
-    "value": ("losses", "value"),
-    "entropy": ("losses", "entropy"),
-    "grad_norm": ("losses", "grad_norm"),
-    "approx_kl": ("losses", "approx_kl"),
-    "learning_rate": ("losses", "learning_rate"),
-    "env_steps_per_s": ("throughput", "env_steps_per_s"),
-    "updates_per_s": ("throughput", "updates_per_s"),
-    "policy_lag_mean": ("policy_lag", "mean"),
-}
+_SERIES = {quantity.name: quantity.row_keys for quantity in QUANTITIES if quantity.series}
 
 
 class Series:
@@ -58,7 +43,7 @@ class Series:
         if self._skipped < self._every:
             return
         self._skipped = 0
-        self._rows.append(tuple(_get(row, path) for path in _SERIES.values()))
+        self._rows.append(tuple(value_at(row, keys) for keys in _SERIES.values()))
         if len(self._rows) > MOST_ROWS:
             self._rows = self._rows[1::2]
             self._every *= 2
@@ -93,7 +78,7 @@ class RunHistory:
 
     def _read_back(self, run_dir: Path, env_steps_before: int) -> None:
         for row in rows_of(run_dir / "metrics.jsonl"):
-            time_s, env_steps = (_get(row, _SERIES[name]) for name in ("time_s", "env_steps"))
+            time_s, env_steps = (value_at(row, _SERIES[name]) for name in ("time_s", "env_steps"))
             if isinstance(time_s, int | float) and isinstance(env_steps, int | float):
                 self._time_before_s = max(self._time_before_s, time_s)
                 if env_steps <= env_steps_before:
@@ -179,10 +164,3 @@ class RunHistory:
         self._recording.close()
         if self.tracking is not None:
             self.tracking.close()
-
-
-def _get(row: Mapping[str, Any], path: Sequence[str]) -> Any:
-    value: Any = row
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

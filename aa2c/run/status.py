@@ -17,11 +17,12 @@ from aa2c.config.config import Config
 from aa2c.config.modes import ModeFacts
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
-from aa2c.run.bottleneck import advise
+from aa2c.run.bottleneck import Down, advise
+from aa2c.run.quantities import QUANTITIES
 
 SCHEMA = 1
 RECENT_EPISODES = 100
-LOSSES = ("policy", "value", "entropy", "grad_norm", "approx_kl", "learning_rate")
+LOSSES = tuple(keys[-1] for keys in (q.keys for q in QUANTITIES) if keys[0] == "losses")
 
 SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 
@@ -148,11 +149,11 @@ def _throughput(
     updater_waits = min(1.0, counters.updater_wait.per_second)
     workers_wait = min(1.0, statistics.fmean(waits)) if waits else 0.0
     children = {"the updater": updater} | {f"worker {slot.index}": slot for slot in workers}
-    down = {
-        name: slot.state + (f" (last: {slot.last_exit})" if slot.last_exit else "")
+    down = [
+        Down(name, slot.state, slot.last_exit)
         for name, slot in children.items()
         if slot.state != "running"
-    }
+    ]
     bottleneck, advice = advise(mode, state, updater_waits, workers_wait, down)
     return {
         "env_steps_per_s": round(counters.env_steps_per_s, 1),

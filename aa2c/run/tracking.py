@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from aa2c.config.config import Config
 from aa2c.errors import ConfigError
+from aa2c.run.quantities import QUANTITIES
 from aa2c.run.status import Status
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
@@ -26,21 +27,6 @@ MOST_WAITING = 100  # rows; a tracker that is slower than the run loses the newe
 CLOSE_TIMEOUT_S = 5.0
 
 _Row = tuple[dict[str, float], int]
-
-_TAGS = {  # CleanRL's, where it has one
-    "charts/episodic_return_mean": ("returns", "train", "mean"),
-    "charts/SPS": ("throughput", "env_steps_per_s"),
-    "charts/UPS": ("throughput", "updates_per_s"),
-    "charts/learning_rate": ("losses", "learning_rate"),
-    "charts/policy_lag": ("policy_lag", "mean"),
-    "losses/policy_loss": ("losses", "policy"),
-    "losses/value_loss": ("losses", "value"),
-    "losses/entropy": ("losses", "entropy"),
-    "losses/approx_kl": ("losses", "approx_kl"),
-    "losses/grad_norm": ("losses", "grad_norm"),
-    "test/greedy_return": ("returns", "test", "greedy", "mean"),
-    "test/sampled_return": ("returns", "test", "sampled", "mean"),
-}
 
 
 class Tracker(Protocol):
@@ -180,12 +166,11 @@ def require_packages(config: Config) -> None:
 
 
 def _numbers(status: Status) -> Iterator[tuple[str, float]]:
-    for tag, path in _TAGS.items():
-        value: Any = status
-        for key in path:
-            value = value[key]
-        if value is not None and math.isfinite(value):
-            yield tag, float(value)
+    for quantity in QUANTITIES:
+        if quantity.tag:
+            for _, value in quantity.samples(status):
+                if math.isfinite(value):
+                    yield quantity.tag, float(value)
 
 
 def _hyperparameters(config: Config) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from aa2c.checkpoints.files import (
     write_checkpoint,
 )
 from aa2c.config.config import Config, require_consent
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import EnvSpec, plain_actions, read_actions
 from aa2c.policy.network import make_policy
 from aa2c.policy.policy import Policy
 
@@ -65,7 +65,7 @@ def save(
     """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
     state = {
         "config": dataclasses.asdict(config),
-        "spec": dataclasses.asdict(spec),
+        "spec": dataclasses.asdict(spec) | {"actions": plain_actions(spec.actions)},
         "counts": dict(counts),
         "score": score,
     }
@@ -92,11 +92,12 @@ def _parse(files: CheckpointFiles) -> Checkpoint:
     )
 
 
-def _spec(obs_shape: Any, obs_dtype: Any, num_actions: Any, is_stacked: Any) -> EnvSpec:
+def _spec(obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any) -> EnvSpec:
     """Raises `ValueError` or `TypeError` for what is none."""
-    if not all(type(size) is int and size > 0 for size in (*obs_shape, num_actions)):
-        raise ValueError(f"its spaces are no spaces: {obs_shape}, {num_actions}")
-    return EnvSpec(tuple(obs_shape), str(np.dtype(obs_dtype)), num_actions, bool(is_stacked))
+    if not all(type(size) is int and size > 0 for size in obs_shape):
+        raise ValueError(f"its observations are none: {obs_shape}")
+    dtype = str(np.dtype(obs_dtype))
+    return EnvSpec(tuple(obs_shape), dtype, read_actions(actions), bool(is_stacked))
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
@@ -126,7 +127,7 @@ class TrainedPolicy:
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.int64]:
         """The most probable action of each observation."""
         with torch.inference_mode():
-            distribution, _ = self.network.evaluate(torch.from_numpy(np.array(obs)))
+            distribution, _, _ = self.network.evaluate(torch.from_numpy(np.array(obs)))
             actions: NDArray[np.int64] = distribution.mode().numpy()
             return actions
 

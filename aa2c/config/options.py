@@ -124,6 +124,20 @@ class LearningOptions:
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
     )
+    memory: Literal["none", "lstm", "gru"] = option(
+        "none", "recurrent layer between trunk and heads, for what one observation does not show"
+    )
+    memory_size: int = option(256, "its units", minimum=1, maximum=65536)
+    sequence_length: int = option(
+        0,
+        "steps of the sequences that a policy with memory learns from; a rollout has several, whose "
+        "states at the start are kept; 0: num_steps", unit="vector steps", minimum=0,
+    )  # fmt: skip
+    action_bounds: Literal["clip", "tanh"] = option(
+        "clip",
+        "how continuous actions keep to their bounds; clip: a Gaussian's are clipped for the "
+        "environment; tanh: squashed, with the density of what comes out",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
         "arithmetic of convolutions and what follows them up to the heads; auto: bfloat16 where the CPU has it (AMX, AVX512-BF16) and a "

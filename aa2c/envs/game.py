@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.actions import check_actions, to_space
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.vector import (
     atari_spec,
-    check_actions,
     explain_failures,
     find_env,
     make_atari_vector,
@@ -49,8 +49,8 @@ class Game(Protocol):
     def start(self, seed: int) -> NDArray[Any]:
         """Start a game, the same for the same seed in 0 … 2^31-1; its first observation."""
 
-    def step(self, action: int) -> GameStep:
-        """Take one action in 0 … num_actions-1. Raises `ValueError` for others."""
+    def step(self, action: NDArray[Any]) -> GameStep:
+        """Take one action of a policy. Raises `ValueError` for others."""
 
     def picture(self) -> NDArray[np.uint8]:
         """What a person would see now, [height, width, 3]. Only if made `with_pictures`."""
@@ -61,20 +61,22 @@ class Game(Protocol):
 class GymnasiumGame:
     """One environment of Gymnasium. `envs` is a vector of one, to be the same as in training."""
 
-    def __init__(self, envs: Any, name: str) -> None:
+    def __init__(self, envs: Any, name: str, *, is_squashed: bool) -> None:
         self._envs = envs
         self._name = name
-        self.spec, self._first_action = spec_of(envs)
+        self.spec = spec_of(envs)
+        self._to_space = to_space(envs.single_action_space, is_squashed=is_squashed)
         self.pictures_per_s = float(envs.metadata.get("render_fps", PICTURES_PER_S))
 
     def start(self, seed: int) -> NDArray[Any]:
         obs: NDArray[Any] = self._envs.reset(seed=seed)[0][0]
         return obs
 
-    def step(self, action: int) -> GameStep:
-        actions = np.array([action])
-        check_actions(actions, self.spec.num_actions)
-        obs, rewards, terminated, truncated, _ = self._envs.step(actions + self._first_action)
+    def step(self, action: NDArray[Any]) -> GameStep:
+        actions = np.asarray(action)[None]
+        check_actions(self.spec.actions, actions)
+        taken = np.stack([self._to_space(row) for row in actions])
+        obs, rewards, terminated, truncated, _ = self._envs.step(taken)
         return GameStep(obs[0], float(rewards[0]), bool(terminated[0] or truncated[0]))
 
     def picture(self) -> NDArray[np.uint8]:
@@ -125,11 +127,11 @@ class AtariGame:
         first: NDArray[Any] = obs[0]
         return first
 
-    def step(self, action: int) -> GameStep:
+    def step(self, action: NDArray[Any]) -> GameStep:
         if self._life_was_lost and self._fire is not None:
-            action = self._fire
-        actions = np.array([action])
-        check_actions(actions, self.spec.num_actions)
+            action = np.array(self._fire)
+        actions = np.asarray(action)[None]
+        check_actions(self.spec.actions, actions)
         obs, rewards, terminated, truncated, info = self._envs.step(actions)
         step = GameStep(obs[0], float(rewards[0]), bool(terminated[0] or truncated[0]))
         lives = int(info["lives"][0])
@@ -169,7 +171,7 @@ def make_game(config: Config, *, with_pictures: bool = False) -> Game:
             if "rgb_array" not in envs.metadata.get("render_modes", ()):
                 raise _no_picture(config.env, "it has no render mode rgb_array")
             envs = make_gymnasium_vector(env_id, 1, render_mode="rgb_array")
-        return GymnasiumGame(envs, config.env)
+        return GymnasiumGame(envs, config.env, is_squashed=config.action_bounds == "tanh")
 
 
 def _no_picture(env: str, reason: str) -> ConfigError:

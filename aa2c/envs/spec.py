@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Leaf(NamedTuple):
@@ -78,6 +78,7 @@ ActionSpec = Discrete | MultiBinary | Continuous | Joint
 
 OBS, ACTIONS = "obs", "actions"
 
+
 STEP_LEAVES = (
     Leaf("rewards", "<f4"),
     Leaf("terminated", "|b1"),
@@ -96,9 +97,29 @@ class EnvSpec:
 
     obs_shape: tuple[int, ...]
     obs_dtype: str
-    num_actions: int
+    actions: ActionSpec
     is_stacked: bool = False
 
     @property
     def is_image(self) -> bool:
         return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
+
+
+def plain_actions(spec: ActionSpec) -> Any:
+    """For JSON."""
+    if isinstance(spec, Joint):
+        return [plain_actions(part) for part in spec.parts]
+    return {type(spec).__name__: spec.n}
+
+
+def read_actions(plain: Any) -> ActionSpec:
+    """What `plain_actions` gave. Raises `ValueError` or `TypeError` for anything else."""
+    if isinstance(plain, list) and plain:
+        return Joint(tuple(map(read_actions, plain)))
+    ((kind, n),) = plain.items() if isinstance(plain, dict) else [("", 0)]
+    kinds: dict[str, type[Discrete | MultiBinary | Continuous]] = {
+        kind.__name__: kind for kind in (Discrete, MultiBinary, Continuous)
+    }
+    if kind not in kinds or type(n) is not int or n < 1:
+        raise ValueError(f"its actions are no actions: {plain!r}")
+    return kinds[kind](n)

@@ -24,6 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.actions import action_spec, check_actions, to_space
 from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec
 from aa2c.envs.state import CannotBeSaved, load_env, save_env
 from aa2c.errors import Aa2cError, StartError
@@ -68,8 +69,8 @@ class Envs(Protocol):
     def reset(self) -> NDArray[Any]:
         """First observations [B, …]."""
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
-        """Step all with actions [B] in 0 … num_actions-1. Raises `ValueError` for others."""
+    def step(self, actions: NDArray[Any]) -> Step:
+        """Step all with a policy's actions [B, …]. Raises `ValueError` for others."""
 
     def state(self) -> dict[str, Any]:
         """All of it, to go on from exactly, for JSON. Raises `CannotBeSaved`."""
@@ -114,11 +115,12 @@ class EpisodeStatistics:
 class GymnasiumEnvs:
     """Any Gymnasium vector environment with Box observations and Discrete actions."""
 
-    def __init__(self, envs: VectorEnv[Any, Any, Any], seed: int) -> None:
+    def __init__(self, envs: VectorEnv[Any, Any, Any], seed: int, *, is_squashed: bool) -> None:
         self._envs = envs
         self._seed = seed
         self.num_envs = envs.num_envs
-        self.spec, self._first_action = spec_of(envs)
+        self.spec = spec_of(envs)
+        self._to_space = to_space(envs.single_action_space, is_squashed=is_squashed)
         self._statistics = EpisodeStatistics(self.num_envs)
         self._ended = np.zeros(self.num_envs, np.bool_)
 
@@ -126,9 +128,10 @@ class GymnasiumEnvs:
         obs, _ = self._envs.reset(seed=self._seed)
         return np.asarray(obs)
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
-        check_actions(actions, self.spec.num_actions)
-        obs, rewards, terminated, truncated, _ = self._envs.step(actions + self._first_action)
+    def step(self, actions: NDArray[Any]) -> Step:
+        check_actions(self.spec.actions, actions)
+        taken = np.stack([self._to_space(row) for row in actions])
+        obs, rewards, terminated, truncated, _ = self._envs.step(taken)
         is_reset = self._ended
         rewards = np.where(is_reset, 0, rewards).astype(np.float32)
         terminated = np.asarray(terminated, np.bool_) & ~is_reset
@@ -180,9 +183,9 @@ class AtariEnvs:
         self._game_start = _game_start(info)
         return np.asarray(obs)
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
+    def step(self, actions: NDArray[Any]) -> Step:
         # An action outside the range would block the C++ side for ever.
-        check_actions(actions, self.spec.num_actions)
+        check_actions(self.spec.actions, actions)
         obs, rewards, terminated, truncated, info = self._envs.step(actions)
         game_start = _game_start(info)
         is_reset = game_start != self._game_start
@@ -209,27 +212,19 @@ def _game_start(info: dict[str, Any]) -> NDArray[np.int64]:
     return start
 
 
-def check_actions(actions: NDArray[np.int64], num_actions: int) -> None:
-    """Raise `ValueError` for an action outside 0 … num_actions-1."""
-    if actions.astype(np.uint64).max() >= num_actions:  # those below 0 are very large then
-        raise ValueError(f"actions must be in 0 … {num_actions - 1}, got {actions}")
-
-
-def spec_of(envs: VectorEnv[Any, Any, Any]) -> tuple[EnvSpec, int]:
-    """The spec and the number of the first action. Raises `StartError` for other spaces."""
-    obs, actions = envs.single_observation_space, envs.single_action_space
+def spec_of(envs: VectorEnv[Any, Any, Any]) -> EnvSpec:
+    """The spec of one environment of a vector. Raises `StartError` for spaces that do not fit."""
+    obs = envs.single_observation_space
     if not isinstance(obs, gym.spaces.Box) or not obs.shape:
         raise StartError(
             f"--env has observations {obs}, and aa2c needs a Box with a dimension: wrap it."
         )
-    if not isinstance(actions, gym.spaces.Discrete):
-        raise StartError(f"--env has actions {actions}, and aa2c needs Discrete ones: wrap it.")
-    return EnvSpec(obs.shape, str(obs.dtype), int(actions.n)), int(actions.start)
+    return EnvSpec(obs.shape, str(obs.dtype), action_spec(envs.single_action_space))
 
 
 def atari_spec(envs: AtariVectorEnv) -> EnvSpec:
     """The spec of ale_py's environments, whose frames are stacked."""
-    return replace(spec_of(envs)[0], is_stacked=True)
+    return replace(spec_of(envs), is_stacked=True)
 
 
 def is_atari(env_id: str) -> bool:
@@ -253,7 +248,9 @@ def make_envs(config: Config, num_envs: int, seed: int) -> Envs:
         env_id, rom = find_env(config.env)
         if rom:
             return AtariEnvs(config, rom, num_envs, seed)
-        return GymnasiumEnvs(make_gymnasium_vector(env_id, num_envs), seed)
+        is_squashed = config.action_bounds == "tanh"
+        made = make_gymnasium_vector(env_id, num_envs)
+        return GymnasiumEnvs(made, seed, is_squashed=is_squashed)
 
 
 @contextmanager

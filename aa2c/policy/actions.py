@@ -99,7 +99,7 @@ class Reals:
 
     def distribution(self, outputs: Tensor, mask: Tensor | None = None) -> Distribution:
         kind = SquashedGaussian if self.is_squashed else Gaussian
-        return kind(*outputs.split(self.n, -1))
+        return kind(*torch.split(outputs, self.n, -1))
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ class Together:
 
     def distribution(self, outputs: Tensor, mask: Tensor | None = None) -> Distribution:
         sizes = [part.num_outputs for part in self.parts] + [part.num_free for part in self.parts]
-        columns, count = outputs.split(sizes, -1), len(self.parts)
+        columns, count = torch.split(outputs, sizes, -1), len(self.parts)
         masks: Sequence[Tensor | None] = [None] * count
         if mask is not None:
-            cuts = mask.split([part.num_mask for part in self.parts], -1)
+            cuts = torch.split(mask, [part.num_mask for part in self.parts], -1)
             masks = [cut if cut.shape[-1] else None for cut in cuts]
         made = [
             part.distribution(_beside(heads, free), own)

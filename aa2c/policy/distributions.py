@@ -150,7 +150,8 @@ class SquashedGaussian(Gaussian):
         nodes, weights = _quadrature()
         actions = self._means + self._log_stds.exp() * nodes.view(-1, *[1] * self._means.dim())
         slopes = torch.tensordot(weights, _log_slope(actions), 1)
-        return super().entropy() + slopes.sum(-1)
+        entropy: Tensor = super().entropy() + slopes.sum(-1)
+        return entropy
 
 
 def _log_slope(x: Tensor) -> Tensor:
@@ -191,7 +192,7 @@ class Product:
         return torch.cat([column.to(dtype) for column in columns], -1)
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        columns = actions.split(self._widths, -1)
+        columns = torch.split(actions, self._widths, -1)
         total = torch.zeros(actions.shape[:-1])
         for part, own in zip(self._parts, columns, strict=True):
             is_one = isinstance(part, Categorical)

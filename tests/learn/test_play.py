@@ -36,7 +36,7 @@ def fixed_policy(config: Config, logits):
 
 
 def always(config: Config, action: int):
-    num_actions = env_spec(config).num_actions
+    num_actions = env_spec(config).actions.n
     return fixed_policy(config, [5.0 * (a == action) for a in range(num_actions)])
 
 

@@ -58,7 +58,7 @@ def literal_records(config, records, worker=0):
     """The same gradients by autograd on plain parameters, clipped one by one, then summed."""
     envs, network, generator = a_world(config)
     vectors = iter(parameters_of(network, 20))
-    rollout = Rollout(envs, config.num_steps)
+    rollout = Rollout(envs, config)
     made, rollouts = [], 0
     for _ in range(records):
         total = 0.0

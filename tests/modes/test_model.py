@@ -154,7 +154,7 @@ class Literal:
         torch.manual_seed(SEED)
         self.network = make_policy(config, self.envs.spec)
         self.generator = torch.Generator().manual_seed(SEED)
-        self.rollout = Rollout(self.envs, config.num_steps)
+        self.rollout = Rollout(self.envs, config)
         padded = FlatParameters(copy.deepcopy(self.network)).vector
         self.vector = torch.nn.Parameter(padded.clone())
         self.optimizer = a_plain_optimizer(config, [self.vector])

@@ -10,7 +10,7 @@ import torch
 
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.config.config import Config
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
@@ -53,7 +53,7 @@ class ReusingPort(ListPort):
                 array[...] = 1
 
 
-SPEC = EnvSpec((4,), "float32", 2)
+SPEC = EnvSpec((4,), "float32", Discrete(2))
 
 
 def updater_of(config, port, tmp_path, newest_checkpoint=lambda: None):

@@ -1,8 +1,9 @@
 """The asyncio class that owns a run: start, watch, stop.
 
-It is the only parent of the children, and imports no torch. It never polls a child: exits arrive
-through pidfds, words through pipes, and numbers are read from shared memory. Everything that ends a
-run goes through `_end`; all it holds is given back in `_release`, which needs no event loop.
+It imports no torch, and knows children and what they share only as an engine, which `_open` makes. It
+never polls a child: the engine passes on reports and failures, and numbers are read from telemetry.
+Everything that ends a run goes through `_end`; all it holds is given back in `_release`, which needs
+no event loop.
 """
 
 from __future__ import annotations
@@ -17,19 +18,15 @@ from pathlib import Path
 from aa2c.checkpoints.files import dir_to_resume, read_checkpoint
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
-from aa2c.host.children import Children
-from aa2c.host.memory import RunMemory
-from aa2c.host.process import ChildSlot
-from aa2c.host.telemetry import LagHistogram
+from aa2c.host.engine import LocalEngine
 from aa2c.log import EventDict, LogFile, make_logger
+from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run.controls import Controls
 from aa2c.run.files import make_run_dir, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
-from aa2c.run.status import RECENT_EPISODES, RunState, Status, make_status
+from aa2c.run.status import RunState, Status, make_status
 from aa2c.run.tracking import Tracking, require_packages
-from aa2c.shm.queue import Message
-from aa2c.shm.segment import remove_leftovers
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
 
@@ -82,10 +79,9 @@ class Orchestrator:
         Raises `ConfigError`, `CheckpointError` or `SharedMemoryTooSmall` for what can be seen
         before.
         """
-        leftovers = remove_leftovers()
         listening = open_socket(self.config) if self.token else None
         try:
-            self._open(leftovers)
+            self._open()
         except BaseException as error:
             if listening is not None:
                 listening.close()
@@ -96,8 +92,8 @@ class Orchestrator:
         if listening is not None:
             await self._serve(listening)
 
-    def _open(self, leftovers: list[str]) -> None:
-        """Directory, log, counters and wake-ups of the run."""
+    def _open(self) -> None:
+        """Directory, log and engine of the run."""
         require_packages(self.config)
         saved = read_checkpoint(self._resume, lambda it: it) if self._resume else None
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
@@ -110,29 +106,25 @@ class Orchestrator:
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
         self._history.log = self._log
         self._history.tracking = Tracking(self.dir, self.config, self._log)
-        self._memory = RunMemory(self.config, self.id, saved.counts if saved else None)
-        self._counters = self._memory.counters
-        self._progress = ProgressWatch(self.config.no_progress_s, self._counters, self._log)
-        self._children = Children(
+        self._engine: Engine = LocalEngine(
             self.config,
+            self.id,
             self.dir,
-            saved.path if saved else None,
-            self._memory,
             self._log,
+            resume=saved,
             started_at=self._history.started_at,
-            on_message=self._hear,
+            on_report=self._hear,
             on_failure=self._end,
         )
+        self._counters = self._engine.telemetry
+        self._progress = ProgressWatch(self.config.no_progress_s, self._engine, self._log)
         self.controls = Controls(
             self.config,
-            self._memory,
-            self._children,
+            self._engine,
             note=self._note,
             phase=lambda: self._phase,
             end=self._end,
         )
-        if leftovers:
-            self._log.warning("removed shared memory of dead runs", segments=leftovers)
 
     async def _serve(self, listening: socket.socket) -> None:
         assert self.token is not None
@@ -160,7 +152,7 @@ class Orchestrator:
 
         Raises `StartError` if the run is stopped before, or what made it fail.
         """
-        ready, main = self._children.have_come_up, self._main_task()
+        ready, main = self._engine.have_come_up, self._main_task()
         running = asyncio.ensure_future(ready.wait())
         try:
             await asyncio.wait([running, main], return_when=asyncio.FIRST_COMPLETED)
@@ -201,7 +193,7 @@ class Orchestrator:
                 await asyncio.shield(main)
             except asyncio.CancelledError:
                 cancelled = True
-                self._children.kill()
+                self._engine.kill()
                 main.cancel()
         if cancelled:
             raise asyncio.CancelledError
@@ -222,13 +214,13 @@ class Orchestrator:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sample())
                 noting = tasks.create_task(self._note_running())
-                self._children.start(tasks)
+                self._engine.start(tasks)
                 await self._ending.wait()
                 noting.cancel()
                 await self.controls.finish_round()
                 self._phase = "stopping"
-                await self._children.stop(self._tell_score)
-                self.error = self.error or self._children.failure(is_saved=self._is_saved)
+                await self._engine.stop(lambda: self.controls.tell_score(self._history.returns))
+                self.error = self.error or self._engine.failure(is_saved=self._is_saved)
         except* Exception as group:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
@@ -248,14 +240,14 @@ class Orchestrator:
         """Watch the budget; keep rates and records of them."""
         next_sample = 0.0
         while not self._ending.is_set():
-            if self._children.updater.state == "running" and self._budget_is_used_up():
+            if self._engine.updater.state == "running" and self._budget_is_used_up():
                 self._end()
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
                 self._counters.sample()
-                self._tell_score()
-                self._progress.look(self._children, is_training=self.state == "running")
+                self.controls.tell_score(self._history.returns)
+                self._progress.look(is_training=self.state == "running")
                 self._history.add_row(self.status())
             await asyncio.sleep(BUDGET_CHECK_S)
 
@@ -264,27 +256,23 @@ class Orchestrator:
         done = of.updater.count("env_steps") if self.config.deterministic else of.env_steps
         return done >= self.config.total_env_steps
 
-    def _tell_score(self) -> None:
-        seen = self._history.returns
-        self._counters.tell_score(seen.count, seen.settled_mean, RECENT_EPISODES)
-
     def _note(self, kind: str, text: str) -> None:
         """Keep what the run's owner did, or what it had to do by itself."""
         (self._log.warning if kind == "rollback" else self._log.info)(text, act=kind)
         self._history.add_mark(self._counters.env_steps, kind, text)
 
-    def _hear(self, slot: ChildSlot, message: Message) -> None:
+    def _hear(self, child: int, message: Message) -> None:
         """What children say of the run itself."""
         match message["kind"]:
-            case "episodes" | "evaluated":
-                self._history.hear(self._counters.env_steps, slot.index, message)
-            case "checkpoint" | "frames" | "rolled_back":
+            case Report.EPISODES | Report.EVALUATED:
+                self._history.hear(self._counters.env_steps, child, message)
+            case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK:
                 self.controls.hear(message)
-            case "saved":
+            case Report.SAVED:
                 self._is_saved = True
-            case "unsaved":
+            case Report.UNSAVED:
                 self._log.warning("a checkpoint was not written", reason=message["reason"])
-            case "rejected":
+            case Report.REJECTED:
                 self._log.warning(
                     "a record was rejected: are rewards and observations finite? (told once)",
                     worker=message["worker"],
@@ -292,7 +280,7 @@ class Orchestrator:
 
     async def _note_running(self) -> None:
         """The run is running once its children have come up."""
-        await self._children.have_come_up.wait()
+        await self._engine.have_come_up.wait()
         if not self._ending.is_set():
             self._phase = "running"
             self._log.info("running", after_s=round(self._history.uptime_s, 2))
@@ -301,13 +289,13 @@ class Orchestrator:
         """Give everything back; without the event loop's help, and only once."""
         if self._final_status is not None:
             return
-        self._children.kill()
+        self._engine.kill()
         try:
             self._final_lag_histogram = self._counters.lag_histogram()
             self._final_status = self.status()
             self._history.add_row(self._final_status)
         finally:
-            self._memory.release()
+            self._engine.release()
             self._history.close()
             self._log_file.close()
 
@@ -332,10 +320,8 @@ class Orchestrator:
         status = make_status(
             run,
             self.config,
-            self._counters,
+            self._engine,
             (self._history.returns, self._history.tests),
-            (self._children.updater, self._children.evaluator, self._children.workers),
-            self._memory.ring_status,
         )
         return status | {"settings": self.controls.changeable()} | self._history.told()
 

@@ -1,27 +1,66 @@
-"""The ports: all that worker, updater and evaluator know of the world outside their process.
+"""The ports: all that worker, updater and evaluator know of the world outside their process; the engine:
+all that a run knows of its processes and of what they share.
 
-Protocols only. They are the seam at which another engine can take the place of shared memory on one
-host: a record is a header and named contiguous arrays, parameters are one flat vector, and nothing
-that passes is a torch object. The local engine's are in `aa2c.host.ports`. Mode model, whose workers
+Protocols only. They are the seam at which another engine can take the place of processes and shared
+memory on one host: a record is a header and named contiguous arrays, parameters are one flat vector,
+and nothing that passes is a torch object. The local engine is `aa2c.host.engine`. Mode model, whose workers
 share one network in memory, is of one host by its nature: it asks its port for the shared model,
 which only the local engine has.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from enum import IntEnum, StrEnum, auto
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.errors import RunFailed
 
 Vector = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
+Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
+LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
 
 PARAMS = "params"  # the name of the parameters among the vectors of a shared model
+
+
+class WaitsFor(IntEnum):
+    """What a process waits for: `waits_for` in its row of counters."""
+
+    NOTHING = 0
+    FREE_SLOT = 1
+    PARAMETERS = 2
+    MODEL_LOCK = 3
+    RECORDS = 4
+    TURN = 5
+    WORKER_STATES = 6
+
+
+class Report(StrEnum):
+    """The kinds of messages that children send: to the engine, then to the run."""
+
+    SPEC = auto()
+    READY = auto()
+    RETIRED = auto()
+    PRECISION = auto()
+    ERROR = auto()
+    FATAL = auto()
+
+    EPISODES = auto()
+    EVALUATED = auto()
+    FRAMES = auto()
+    CHECKPOINT = auto()
+    SAVED = auto()
+    UNSAVED = auto()
+    REJECTED = auto()
+    ROLLED_BACK = auto()
 
 
 class Counters(Protocol):
@@ -100,20 +139,31 @@ class SharedModel(Protocol):
         """Hold off steps while reading, if there is a lock; False if it could not be acquired."""
 
 
-class WorkerPort(Protocol):
-    """A worker's port. `run` is what the orchestrator tells of the run."""
+class Port(Protocol):
+    """What worker, updater and evaluator have in common."""
 
     @property
     def counters(self) -> Counters: ...
 
-    @property
-    def run(self) -> Counters: ...
-
     def config_now(self) -> Config:
         """The configuration as it is now: some options may be changed while the run goes on."""
 
+    def report(self, kind: Report, **fields: Any) -> None:
+        """Send a small message to the orchestrator."""
+
+
+class TrainingPort(Port, Protocol):
+    """What worker and updater have in common. `run` is what the orchestrator tells of the run."""
+
+    @property
+    def run(self) -> Counters: ...
+
     def set_aside(self, arrays: Mapping[str, Any], told: Mapping[str, float]) -> None:
         """Keep numbers that are not finite for somebody to look at."""
+
+
+class WorkerPort(TrainingPort, Protocol):
+    """A worker's port."""
 
     def beat(self) -> bool:
         """Show a sign of life and hear commands; False once the worker is to stop.
@@ -145,24 +195,9 @@ class WorkerPort(Protocol):
     def lock_model(self) -> bool:
         """Wait for the right to step the shared model; False once the worker is to stop."""
 
-    def report(self, kind: str, **fields: Any) -> None:
-        """Send a small message to the orchestrator."""
 
-
-class UpdaterPort(Protocol):
-    """The updater's port. `run` is what the orchestrator tells of the run."""
-
-    @property
-    def counters(self) -> Counters: ...
-
-    @property
-    def run(self) -> Counters: ...
-
-    def config_now(self) -> Config:
-        """The configuration as it is now: some options may be changed while the run goes on."""
-
-    def set_aside(self, arrays: Mapping[str, Any], told: Mapping[str, float]) -> None:
-        """Keep numbers that are not finite for somebody to look at."""
+class UpdaterPort(TrainingPort, Protocol):
+    """The updater's port."""
 
     def beat(self) -> bool:
         """Show a sign of life and hear commands; False once the updater is to stop."""
@@ -191,21 +226,12 @@ class UpdaterPort(Protocol):
     def count_lag(self, lag: int) -> None:
         """Count a record's policy lag in the histogram."""
 
-    def report(self, kind: str, **fields: Any) -> None:
-        """Send a small message to the orchestrator."""
 
-
-class EvaluatorPort(Protocol):
+class EvaluatorPort(Port, Protocol):
     """The evaluator's port. `updater` are the updater's counters, to be read."""
 
     @property
-    def counters(self) -> Counters: ...
-
-    @property
     def updater(self) -> Counters: ...
-
-    def config_now(self) -> Config:
-        """The configuration as it is now: some options may be changed while the run goes on."""
 
     def beat(self) -> bool:
         """Show a sign of life and hear commands; False once the evaluator is to stop.
@@ -219,5 +245,100 @@ class EvaluatorPort(Protocol):
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
 
-    def report(self, kind: str, **fields: Any) -> None:
-        """Send a small message to the orchestrator."""
+
+class ChildView(Protocol):
+    """A place for a child, as it is shown: who holds it now, and how those before ended."""
+
+    index: int
+    generation: int
+    last_exit: str | None
+    exits: Counter[str]
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def pid(self) -> int | None: ...
+
+
+class Telemetry(Protocol):
+    """The counters of all processes, to be read, and rates over the last seconds."""
+
+    updater: Counters
+    evaluator: Counters
+    workers: Sequence[Counters]
+
+    @property
+    def env_steps(self) -> int: ...
+
+    @property
+    def env_steps_per_s(self) -> float: ...
+
+    @property
+    def updates_made(self) -> int: ...
+
+    @property
+    def updates_per_s(self) -> float: ...
+
+    @property
+    def updater_wait_per_s(self) -> float: ...
+
+    def worker_env_steps_per_s(self, worker: int) -> float: ...
+
+    def worker_wait_per_s(self, worker: int) -> float: ...
+
+    def policy_lag(self) -> dict[str, Any]: ...
+
+    def lag_histogram(self) -> LagHistogram: ...
+
+    def sample(self) -> None:
+        """Take a sample for the rates; to be called at a steady pace."""
+
+
+class LiveSettings(Protocol):
+    """The options that may be changed while a run goes on; every process sees the change."""
+
+    def now(self) -> Config: ...
+
+    def set(self, name: str, value: float) -> None: ...
+
+
+class Engine(Protocol):
+    """The processes of one run and what they share: started, watched, restarted, given back.
+
+    `control` holds the control flags and what else children are told of the run. `have_come_up` is set
+    once the updater and all workers have.
+    """
+
+    most_workers: int
+    have_come_up: asyncio.Event
+    control: Counters
+    settings: LiveSettings
+    telemetry: Telemetry
+    updater: ChildView
+    evaluator: ChildView
+    workers: Sequence[ChildView]
+
+    def ring_status(self, worker: int) -> dict[str, Any]:
+        """Fill and counts of a worker's rings, over all its generations."""
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Start all children, in tasks that end when they have been stopped."""
+
+    def require_room(self, workers: int) -> None:
+        """Raises `StartError` if there is no room for so many workers more."""
+
+    async def set_workers(self, count: int) -> None:
+        """Add workers, or take the last ones away; these finish what they are at."""
+
+    async def stop(self, last_word: Callable[[], None]) -> None:
+        """Stop workers, then the updater, which saves; `last_word` is called in between."""
+
+    def failure(self, *, is_saved: bool) -> RunFailed | None:
+        """Why a run that ended as it should has failed, if it has."""
+
+    def kill(self) -> None:
+        """End all children at once; blocks until they are gone."""
+
+    def release(self) -> None:
+        """Give back all that children shared, once they are gone."""

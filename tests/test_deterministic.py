@@ -65,7 +65,7 @@ async def test_atari_games_are_played_alike(small, mode):
 @pytest.mark.parametrize(
     ("mode", "env"), [("grad", "CartPole-v1"), ("model", "CartPole-v1"), ("traj", "Acrobot-v1")]
 )
-async def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(small, mode, env):
+async def test_a_run_that_was_stopped_is_resumed_as_if_it_had_not_been(small, mode, env):
     options = IN_MODE[mode] | {"env": env, "total_env_steps": 8000}
     config = small(mode=mode, deterministic=True, **options)
     whole = await train(config)
@@ -78,7 +78,7 @@ async def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(small, mode,
     assert differences(whole, rest) == []
 
 
-async def test_a_run_on_atari_that_goes_on_says_that_its_games_begin_anew(small):
+async def test_a_run_on_atari_that_is_resumed_says_that_its_games_begin_anew(small):
     config = small(mode="traj", deterministic=True, **ATARI, total_env_steps=10**9)
     async with Orchestrator(config) as run:
         await until(lambda: run.status()["progress"]["updates"] > 2)
@@ -129,7 +129,7 @@ def test_environments_go_on_from_their_saved_state(env):
     for row in actions[25:]:
         one, other = first.step(row), second.step(row)
         for name in ("obs", "rewards", "terminated", "truncated", "is_reset"):
-            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+            assert np.array_equal(one[name], other[name]), name
         assert one.episodes == other.episodes
     first.close()
     second.close()

@@ -67,6 +67,7 @@ def uses(file, name):
         (["matplotlib"], ["report/pictures.py"]),
         (["imageio"], ["cli/video.py"]),
         (["tensorboardX", "wandb"], ["run/tracking.py"]),
+        (["aa2c.host.engine"], ["orchestrator.py"]),
         (["aa2c.orchestrator", "aa2c.Orchestrator", "aa2c.train"], ["cli/", "__init__.py"]),
     ],
     ids=lambda names: " ".join(names)[:40],
@@ -115,6 +116,61 @@ def test_nothing_that_learns_sets_attributes_by_name():
     assert {f for f in SOURCES if f.startswith(rooms) and uses(f, "setattr")} == set()
 
 
+def words_in_code(tree):
+    """Every identifier, imported name and string of a file, but for docstrings."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+        and isinstance(node.body[0].value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        for _, field in ast.iter_fields(node):
+            for value in field if isinstance(field, list) else [field]:
+                if isinstance(value, str) and id(node) not in docstrings:
+                    yield value.lower()
+
+
+MEMORY_OF_ONE_HOST = ("segment", "eventfd", "pidfd", "shared_memory")
+
+
+def names_memory_of_one_host(tree):
+    return {word for word in words_in_code(tree) if any(m in word for m in MEMORY_OF_ONE_HOST)}
+
+
+def test_memory_of_one_host_is_named_only_by_the_local_engine_and_who_measures_it():
+    homes = ("host/", "shm/", "cli/bench/", "cli/doctor.py")
+    named = {file: names_memory_of_one_host(tree) for file, tree in SOURCES.items()}
+    assert any(named[file] for file in SOURCES if file.startswith("host/")), "watches nothing"
+    assert {f: words for f, words in named.items() if words and not f.startswith(homes)} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from a import Segment",
+        "import multiprocessing.shared_memory",
+        "import a as pidfd",
+        "def f(segment): ...",
+        "class EventFd: ...",
+        "f(segments=1)",
+        "os.eventfd(0)",
+        "log('of a segment')",
+        "f'{x} shared_memory'",
+        "match x:\n    case A(pidfd=1): ...",
+    ],
+)
+def test_memory_of_one_host_would_be_seen(code):
+    assert names_memory_of_one_host(ast.parse(code))
+
+
+@pytest.mark.parametrize("code", ['"""A segment."""', "# a segment", "class A:\n    'A pidfd.'"])
+def test_docstrings_and_comments_may_name_memory_of_one_host(code):
+    assert not names_memory_of_one_host(ast.parse(code))
+
+
 @pytest.mark.parametrize("name", ["add_signal_handler", "set_wakeup_fd", "sigwait"])
 def test_signals_are_handled_only_in_the_command_line(name):
     assert {file for file in SOURCES if uses(file, name)} <= {"cli/main.py"}
@@ -135,6 +191,7 @@ def test_torch_and_gymnasium_are_not_imported_for(arguments):
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
     assert "aa2c" in loaded
+    assert "numpy" not in loaded or "serve" in arguments, "import aa2c is instant"
     assert loaded.isdisjoint({"torch", "gymnasium", "ale_py", "aiohttp", "matplotlib", "imageio"})
 
 

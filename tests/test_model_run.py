@@ -126,7 +126,7 @@ async def test_a_worker_killed_while_it_has_the_lock_stops_nobody_else(
         model = watch(run)
         worker, pid = await model.stop_holder(in_step)
         version, updates = model.version, run.status()["progress"]["updates"]
-        other = run._memory.counters.workers[1 - worker]
+        other = run._engine.telemetry.workers[1 - worker]
         await until(lambda: other.count("waits_for"))  # for its step, or to copy the parameters
         beats = other.count("beats")
         await until(lambda: other.count("beats") > beats + 10)

@@ -66,7 +66,7 @@ async def test_the_run_directory_holds_config_log_metrics_and_episodes(small):
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_killed_worker_is_started_again_and_the_run_goes_on(small, mode):
+async def test_a_killed_worker_is_started_again_and_the_run_is_resumed(small, mode):
     async with Orchestrator(small(mode=mode, total_env_steps=10**9)) as run:
         await run.ready()
         before = run.status()
@@ -352,7 +352,7 @@ async def test_the_updater_outlives_a_sigterm_to_all_and_writes_the_last_checkpo
         assert load_checkpoint(run.dir).counts["updates"] > 0
 
 
-async def test_a_full_disk_costs_rows_which_is_told_and_the_run_goes_on(small):
+async def test_a_full_disk_costs_rows_which_is_told_and_the_run_is_resumed(small):
     async with Orchestrator(small(total_env_steps=10**9)) as run:
         await run.ready()
         recording = run._history._recording

@@ -49,7 +49,7 @@ def rows_of(run_dir: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_resumed_run_goes_on_with_network_optimizer_and_counters(small, mode):
+async def test_a_resumed_run_is_resumed_with_network_optimizer_and_counters(small, mode):
     config = small(mode=mode, total_env_steps=4000, norm_obs=True, norm_returns=mode == "traj")
     first = await train(config)
     run_dir = Path(first["run"]["dir"])
@@ -99,7 +99,7 @@ async def test_what_is_published_first_is_what_was_saved(small):
     assert not torch.equal(resumed.optimizer["exp_avg"], saved.optimizer["exp_avg"])
 
 
-async def test_annealing_goes_on_where_it_was(trained):
+async def test_annealing_is_resumed_where_it_was(trained):
     config, run_dir = trained
     saved = load_checkpoint(run_dir).counts["env_steps"]
     longer = dataclasses.replace(config, total_env_steps=10 * saved)

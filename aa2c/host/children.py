@@ -28,8 +28,7 @@ from aa2c.host.process import (
     is_main_thread,
     watch,
 )
-from aa2c.shm.counters import Counters
-from aa2c.shm.queue import Message
+from aa2c.ports import Counters, Message, Report
 
 WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
 TIME_TO_SAVE_S = 1.5
@@ -38,7 +37,7 @@ TIME_TO_SAVE_S = 1.5
 class Children:
     """Updater, evaluator and workers of a run.
 
-    `on_message` gets what concerns the run, `on_failure` what it cannot go on after.
+    `on_report` gets what concerns the run, `on_failure` what it cannot go on after.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Children:
         log: Any,
         *,
         started_at: float,
-        on_message: Callable[[ChildSlot, Message], None],
+        on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         self._config = config
@@ -59,7 +58,7 @@ class Children:
         self._memory = memory
         self._log = log
         self._started_at = started_at
-        self._on_message = on_message
+        self._on_report = on_report
         self._on_failure = on_failure
         self._stopping = asyncio.Event()
         self.have_come_up = asyncio.Event()
@@ -294,26 +293,26 @@ class Children:
 
     def _act_on(self, slot: ChildSlot, message: Message) -> None:
         match message["kind"]:
-            case "spec":
+            case Report.SPEC:
                 self._size_memory(message)
-            case "ready":
+            case Report.READY:
                 slot.has_come_up = True
-                goes_on = message.get("goes_on", True)
-                if self._resume and self._config.deterministic and not goes_on:
+                is_resumed = message.get("is_resumed", True)
+                if self._resume and self._config.deterministic and not is_resumed:
                     self._log.warning(
                         "a worker's environments begin anew: they could not be saved",
                         worker=slot.index,
                     )
                 if all(s.has_come_up for s in (self.updater, *self.workers)):
                     self.have_come_up.set()
-            case "fatal":
+            case Report.FATAL:
                 self._on_failure(RunFailed(message["message"]))
-            case "precision":
+            case Report.PRECISION:
                 self._log.info("precision", chosen=message["chosen"], reason=message["reason"])
-            case "retired":
+            case Report.RETIRED:
                 self._memory.retire_ring(message["worker"], message["generation"])
             case _:
-                self._on_message(slot, message)
+                self._on_report(slot.index, message)
 
     def _size_memory(self, spec: Message) -> None:
         """An updater knows the network's size: make board and rings, and let the others attach.

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from aa2c.config.config import Config
-from aa2c.shm.queue import Message, Receiver
+from aa2c.ports import Message
+from aa2c.shm.queue import Receiver
 from aa2c.shm.slot import ArraySpec, Malformed
 from aa2c.shm.wakeup import Wakeup
 

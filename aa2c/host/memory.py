@@ -13,10 +13,10 @@ from aa2c.config.config import Config
 from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
+from aa2c.ports import Message
 from aa2c.shm import segment as shm
 from aa2c.shm.board import board_bytes
 from aa2c.shm.counters import table_bytes
-from aa2c.shm.queue import Message
 from aa2c.shm.ring import RingView, ring_bytes
 from aa2c.shm.shared_model import shared_model_bytes
 from aa2c.shm.wakeup import Wakeup

@@ -14,10 +14,9 @@ from aa2c.host.journal import Journal
 from aa2c.host.lock_step import LockStep
 from aa2c.host.set_aside import SetAside
 from aa2c.host.settings import Settings
-from aa2c.ports import Record, Vector
+from aa2c.ports import Record, Report, Vector, WaitsFor
 from aa2c.shm.board import ParameterBoard
 from aa2c.shm.counters import (
-    WAITS_FOR,
     Counters,
     count_lag,
     evaluator_row,
@@ -55,7 +54,7 @@ class _ShmPort:
         title: str = "",
     ) -> None:
         self.counters = counters
-        self.counters.set("waits_for", 0)
+        self.counters.set("waits_for", WaitsFor.NOTHING)
         self.run = run
         self.report = report
         self.config_now = Settings(config, run).now
@@ -74,17 +73,17 @@ class _ShmPort:
         time.sleep(RECHECK_S)
 
     @contextlib.contextmanager
-    def _waiting_for(self, what: str) -> Iterator[None]:
+    def _waiting_for(self, what: WaitsFor) -> Iterator[None]:
         """Tell meanwhile what for."""
-        self.counters.set("waits_for", WAITS_FOR.index(what))
+        self.counters.set("waits_for", what)
         yield
-        self.counters.set("waits_for", 0)
+        self.counters.set("waits_for", WaitsFor.NOTHING)
 
     def pull(self, out: Vector) -> int:
         version = self._board.pull(out)
         if version:
             return version
-        with self._waiting_for("parameters"):
+        with self._waiting_for(WaitsFor.PARAMETERS):
             while (version := self._board.pull(out)) == 0:
                 if not self.beat():
                     return 0
@@ -140,7 +139,7 @@ class ShmWorkerPort(_PausingPort):
     def wait_for_turn(self, make_state: Callable[[], bytes]) -> bool:
         if not self._lock_step.is_on:
             return True
-        with self._waiting_for("its turn"):
+        with self._waiting_for(WaitsFor.TURN):
             while not self._lock_step.has_turn(self._ring.worker, self.counters, self._updater):
                 self._lock_step.keep_if_wanted(
                     self._ring.worker, self.counters, self._updater, make_state
@@ -153,7 +152,7 @@ class ShmWorkerPort(_PausingPort):
     def reserve(self) -> Arrays | None:
         arrays = self._ring.reserve()
         if arrays is None:
-            with self._waiting_for("a free slot of its ring"):
+            with self._waiting_for(WaitsFor.FREE_SLOT):
                 arrays = self._wait_for_slot()
         failpoint("ring.before_payload")
         return arrays
@@ -178,7 +177,7 @@ class ShmWorkerPort(_PausingPort):
 
     def lock_model(self) -> bool:
         started = time.monotonic()
-        with self._waiting_for("the lock of the model"):
+        with self._waiting_for(WaitsFor.MODEL_LOCK):
             for is_mine in self.shared_model().lock_attempts():
                 if not is_mine and not self.beat():
                     return False
@@ -255,7 +254,7 @@ class ShmUpdaterPort(_ShmPort):
         taken = self._take_waiting(most)
         if not taken:
             started = time.monotonic()
-            with self._waiting_for("records"):
+            with self._waiting_for(WaitsFor.RECORDS):
                 self._records.wait()
             self.counters.add("wait_s", time.monotonic() - started)
             taken = self._take_waiting(most)
@@ -283,7 +282,7 @@ class ShmUpdaterPort(_ShmPort):
         while len(rings) > (worker not in self._leaving) and rings[0].drained:
             retired = rings.popleft()
             retired.close()
-            self.report("retired", worker=worker, generation=retired.generation)
+            self.report(Report.RETIRED, worker=worker, generation=retired.generation)
         if not rings:
             self._rings.pop(worker, None)
             self._leaving.discard(worker)
@@ -308,7 +307,7 @@ class ShmUpdaterPort(_ShmPort):
         self.counters.set("states_wanted", wanted)
         for space in self._spaces[: len(self._worker_rows)]:
             space.post()
-        with self._waiting_for("the workers' states"):
+        with self._waiting_for(WaitsFor.WORKER_STATES):
             while any(row.count("states_kept") < wanted for row in self._worker_rows):
                 if not self.beat():
                     return None

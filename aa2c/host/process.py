@@ -24,8 +24,8 @@ from aa2c.config.config import Config
 from aa2c.errors import StartError
 from aa2c.host import child
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode
-from aa2c.shm.counters import Counters
-from aa2c.shm.queue import Message, Receiver, Sender
+from aa2c.ports import Counters, Message, Report
+from aa2c.shm.queue import Receiver, Sender
 from aa2c.shm.slot import Malformed
 
 MAX_BACKOFF_S = 5.0
@@ -130,9 +130,9 @@ class Child:
 
     def _deliver(self, messages: list[Message]) -> None:
         for message in messages:
-            if message["kind"] == "error":
+            if message["kind"] == Report.ERROR:
                 self.error = str(message.get("message"))
-            elif message["kind"] == "ready":
+            elif message["kind"] == Report.READY:
                 self.became_ready.set()
             self._on_message(self, message)
 

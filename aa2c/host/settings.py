@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aa2c.config.config import Config, changed
 from aa2c.config.options import LIVE_OPTIONS
-from aa2c.shm.counters import Counters
+from aa2c.ports import Counters
 
 
 class Settings:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aa2c.checkpoints.files import KEPT_COUNTS
+from aa2c.ports import Counters, LagHistogram
 from aa2c.shm.counters import (
     LAG_BUCKETS,
     RING,
@@ -25,8 +26,6 @@ from aa2c.shm.segment import Segment
 
 RATE_WINDOW_S = 10.0
 LAG_WINDOW_S = 60.0
-
-LagHistogram = tuple[list[tuple[str, float]], float]
 
 
 class Rate:
@@ -56,15 +55,18 @@ class RunCounters:
     ) -> None:
         """Room for so many workers. `before`: what a run that goes on has counted already."""
         self.env_steps_before = before["env_steps"] if before else 0
-        self.updater = updater_row(segment)
-        self.evaluator = evaluator_row(segment)
-        self.run = run_row(segment)
-        self.workers = [worker_row(segment, i) for i in range(workers)]
-        self.rings = [ring_row(segment, i) for i in range(workers)]
-        self.updates = Rate()
-        self.updater_wait = Rate()
-        self.worker_env_steps = [Rate() for _ in range(workers)]
-        self.worker_waits = [Rate() for _ in range(workers)]
+        of_all = updater_row(segment), evaluator_row(segment), run_row(segment)
+        of_workers = [worker_row(segment, i) for i in range(workers)]
+        self._rings = [ring_row(segment, i) for i in range(workers)]
+        self._rows = (*of_all, *of_workers, *self._rings)
+        self.updater: Counters
+        self.evaluator: Counters
+        self.updater, self.evaluator, self.run = of_all
+        self.workers: Sequence[Counters] = of_workers
+        self._updates = Rate()
+        self._updater_wait = Rate()
+        self._env_steps = [Rate() for _ in range(workers)]
+        self._waits = [Rate() for _ in range(workers)]
         self._lag_counts: deque[tuple[float, list[int]]] = deque()
         if before:
             for name in KEPT_COUNTS:  # an updater goes on from these, its first or its next
@@ -73,11 +75,9 @@ class RunCounters:
     def sample(self) -> None:
         """Take a sample for the rates; to be called at a steady pace."""
         now = time.monotonic()
-        self.updates.sample(now, self.updater.count("updates"))
-        self.updater_wait.sample(now, self.updater.value("wait_s"))
-        for row, steps, wait in zip(
-            self.workers, self.worker_env_steps, self.worker_waits, strict=True
-        ):
+        self._updates.sample(now, self.updater.count("updates"))
+        self._updater_wait.sample(now, self.updater.value("wait_s"))
+        for row, steps, wait in zip(self.workers, self._env_steps, self._waits, strict=True):
             steps.sample(now, row.count("env_steps"))
             wait.sample(now, row.value("wait_s"))
         self._lag_counts.append((now, self._count_lags()))
@@ -86,13 +86,6 @@ class RunCounters:
 
     def _count_lags(self) -> list[int]:
         return [self.updater.count(f"lag_bucket_{i}") for i in range(len(LAG_BUCKETS) + 1)]
-
-    def tell_score(self, episodes: int, mean: float | None, episodes_in_mean: int) -> None:
-        """Let the updater know how good its policy is, once there is a mean: it keeps the best."""
-        self.run.set("episodes", episodes)
-        if mean is not None:
-            self.run.set("train_return_mean", mean)
-            self.run.set("episodes_in_mean", episodes_in_mean)
 
     @property
     def env_steps(self) -> int:
@@ -104,7 +97,21 @@ class RunCounters:
 
     @property
     def env_steps_per_s(self) -> float:
-        return sum(rate.per_second for rate in self.worker_env_steps)
+        return sum(rate.per_second for rate in self._env_steps)
+
+    @property
+    def updates_per_s(self) -> float:
+        return self._updates.per_second
+
+    @property
+    def updater_wait_per_s(self) -> float:
+        return self._updater_wait.per_second
+
+    def worker_env_steps_per_s(self, worker: int) -> float:
+        return self._env_steps[worker].per_second
+
+    def worker_wait_per_s(self, worker: int) -> float:
+        return self._waits[worker].per_second
 
     def policy_lag(self) -> dict[str, Any]:
         """The spread of the newest records' lags, and how many had which in the last minute."""
@@ -131,8 +138,8 @@ class RunCounters:
         return buckets, self.updater.value("lag_sum")
 
     def dropped(self, worker: int) -> dict[str, int]:
-        return {name: self.rings[worker].count(name) for name in RING.ints}
+        return {name: self._rings[worker].count(name) for name in RING.ints}
 
     def close(self) -> None:
-        for row in (self.updater, self.evaluator, self.run, *self.workers, *self.rings):
+        for row in self._rows:
             row.close()

@@ -14,6 +14,7 @@ from aa2c.config.config import Config
 from aa2c.envs.spec import Leaf
 from aa2c.host.commands import Attach, AttachRing, ChildSpec, Commands, LetGo, RingCommand, Role
 from aa2c.host.ports import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
+from aa2c.ports import Report
 from aa2c.shm.board import ParameterBoard
 from aa2c.shm.counters import run_row, updater_row, worker_row
 from aa2c.shm.queue import Sender
@@ -112,7 +113,7 @@ def _connect_updater(
     arrays = [ArraySpec(*leaf) for leaf in leaves]
     record_bytes = slot_bytes(tuple(arrays))
     report.send(
-        "spec",
+        Report.SPEC,
         num_params=num_params,
         slot_bytes=record_bytes,
         arrays=arrays,

@@ -21,7 +21,7 @@ from aa2c.learn.returns import gae, normalize
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.policy import Policy
-from aa2c.ports import Record, WorkerPort
+from aa2c.ports import Record, Report, WorkerPort
 
 EPISODES_PER_MESSAGE = 1000
 LOSSES = ("policy", "value", "entropy", "grad_norm")
@@ -44,10 +44,10 @@ class RolloutProducer:
         port.counters.add("env_steps", self._rollout.env_steps)
         port.counters.add("episodes", len(episodes))
         for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
-            port.report("episodes", episodes=episodes[start : start + EPISODES_PER_MESSAGE])
+            port.report(Report.EPISODES, episodes=episodes[start : start + EPISODES_PER_MESSAGE])
         if self._worker == 0 and port.run.count("frames_wanted") > self._frames_shown:
             self._frames_shown = port.run.count("frames_wanted")
-            port.report("frames", **self._rollout.newest_frames())
+            port.report(Report.FRAMES, **self._rollout.newest_frames())
 
     def state(self) -> bytes:
         """All that the next record depends on, but what it pulls: for --deterministic.

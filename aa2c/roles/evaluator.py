@@ -15,7 +15,7 @@ from aa2c.failpoint import failpoint
 from aa2c.learn.play import games_for, play_on
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
-from aa2c.ports import EvaluatorPort
+from aa2c.ports import EvaluatorPort, Report
 
 SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
 
@@ -35,7 +35,7 @@ def _evaluate_on(
     network = make_policy(config, games[0].spec)
     params = FlatParameters(network)
     port = connect()
-    port.report("ready")
+    port.report(Report.READY)
     due = time.monotonic()
     while port.beat():
         now, interval_s = time.monotonic(), port.config_now().eval_interval_s
@@ -61,7 +61,7 @@ def _evaluate_on(
                 return
             failpoint("evaluator.before_report")
             port.report(
-                "evaluated",
+                Report.EVALUATED,
                 policy=policy,
                 policy_version=version,
                 env_steps=env_steps,

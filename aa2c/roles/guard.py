@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from aa2c.config.config import Config
-from aa2c.ports import UpdaterPort
+from aa2c.ports import Report, UpdaterPort
 
 MOST_ROLLBACKS = 10
 
@@ -53,7 +53,7 @@ class Guard:
         self._has_ended_run = True
         remedy = f"was rolled back {rollbacks} times" if rollbacks else "stops with what it has"
         self._port.report(
-            "fatal",
+            Report.FATAL,
             message=f"losses or gradients of {self._limit} consecutive records were not finite "
             f"(--nonfinite-limit); the run {remedy}: see its set_aside/.",
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aa2c.config.config import Config
 from aa2c.modes.mode import Consumer
-from aa2c.ports import Record, UpdaterPort
+from aa2c.ports import Record, Report, UpdaterPort
 from aa2c.roles.guard import Guard
 
 
@@ -70,7 +70,7 @@ class Intake:
             self._pending.append(record)
             return
         if not self._port.counters.count("rejected"):
-            self._port.report("rejected", worker=record.header.worker)
+            self._port.report(Report.REJECTED, worker=record.header.worker)
         self._port.counters.add("rejected", 1)
         if record.arrays:
             self._port.set_aside(record.arrays, record.header.values)

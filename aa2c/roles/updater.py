@@ -28,7 +28,7 @@ from aa2c.learn.rollout import observe_random_play
 from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
-from aa2c.ports import Record, UpdaterPort
+from aa2c.ports import Record, Report, UpdaterPort
 from aa2c.roles.guard import Guard
 from aa2c.roles.intake import Intake
 from aa2c.roles.rate import LearningRate
@@ -124,7 +124,7 @@ class Updater:
         if not self._mode.workers_step:
             self._port.publish(self._params.numpy)
         self._counters.add("rollbacks", 1)
-        self._port.report("rolled_back", path=str(path), learning_rate=self._rate.base)
+        self._port.report(Report.ROLLED_BACK, path=str(path), learning_rate=self._rate.base)
 
     def restore(self, saved: checkpoint.Checkpoint, *, with_counts: bool) -> None:
         """Resume from a checkpoint: optimizer, random numbers, and counts where they are a run's own.
@@ -152,7 +152,7 @@ class Updater:
             path = self._try_to_save()
             self._counters.set("checkpoints_made", asked)
             if path:
-                self._port.report("checkpoint", path=str(path))
+                self._port.report(Report.CHECKPOINT, path=str(path))
         elif time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s:
             self._try_to_save()
 
@@ -167,7 +167,7 @@ class Updater:
         try:
             return self.save(states) if states is not None else None
         except OSError as error:
-            self._port.report("unsaved", reason=str(error))
+            self._port.report(Report.UNSAVED, reason=str(error))
             return None
 
     def save(self, worker_states: Mapping[int, bytes] = MappingProxyType({})) -> Path:
@@ -210,7 +210,7 @@ def run_updater(
     its network cannot be made, and `CheckpointError` if the checkpoint does not fit.
     """
     updater, port = _begin(config, run_dir, connect, newest_checkpoint, is_restart=is_restart)
-    port.report("ready")
+    port.report(Report.READY)
     while port.beat():
         updater.take_and_learn()
         updater.save_if_due()
@@ -218,7 +218,7 @@ def run_updater(
     while not config.deterministic and updater.take_and_learn():
         port.beat()
     updater.save_last()
-    port.report("saved")
+    port.report(Report.SAVED)
     updater.consumer.close()
 
 
@@ -258,5 +258,5 @@ def _begin(
             updater.restore(saved, with_counts=not is_restart)
         if must_wait:
             port.publish(params.numpy, after=saved.counts["policy_version"] if saved else 0)
-    port.report("precision", chosen=policy.precision.name, reason=policy.precision.reason)
+    port.report(Report.PRECISION, chosen=policy.precision.name, reason=policy.precision.reason)
     return updater, port

@@ -14,7 +14,7 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import make_envs
 from aa2c.modes.mode import MODES, WorkerSetup
 from aa2c.policy.network import make_policy
-from aa2c.ports import WorkerPort
+from aa2c.ports import Report, WorkerPort
 
 
 def run_worker(
@@ -37,9 +37,9 @@ def run_worker(
     policy = make_policy(config, envs.spec)
     setup = WorkerSetup(config, worker, envs, policy, generator)
     producer = MODES[config.mode].make_producer(setup)
-    goes_on = saved_state is not None and producer.load_state(saved_state)
+    is_resumed = saved_state is not None and producer.load_state(saved_state)
     port = connect()
-    port.report("ready", goes_on=goes_on)
+    port.report(Report.READY, is_resumed=is_resumed)
     while port.beat() and port.wait_for_turn(producer.state):
         producer.produce(port)
     envs.close()

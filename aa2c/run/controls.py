@@ -1,8 +1,8 @@
 """What its owner may do to a run while it goes on: pause, save, stop, add workers, change options.
 
-Runs in the orchestrator. Wishes are words of shared memory that the others read between two steps,
-so nobody is interrupted, and a child that is started again knows them. Every act is logged and kept
-as a mark of the run.
+Runs in the orchestrator. Control flags are read by the others between two steps, so nobody is
+interrupted, and a child that is started again knows them. Every act is logged and kept as a mark of
+the run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from typing import Any
 from aa2c.config.config import Config, changed, flag
 from aa2c.config.options import LIVE_OPTIONS
 from aa2c.errors import ConfigError, ControlRefused
-from aa2c.host.children import Children
-from aa2c.host.memory import RunMemory
-from aa2c.host.settings import Settings
-from aa2c.run.status import Status
-from aa2c.shm.queue import Message
+from aa2c.ports import Engine, Message, Report
+from aa2c.run.status import RECENT_EPISODES, Returns, Status
 
 CHECKPOINT_WAIT_S = 10.0
 ROUND_WAIT_S = 3.0
@@ -39,18 +36,16 @@ class Controls:
     def __init__(
         self,
         config: Config,
-        memory: RunMemory,
-        children: Children,
+        engine: Engine,
         *,
         note: Note,
         phase: Callable[[], str],
         end: Callable[[], None],
     ) -> None:
         self._config = config
-        self._words = memory.counters.run
-        self._settings = Settings(config, self._words)
-        self._memory = memory
-        self._children = children
+        self._engine = engine
+        self._flags = engine.control
+        self._settings = engine.settings
         self._note = note
         self._phase = phase
         self._end = end
@@ -60,7 +55,7 @@ class Controls:
 
     @property
     def is_paused(self) -> bool:
-        return bool(self._words.count("is_paused"))
+        return bool(self._flags.count("is_paused"))
 
     def pause(self) -> str:
         """Let workers and evaluator rest after their present step; the updater goes on to idle."""
@@ -73,7 +68,7 @@ class Controls:
     def _set_paused(self, wanted: bool, word: str) -> str:
         self._require_training()
         if self.is_paused != wanted:
-            self._words.set("is_paused", wanted)
+            self._flags.set("is_paused", wanted)
             self._note("pause" if wanted else "resume", word)
         return word
 
@@ -90,7 +85,7 @@ class Controls:
         self._require_training()
         saved = asyncio.get_running_loop().create_future()
         self._saved = [*(it for it in self._saved if not it.done()), saved]
-        self._words.set("checkpoints_wanted", self._words.count("checkpoints_wanted") + 1)
+        self._flags.set("checkpoints_wanted", self._flags.count("checkpoints_wanted") + 1)
         with contextlib.suppress(TimeoutError):
             return f"written: {await asyncio.wait_for(saved, CHECKPOINT_WAIT_S)}"
         return "asked for: it is written when the present update is done"
@@ -111,26 +106,26 @@ class Controls:
             raise ControlRefused("the run is paused: there are no new frames.")
         shown = asyncio.get_running_loop().create_future()
         self._shown = [*(it for it in self._shown if not it.done()), shown]
-        self._words.set("frames_wanted", self._words.count("frames_wanted") + 1)
+        self._flags.set("frames_wanted", self._flags.count("frames_wanted") + 1)
         message: Message = await asyncio.wait_for(shown, FRAMES_WAIT_S)
         return message
 
     async def set_workers(self, count: int) -> str:
         """Have so many workers; returns when the wish is carried out. Raises `ConfigError`."""
         self._require_training()
-        least, most = self._config.least_workers, self._memory.most_workers
+        least, most = self._config.least_workers, self._engine.most_workers
         if type(count) is not int or not least <= count <= most:
             raise ConfigError(
                 f"--workers {_shown(count)} must be in {least} … {most} while this run goes on."
             )
         async with self._changing_workers:
             self._require_training()
-            before = len(self._children.workers)
+            before = len(self._engine.workers)
             if count > before:
-                self._memory.require_rings(count - before)
+                self._engine.require_room(count - before)
             if count != before:
                 self._note("workers", f"workers {before} → {count}")
-                await self._children.set_workers(count)
+                await self._engine.set_workers(count)
         return f"{count} workers"
 
     def set(self, options: Mapping[str, Any]) -> str:
@@ -166,19 +161,27 @@ class Controls:
             value = _plain(getattr(now, name))
             told[name] = {"value": value} | {b: bounds[name][b] for b in ("minimum", "maximum")}
         told["workers"] = {
-            "value": len(self._children.workers),
+            "value": len(self._engine.workers),
             "minimum": self._config.least_workers,
-            "maximum": self._memory.most_workers,
+            "maximum": self._engine.most_workers,
         }
         return told
 
+    def tell_score(self, returns: Returns) -> None:
+        """Let the updater know how good its policy is, once there is a mean: it keeps the best."""
+        self._flags.set("episodes", returns.count)
+        mean = returns.settled_mean
+        if mean is not None:
+            self._flags.set("train_return_mean", mean)
+            self._flags.set("episodes_in_mean", RECENT_EPISODES)
+
     def hear(self, message: Message) -> None:
         """What the updater did by itself, or an answer: a checkpoint that was asked for, or frames."""
-        if message["kind"] == "rolled_back":
+        if message["kind"] == Report.ROLLED_BACK:
             name, rate = Path(message["path"]).name, message["learning_rate"]
             self._note("rollback", f"back to {name}, learning_rate → {_shown(rate)}")
             return
-        is_frames = message["kind"] == "frames"
+        is_frames = message["kind"] == Report.FRAMES
         waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved
         if not is_frames:
             self._note("checkpoint", "checkpoint")

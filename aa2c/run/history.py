@@ -14,11 +14,11 @@ from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.log import EventDict, readable
+from aa2c.ports import Message, Report
 from aa2c.run.files import Recording, metrics_row, rows_of
 from aa2c.run.quantities import QUANTITIES, value_at
 from aa2c.run.status import Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
-from aa2c.shm.queue import Message
 
 MOST_ROWS = 2000
 KEPT_MARKS = 100
@@ -118,7 +118,7 @@ class RunHistory:
         returns = [episode_return for episode_return, _ in episodes]
         kind: str = "train"
         author: int | None = worker
-        if message["kind"] == "evaluated":
+        if message["kind"] == Report.EVALUATED:
             kind, author, env_steps = message["policy"], None, message["env_steps"]
             self.tests[kind].set(env_steps, returns)
         else:

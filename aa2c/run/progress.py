@@ -9,24 +9,31 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from aa2c.host.children import Children
-from aa2c.host.process import ChildSlot
-from aa2c.host.telemetry import RunCounters
-from aa2c.shm.counters import WAITS_FOR, Counters
+from aa2c.ports import ChildView, Counters, Engine, WaitsFor
+
+WAITS_FOR: dict[int, str] = {
+    WaitsFor.FREE_SLOT: "a free slot of its ring",
+    WaitsFor.PARAMETERS: "parameters",
+    WaitsFor.MODEL_LOCK: "the lock of the model",
+    WaitsFor.RECORDS: "records",
+    WaitsFor.TURN: "its turn",
+    WaitsFor.WORKER_STATES: "the workers' states",
+}
 
 
 class ProgressWatch:
     """Two clocks: of env steps, and of learning. `stall` says what is wrong, None while nothing is."""
 
-    def __init__(self, limit_s: float, counters: RunCounters, log: Any) -> None:
+    def __init__(self, limit_s: float, engine: Engine, log: Any) -> None:
         self._limit_s = limit_s
-        self._counters = counters
+        self._engine = engine
+        self._counters = engine.telemetry
         self._log = log
         self._env_steps = self._learning = (-1, -1)
         self._stepped_at = self._learned_at = time.monotonic()
         self.stall: str | None = None
 
-    def look(self, children: Children, *, is_training: bool) -> None:
+    def look(self, *, is_training: bool) -> None:
         """Look at the clocks, and log once when the run stops getting on, and when it does again."""
         now, row = time.monotonic(), self._counters.updater
         # Beats of a long update count as learning, those of waiting for records do not.
@@ -35,26 +42,26 @@ class ProgressWatch:
         env_steps = (self._counters.env_steps, 0)
         if learning[0] != self._learning[0] or (busy and busy != self._learning[1]):
             self._learning, self._learned_at = learning, now
-        rows = [self._counters.workers[slot.index] for slot in children.workers]
+        rows = [self._counters.workers[slot.index] for slot in self._engine.workers]
         all_wait = all(r.count("waits_for") for r in rows) and now - self._learned_at < 1.5
         if env_steps != self._env_steps or all_wait:
             self._env_steps, self._stepped_at = env_steps, now
         if not is_training:
             self._learned_at = self._stepped_at = now
-        told = self._tell(now, children)
+        told = self._tell(now)
         if (told is None) != (self.stall is None):
             self._say(told)
         self.stall = told
 
-    def _tell(self, now: float, children: Children) -> str | None:
+    def _tell(self, now: float) -> str | None:
         idle = {"env steps": now - self._stepped_at, "updates": now - self._learned_at}
         what = max(idle, key=lambda name: idle[name])
         if idle[what] < self._limit_s:
             return None
-        parts = [f"the updater {_doing(children.updater, self._counters.updater)}"]
+        parts = [f"the updater {_doing(self._engine.updater, self._counters.updater)}"]
         parts += [
             f"worker {slot.index} {_doing(slot, self._counters.workers[slot.index])}"
-            for slot in children.workers
+            for slot in self._engine.workers
         ]
         return f"no {what} for more than {self._limit_s:g} s: {', '.join(parts)}"
 
@@ -65,10 +72,10 @@ class ProgressWatch:
             self._log.warning("the run does not get on", why=told)
 
 
-def _doing(slot: ChildSlot, row: Counters) -> str:
+def _doing(slot: ChildView, row: Counters) -> str:
     """What a child does, in words."""
     if slot.state != "running":
         last = f" (last: {slot.last_exit})" if slot.last_exit else ""
         return f"is {slot.state}{last}"
-    waits_for = WAITS_FOR[min(row.count("waits_for"), len(WAITS_FOR) - 1)]
-    return f"waits for {waits_for}" if waits_for else "is busy"
+    waits_for = row.count("waits_for")
+    return f"waits for {WAITS_FOR.get(waits_for, 'something')}" if waits_for else "is busy"

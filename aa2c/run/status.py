@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from aa2c.config.config import Config
 from aa2c.config.modes import ModeFacts
-from aa2c.host.process import ChildSlot
-from aa2c.host.telemetry import RunCounters
+from aa2c.ports import ChildView, Engine, Telemetry
 from aa2c.run.bottleneck import Down, advise
 from aa2c.run.quantities import QUANTITIES
 
@@ -90,17 +89,14 @@ def _finite(value: float | None) -> float | None:
 def make_status(
     run: Status,
     config: Config,
-    counters: RunCounters,
+    engine: Engine,
     all_returns: tuple[Returns, Mapping[str, TestReturns]],
-    children: tuple[ChildSlot, ChildSlot, Sequence[ChildSlot]],
-    ring_status: Callable[[int], Status],
 ) -> Status:
     """The document, schema 1: keys are added to it, never renamed.
 
-    `all_returns` are those of training and of tests; `children` the updater, the evaluator and the
-    workers.
+    `all_returns` are those of training and of tests.
     """
-    (returns, tests), (updater, evaluator, workers) = all_returns, children
+    (returns, tests), counters, workers = all_returns, engine.telemetry, engine.workers
     options = {name: getattr(config, name) for name in SHOWN_OPTIONS}
     return {
         "schema": SCHEMA,
@@ -119,36 +115,31 @@ def make_status(
             "episodes": returns.count,
             "time_left_s": _time_left_s(config, counters) if run["state"] == "running" else None,
         },
-        "throughput": _throughput(counters, config.mode_facts, run["state"], updater, workers),
+        "throughput": _throughput(engine, config.mode_facts, run["state"]),
         "returns": {
             "train": returns.summary(),
             "test": {policy: test.summary() for policy, test in tests.items()},
         },
         "losses": _losses(counters, config.mode_facts),
         "policy_lag": counters.policy_lag(),
-        "updater": _updater_status(updater, config, counters),
+        "updater": _updater_status(engine.updater, config, counters),
         "evaluator": {
-            **_child_status(evaluator),
+            **_child_status(engine.evaluator),
             **({} if config.eval_interval_s else {"state": "off"}),
             "evaluations": counters.evaluator.count("records"),
         },
         "workers": [_worker_status(slot, counters) for slot in workers],
-        "rings": [ring_status(slot.index) for slot in workers],
+        "rings": [engine.ring_status(slot.index) for slot in workers],
     }
 
 
-def _throughput(
-    counters: RunCounters,
-    mode: ModeFacts,
-    state: str,
-    updater: ChildSlot,
-    workers: Sequence[ChildSlot],
-) -> Status:
+def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
     """Rates, and who waits for whom."""
-    waits = [counters.worker_waits[slot.index].per_second for slot in workers]
-    updater_waits = min(1.0, counters.updater_wait.per_second)
+    counters, workers = engine.telemetry, engine.workers
+    waits = [counters.worker_wait_per_s(slot.index) for slot in workers]
+    updater_waits = min(1.0, counters.updater_wait_per_s)
     workers_wait = min(1.0, statistics.fmean(waits)) if waits else 0.0
-    children = {"the updater": updater} | {f"worker {slot.index}": slot for slot in workers}
+    children = {"the updater": engine.updater} | {f"worker {slot.index}": slot for slot in workers}
     down = [
         Down(name, slot.state, slot.last_exit)
         for name, slot in children.items()
@@ -157,7 +148,7 @@ def _throughput(
     bottleneck, advice = advise(mode, state, updater_waits, workers_wait, down)
     return {
         "env_steps_per_s": round(counters.env_steps_per_s, 1),
-        "updates_per_s": round(counters.updates.per_second, 1),
+        "updates_per_s": round(counters.updates_per_s, 1),
         "bottleneck": bottleneck,
         "updater_wait_share": round(updater_waits, 3),
         "worker_wait_share": round(workers_wait, 3),
@@ -165,20 +156,20 @@ def _throughput(
     }
 
 
-def _losses(counters: RunCounters, mode: ModeFacts) -> Status:
+def _losses(counters: Telemetry, mode: ModeFacts) -> Status:
     """The newest update's; null before the first, and what the mode does not tell."""
     told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}
     known = (*mode.losses, "learning_rate") if counters.updates_made else ()
     return told | {name: None for name in LOSSES if name not in known}
 
 
-def _time_left_s(config: Config, counters: RunCounters) -> float | None:
+def _time_left_s(config: Config, counters: Telemetry) -> float | None:
     """Time to the end of the budget by the present rate; null while nothing moves."""
     left, per_second = config.total_env_steps - counters.env_steps, counters.env_steps_per_s
     return round(max(0, left) / per_second, 1) if per_second else None
 
 
-def _child_status(slot: ChildSlot) -> Status:
+def _child_status(slot: ChildView) -> Status:
     return {
         "pid": slot.pid,
         "state": slot.state,
@@ -188,7 +179,7 @@ def _child_status(slot: ChildSlot) -> Status:
     }
 
 
-def _updater_status(slot: ChildSlot, config: Config, counters: RunCounters) -> Status:
+def _updater_status(slot: ChildView, config: Config, counters: Telemetry) -> Status:
     row = counters.updater
     return {
         **_child_status(slot),
@@ -204,13 +195,13 @@ def _updater_status(slot: ChildSlot, config: Config, counters: RunCounters) -> S
     }
 
 
-def _worker_status(slot: ChildSlot, counters: RunCounters) -> Status:
+def _worker_status(slot: ChildView, counters: Telemetry) -> Status:
     row = counters.workers[slot.index]
     return {
         "id": slot.index,
         **_child_status(slot),
         "generation": slot.generation,
         "env_steps": row.count("env_steps"),
-        "env_steps_per_s": round(counters.worker_env_steps[slot.index].per_second, 1),
+        "env_steps_per_s": round(counters.worker_env_steps_per_s(slot.index), 1),
         "wait_s": round(row.value("wait_s"), 3),
     }

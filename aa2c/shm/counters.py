@@ -29,16 +29,6 @@ class RowLayout:
         return (self.ints + self.floats).index(name)
 
 
-WAITS_FOR = (  # what a process waits for; its row holds the index
-    "",
-    "a free slot of its ring",
-    "parameters",
-    "the lock of the model",
-    "records",
-    "its turn",
-    "the workers' states",
-)
-
 UPDATER = RowLayout(
     ints=(
         "beats",
@@ -154,7 +144,7 @@ def evaluator_row(segment: Segment) -> Counters:
 
 
 def run_row(segment: Segment) -> Counters:
-    """What the orchestrator tells the others: its wishes, and how good the policy is."""
+    """What the orchestrator tells the others: control flags, and how good the policy is."""
     return Counters(segment, 2, RUN)
 
 

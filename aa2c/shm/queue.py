@@ -13,12 +13,11 @@ from typing import Any
 
 import msgpack
 
+from aa2c.ports import Message
 from aa2c.shm.slot import Malformed
 
 MESSAGE_LIMIT = 1024 * 1024
 _READ_BYTES = 65536
-
-Message = dict[str, Any]
 
 
 class Sender:

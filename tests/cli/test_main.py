@@ -133,9 +133,17 @@ def test_keep_serving_leaves_the_endpoint_up_until_it_is_told_to_stop(tmp_path):
         (["serve", "--network", "nowhere:make"], 3, "--network nowhere:make"),
         (["serve", "--runs-dir", "/proc/nowhere"], 2, "--runs-dir /proc/nowhere cannot be"),
         (["serve", "--resume", "nowhere"], 2, "--resume nowhere does not exist"),
-        (["serve", "--mode", "model", "--max-policy-lag", "1"], 2, "--max-policy-lag is not for"),
-        (["serve", "--mode", "traj", "--update-order", "sum"], 2, "is not for --mode traj"),
-        (["serve", "--advantage", "vtrace"], 2, "--advantage vtrace needs --mode traj"),
+        (
+            ["serve", "--mode", "model", "--max-policy-lag", "1"],
+            2,
+            "--max-policy-lag needs --mode grad or traj",
+        ),
+        (
+            ["serve", "--mode", "traj", "--update-order", "sum"],
+            2,
+            "--update-order needs --mode grad or model",
+        ),
+        (["serve", "--advantage", "vtrace"], 2, "--advantage needs --mode traj"),
         (["serve", "--learning-rate", "3"], 2, "--learning-rate 3.0 must be at most 1"),
         (["presets", "all"], 2, "all"),
         (["srve"], 2, "did you mean serve?"),
@@ -157,7 +165,7 @@ def test_a_broken_config_file_is_named_with_its_key(tmp_path):
         ("wrokers = 3", "unknown option 'wrokers'; did you mean workers?"),
         ("workers = '3'", "workers = '3' is not an integer"),
         ("workers = [", "is not TOML"),
-        ("mode = 'fast'", "mode = 'fast' is not one of grad"),
+        ("mode = 'fast'", "--mode fast does not exist: give one of grad"),
     ):
         file.write_text(text)
         done = aa2c("config", "--config", "my.toml", cwd=tmp_path)

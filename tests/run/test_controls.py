@@ -12,7 +12,7 @@ import pytest
 from aa2c import ConfigError, Orchestrator
 from aa2c.checkpoints.files import read_checkpoint
 from aa2c.errors import ControlRefused
-from aa2c.shm.counters import Counters
+from aa2c.ports import Counters
 from tests.conftest import until
 
 ENDLESS = 10**9
@@ -24,7 +24,7 @@ def env_steps(run: Orchestrator) -> int:
     return run.status()["progress"]["env_steps"]
 
 
-async def goes_on(run: Orchestrator) -> None:
+async def is_resumed(run: Orchestrator) -> None:
     before = env_steps(run)
     await until(lambda: env_steps(run) > before)
 
@@ -65,10 +65,10 @@ async def test_a_run_obeys_its_owner(small, mode):
 
 
 async def _it_rests_while_it_is_paused(run):
-    await goes_on(run)
+    await is_resumed(run)
     assert run.controls.pause() == "paused"
     assert run.state == "paused"
-    rows = [run._memory.counters.workers[i] for i in range(2)]
+    rows = [run._engine.telemetry.workers[i] for i in range(2)]
     await until_beaten(rows, 2)  # the second is of one who rests
     before = env_steps(run)
     await until_beaten(rows, 10)  # a resting worker without beats would be taken for a hung one
@@ -80,7 +80,7 @@ async def _it_rests_while_it_is_paused(run):
     assert env_steps(run) == before, "a worker that was started again rests, too"
     assert run.controls.resume() == "resumed"
     assert run.state == "running"
-    await goes_on(run)
+    await is_resumed(run)
 
 
 async def _it_saves_when_asked(run):
@@ -133,9 +133,11 @@ async def _it_gets_and_gives_back_workers(run):
     await run.controls.set_workers(least)
     assert [w["id"] for w in run.status()["workers"]] == list(range(least))
     assert not any(psutil.pid_exists(pid) for pid in pids[least:])
-    await until(lambda: len(run._memory._rings) == least)  # theirs were emptied and given back
+    await until(
+        lambda: len(run._engine._memory._rings) == least
+    )  # theirs were emptied and given back
     assert env_steps(run) >= total
-    await goes_on(run)
+    await is_resumed(run)
     await run.controls.set_workers(3)
     newest = run.status()["workers"][2]
     assert newest["generation"] == 1
@@ -165,7 +167,7 @@ async def test_the_evaluator_obeys_too(small):
         run.controls.set({"eval_interval_s": 0.2})
         await until(lambda: evaluations() >= 3)
         run.controls.set({"eval_interval_s": 0})
-        row = run._memory.counters.evaluator
+        row = run._engine.telemetry.evaluator
         await until_beaten([row], EVALUATION_BEATS)  # what had been begun is done
         before = evaluations()
         await until_beaten([row], EVALUATION_BEATS)
@@ -174,7 +176,7 @@ async def test_the_evaluator_obeys_too(small):
         await until(lambda: evaluations() == before + 1)
 
 
-async def test_a_run_goes_on_with_the_history_it_had(small):
+async def test_a_run_is_resumed_with_the_history_it_had(small):
     config = small(total_env_steps=20_000)
     async with Orchestrator(config) as run:
         await run.ready()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from aa2c.config.modes import BALANCED
 from aa2c.modes.mode import Consumer, Mode, Producer, UpdaterSetup, WorkerSetup, register
-from aa2c.ports import PARAMS
 
 if TYPE_CHECKING:
     from aa2c.config.config import Config
@@ -40,6 +39,7 @@ class Model(Mode):
 
     def shared_vectors(self, config: Config, num_params: int) -> dict[str, int]:
         from aa2c.learn.optimizer import optimizer_vectors
+        from aa2c.ports import PARAMS
 
         return {PARAMS: num_params, **optimizer_vectors(config, num_params)}
 

@@ -1,0 +1,88 @@
+"""The local engine: children of this process, which share memory with it and with each other.
+
+All that `aa2c.ports.Engine` promises, on one host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aa2c.checkpoints.files import CheckpointFiles
+from aa2c.config.config import Config
+from aa2c.errors import Aa2cError, RunFailed
+from aa2c.host.children import Children
+from aa2c.host.memory import RunMemory
+from aa2c.host.settings import Settings
+from aa2c.ports import ChildView, Counters, LiveSettings, Message, Telemetry
+from aa2c.shm.segment import remove_leftovers
+
+
+class LocalEngine:
+    """Memory and children of one run. Raises `SharedMemoryTooSmall` if there is no room.
+
+    It removes what dead runs left behind. `resume` is the checkpoint that the run goes on from;
+    `on_report` gets the child's index with what concerns the run, `on_failure` what it cannot go on
+    after.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_id: str,
+        run_dir: Path,
+        log: Any,
+        *,
+        resume: CheckpointFiles | None,
+        started_at: float,
+        on_report: Callable[[int, Message], None],
+        on_failure: Callable[[Aa2cError], None],
+    ) -> None:
+        leftovers = remove_leftovers()
+        if leftovers:
+            log.warning("removed shared memory of dead runs", segments=leftovers)
+        self._memory = RunMemory(config, run_id, resume.counts if resume else None)
+        self._children = Children(
+            config,
+            run_dir,
+            resume.path if resume else None,
+            self._memory,
+            log,
+            started_at=started_at,
+            on_report=on_report,
+            on_failure=on_failure,
+        )
+        self.most_workers = self._memory.most_workers
+        self.have_come_up = self._children.have_come_up
+        self.control: Counters = self._memory.counters.run
+        self.settings: LiveSettings = Settings(config, self.control)
+        self.telemetry: Telemetry = self._memory.counters
+        self.updater: ChildView = self._children.updater
+        self.evaluator: ChildView = self._children.evaluator
+        self.workers: Sequence[ChildView] = self._children.workers
+
+    def ring_status(self, worker: int) -> dict[str, Any]:
+        return self._memory.ring_status(worker)
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        self._children.start(tasks)
+
+    def require_room(self, workers: int) -> None:
+        self._memory.require_rings(workers)
+
+    async def set_workers(self, count: int) -> None:
+        await self._children.set_workers(count)
+
+    async def stop(self, last_word: Callable[[], None]) -> None:
+        await self._children.stop(last_word)
+
+    def failure(self, *, is_saved: bool) -> RunFailed | None:
+        return self._children.failure(is_saved=is_saved)
+
+    def kill(self) -> None:
+        self._children.kill()
+
+    def release(self) -> None:
+        self._memory.release()

@@ -97,7 +97,9 @@ class Acting:
         self._heads = None
 
     @torch.no_grad()
-    def __call__(self, obs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, Tensor, State]:
+    def __call__(
+        self, obs: Tensor, state: State = (), is_first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
         if self._heads is None:
             self._units = self._network.units(obs)
             self._heads = self._join_heads() or self._network.heads

@@ -229,9 +229,9 @@ def test_the_protocol_says_what_a_score_depends_on():
 def test_the_summary_gives_mean_deviation_range_length_and_how_many_were_cut():
     episodes = played(SEEDED, always(SEEDED, 0), episodes=5, max_steps=60)
     assert summarise(episodes) == (
-        "return 2,000.00 ± 1,414.21 (mean ± deviation of 5), from 0 to 4,000; "
+        "return 2,000.00 ± 1,414.21 (mean ± std of 5), from 0 to 4,000; "
         "29 env steps on average; 1 cut"
     )
     assert summarise(episodes[:1]) == (
-        "return 0.00 ± 0.00 (mean ± deviation of 1), from 0 to 0; 2 env steps on average"
+        "return 0.00 ± 0.00 (mean ± std of 1), from 0 to 0; 2 env steps on average"
     )

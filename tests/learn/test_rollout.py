@@ -118,7 +118,7 @@ def test_random_play_settles_the_moments_of_observations(env):
     ids=str,
 )
 def test_what_an_environment_shows_is_an_image_or_a_vector(shape, dtype, shown):
-    spec = EnvSpec(shape, dtype, 2)
+    spec = EnvSpec(shape, dtype, Discrete(2))
     first = np.zeros((2, *shape), dtype)
     envs = SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first)
     rollout = Rollout(envs, Config(num_steps=2, num_envs=2))

@@ -60,7 +60,7 @@ def test_auto_chooses_a_network_that_maps_observations_to_logits_and_values(spec
     [("uint8", 0, 255), ("float32", 0, 1), ("int64", 0, 1), ("float32", 8, 8), ("uint8", 2, 2)],
 )
 def test_observations_are_divided_by_obs_scale(dtype, obs_scale, divisor):
-    spec = EnvSpec((6,), dtype, 3)
+    spec = EnvSpec((6,), dtype, Discrete(3))
     scaled = network_for(spec, obs_scale=obs_scale)
     plain = network_for(EnvSpec((6,), "float32", Discrete(3)))
     obs = torch.arange(12).view(2, 6).to(getattr(torch, dtype))

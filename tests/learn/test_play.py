@@ -178,7 +178,7 @@ def test_it_stops_at_once_and_gives_nothing_when_it_shall_not_go_on(made, asked)
     answers = itertools.chain([True] * asked, [False] * 1000)
     steps = []
     network = network_for(CARTPOLE)
-    network.register_forward_pre_hook(lambda *_: steps.append(0))
+    network.trunk.register_forward_pre_hook(lambda *_: steps.append(0))
     with games_for(CARTPOLE, 5) as games:
         ended = play_on(
             games, network, episodes=5, greedy=True, seed=0, max_steps=100,

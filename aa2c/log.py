@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import structlog
+
+from aa2c.strict_json import strict_json
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
@@ -63,7 +64,7 @@ def make_logger(
 
 
 def _to_json(event: Any, **_: Any) -> bytes:
-    return json.dumps(event, default=str).encode()
+    return strict_json(event, default=str).encode()
 
 
 def readable(event: EventDict, *, with_prefix: bool = True) -> str:

@@ -15,14 +15,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aa2c.checkpoints.files import dir_to_resume, read_checkpoint
+from aa2c.checkpoints.files import CheckpointFiles
+from aa2c.checkpoints.resume import (
+    differences,
+    dir_to_resume,
+    read_to_resume,
+    tell_of_resuming,
+)
 from aa2c.config.config import Config
-from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
+from aa2c.errors import Aa2cError, RunFailed, StartError
 from aa2c.host.engine import LocalEngine
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run.controls import Controls
-from aa2c.run.files import make_run_dir, write_token
+from aa2c.run.files import make_run_dir, undone_if_it_fails, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.status import RunState, Status, make_status
@@ -49,7 +55,7 @@ class Orchestrator:
         config: Config,
         *,
         http: bool = False,
-        resume: Path | None = None,
+        resume: str | Path | None = None,
         on_event: Callable[[EventDict], None] | None = None,
     ) -> None:
         self.config = config
@@ -57,7 +63,7 @@ class Orchestrator:
         self.error: Aa2cError | None = None
         self.token: str | None = secrets.token_urlsafe(32) if http else None
         self._phase: RunState = "starting"
-        self._resume = resume
+        self._resume = Path(resume) if resume is not None else None
         self._on_event = on_event
         self._is_saved = False
         self._server: Server | None = None
@@ -81,23 +87,23 @@ class Orchestrator:
         """
         listening = open_socket(self.config) if self.token else None
         try:
-            self._open()
-        except BaseException as error:
+            require_packages(self.config)
+            saved = read_to_resume(self._resume) if self._resume else None
+            self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
+            with undone_if_it_fails(self.dir, is_new=saved is None):
+                self._open(saved)
+        except BaseException:
             if listening is not None:
                 listening.close()
-            if isinstance(error, OSError):
-                raise ConfigError(f"--runs-dir: {error.filename}: {error.strerror}.") from None
             raise
         self._main = asyncio.create_task(self._run(), name=f"aa2c-run-{self.id}")
         if listening is not None:
             await self._serve(listening)
 
-    def _open(self) -> None:
-        """Directory, log and engine of the run."""
-        require_packages(self.config)
-        saved = read_checkpoint(self._resume, lambda it: it) if self._resume else None
+    def _open(self, saved: CheckpointFiles | None) -> None:
+        """History, log and engine of the run."""
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
-        self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
+        edits = differences(self.dir, self.config)
         self._history = RunHistory(self.dir, self.config, counts)
         if self.token:
             write_token(self.dir, self.token)
@@ -105,6 +111,8 @@ class Orchestrator:
         on_event = self._history.watch_log(self._on_event)
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
         self._history.log = self._log
+        if saved:
+            tell_of_resuming(self._log, saved, edits)
         self._history.tracking = Tracking(self.dir, self.config, self._log)
         self._engine: Engine = LocalEngine(
             self.config,
@@ -112,7 +120,6 @@ class Orchestrator:
             self.dir,
             self._log,
             resume=saved,
-            started_at=self._history.started_at,
             on_report=self._hear,
             on_failure=self._end,
         )
@@ -272,6 +279,10 @@ class Orchestrator:
                 self._is_saved = True
             case Report.UNSAVED:
                 self._log.warning("a checkpoint was not written", reason=message["reason"])
+            case Report.RESUMED if message["path"]:
+                self._log.info("the updater resumes from a checkpoint", path=message["path"])
+            case Report.RESUMED:
+                self._log.warning("there is no checkpoint: the updater learns from the beginning")
             case Report.REJECTED:
                 self._log.warning(
                     "a record was rejected: are rewards and observations finite? (told once)",

@@ -61,6 +61,7 @@ class Report(StrEnum):
     UNSAVED = auto()
     REJECTED = auto()
     ROLLED_BACK = auto()
+    RESUMED = auto()
 
 
 class Counters(Protocol):

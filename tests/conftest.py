@@ -106,3 +106,8 @@ async def until(condition: Any, timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 (what is waited for sets no event)
             await asyncio.sleep(0.02)
+
+
+def now(run: Any) -> Any:
+    """How far a run has come."""
+    return run.status()["progress"]

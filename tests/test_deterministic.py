@@ -16,6 +16,8 @@ from aa2c.envs.vector import make_envs
 from aa2c.modes.mode import MODES
 from tests.conftest import until
 
+pytestmark = pytest.mark.long
+
 ATARI = {"env": "ALE/Pong-v5", "network": "a3c", "num_envs": 2, "num_steps": 8}
 IN_MODE = {"grad": {"grad_sync_steps": 16}, "model": {}, "traj": {"norm_obs": True}}
 ATARI_IN_MODE = {"grad": {"grad_sync_steps": 8}, "model": {}, "traj": {}}
@@ -65,7 +67,7 @@ async def test_atari_games_are_played_alike(small, mode):
 @pytest.mark.parametrize(
     ("mode", "env"), [("grad", "CartPole-v1"), ("model", "CartPole-v1"), ("traj", "Acrobot-v1")]
 )
-async def test_a_run_that_was_stopped_is_resumed_as_if_it_had_not_been(small, mode, env):
+async def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(small, mode, env):
     options = IN_MODE[mode] | {"env": env, "total_env_steps": 8000}
     config = small(mode=mode, deterministic=True, **options)
     whole = await train(config)
@@ -78,7 +80,7 @@ async def test_a_run_that_was_stopped_is_resumed_as_if_it_had_not_been(small, mo
     assert differences(whole, rest) == []
 
 
-async def test_a_run_on_atari_that_is_resumed_says_that_its_games_begin_anew(small):
+async def test_a_run_on_atari_that_goes_on_says_that_its_games_begin_anew(small):
     config = small(mode="traj", deterministic=True, **ATARI, total_env_steps=10**9)
     async with Orchestrator(config) as run:
         await until(lambda: run.status()["progress"]["updates"] > 2)

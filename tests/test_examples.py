@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LEAST = {"read_status.py": ["20"]}  # a return that is soon reached; the others: few env steps
 

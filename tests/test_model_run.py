@@ -22,7 +22,7 @@ SLOW_STEPS = {"hidden_sizes": (512, 512), "num_envs": 2, "eval_interval_s": 0.0}
 CATCH_S = 30.0
 RESTART_S = 120.0  # a busy machine imports torch slowly
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 class Watched:

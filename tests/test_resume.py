@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.modes.mode import MODES
 from tests.cli.test_main import FAST, aa2c
 from tests.conftest import SMALL, until
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def rows_of(run_dir: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_resumed_run_is_resumed_with_network_optimizer_and_counters(small, mode):
+async def test_a_resumed_run_goes_on_with_network_optimizer_and_counters(small, mode):
     config = small(mode=mode, total_env_steps=4000, norm_obs=True, norm_returns=mode == "traj")
     first = await train(config)
     run_dir = Path(first["run"]["dir"])
@@ -99,7 +103,7 @@ async def test_what_is_published_first_is_what_was_saved(small):
     assert not torch.equal(resumed.optimizer["exp_avg"], saved.optimizer["exp_avg"])
 
 
-async def test_annealing_is_resumed_where_it_was(trained):
+async def test_annealing_goes_on_where_it_was(trained):
     config, run_dir = trained
     saved = load_checkpoint(run_dir).counts["env_steps"]
     longer = dataclasses.replace(config, total_env_steps=10 * saved)
@@ -205,7 +209,41 @@ def test_serve_resume_takes_the_runs_own_options(tmp_path):
     more = aa2c("serve", "--resume", "runs/r", "--total-env-steps", "4000", cwd=tmp_path)
     assert more.returncode == 0, more.stderr
     assert "1 workers x 4 environments, 4,000 env steps, preset of the run, seed 5" in more.stdout
+    assert "config.toml" not in more.stderr
     assert load_checkpoint(tmp_path / "runs/r").counts["env_steps"] >= 3000
+
+
+def test_serve_resume_follows_an_edited_config_toml_and_says_what_it_does_not_follow(trained):
+    _, run_dir = trained
+    path = run_dir / "config.toml"
+    used = load_checkpoint(run_dir).counts["env_steps"]
+    text = path.read_text().replace(
+        "\ntotal_env_steps = 2000\n", f"\ntotal_env_steps = {used + 500}\n"
+    )
+    text = text.replace("\nclip_coef = 0.2\n", "\nclip_coef = 0.2\nent_coef = [0.5]\n")
+    path.write_text(text.replace("\nent_coef = [0.0]\n", "\n"))
+    more = aa2c("serve", "--resume", str(run_dir), "--port", "0", cwd=run_dir)
+    assert more.returncode == 0, more.stderr
+    assert f"{used + 500:,} env steps, preset of the run" in more.stdout
+    assert "ent_coef = (0.5,), now (0.0,)" in more.stdout + more.stderr
+    path.write_text("no_such = 1")
+    refused = aa2c("serve", "--resume", str(run_dir), cwd=run_dir)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"aa2c: {path}: unknown option 'no_such'")
+    assert path.read_text() == "no_such = 1"
+
+
+async def test_an_updater_that_is_killed_before_any_checkpoint_says_that_it_begins_anew(small):
+    config = small(total_env_steps=10**9, checkpoint_interval_s=3600.0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await until(lambda: run.status()["progress"]["updates"] > 10)
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        await until(lambda: "learns from the beginning" in str(run.status()["log"]))
+        await run.controls.checkpoint()
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        await until(lambda: "resumes from a checkpoint" in (run.dir / "log.jsonl").read_text())
+    assert str(run.status()["log"]).count("from the beginning") == 1
 
 
 def test_serve_resume_with_a_preset_or_nothing_to_resume_is_refused_in_a_sentence(tmp_path):

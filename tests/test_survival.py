@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import aiohttp
-import numpy as np
 import psutil
 import pytest
 
@@ -25,13 +19,9 @@ from aa2c.host.process import TOO_LATE, RestartPolicy
 from aa2c.modes.mode import MODES
 from aa2c.modes.traj import rollouts_per_batch
 from tests import blocking_atari
-from tests.conftest import segments, until
+from tests.conftest import now, segments, until
 
-ROOT = Path(__file__).parents[1]
-
-
-def now(run):
-    return run.status()["progress"]
+pytestmark = pytest.mark.long
 
 
 def saved_updates(run):
@@ -263,55 +253,6 @@ async def test_a_run_that_does_not_get_on_says_who_waits_for_whom(small):
         assert run.status()["run"]["stall"] is None, "a pause is no stall"
 
 
-@pytest.mark.parametrize("mode", MODES)
-async def test_numbers_that_are_not_finite_lead_back_to_a_checkpoint(small, mode):
-    config = small(
-        mode=mode,
-        env="tests.crashing_env:SpoiltReward-v0",
-        workers=1,
-        num_steps=16,
-        grad_sync_steps=16,
-        total_env_steps=10**9,
-        checkpoint_interval_s=1.0,
-        nonfinite_limit=3,
-        anneal_learning_rate=False,
-    )
-    async with Orchestrator(config) as run:
-        await run.ready()
-        await until(lambda: run.status()["updater"]["rollbacks"] > 0)
-        await until(lambda: any(mark["kind"] == "rollback" for mark in run.status()["marks"]))
-        updates, rejected = now(run)["updates"], run.status()["updater"]["rejected"]
-        assert rejected >= 3
-        await until(lambda: now(run)["updates"] > updates + 50)
-        rollbacks = run.status()["updater"]["rollbacks"]
-        rate = run.status()["losses"]["learning_rate"]
-        assert rate == pytest.approx(config.learning_rate / 2**rollbacks)
-        await run.stop()
-    kept = sorted((run.dir / "set_aside").iterdir())
-    assert 0 < len(kept) <= 10
-    with np.load(kept[0], allow_pickle=False) as file:
-        assert json.loads(str(file["told"]))
-        assert not np.isfinite(file["rewards" if "rewards" in file else "grad"]).all()
-    saved = load_checkpoint(run.dir)
-    assert all(bool(tensor.isfinite().all()) for tensor in saved.model.values())
-
-
-async def test_numbers_that_are_not_finite_end_the_run_where_that_is_wanted(small):
-    config = small(
-        env="tests.crashing_env:SpoiltReward-v0",
-        workers=1,
-        num_steps=16,
-        grad_sync_steps=16,
-        total_env_steps=10**9,
-        nonfinite_limit=3,
-        nonfinite_action="stop",
-    )
-    async with Orchestrator(config) as run:
-        with pytest.raises(RunFailed, match=r"3 consecutive records were not finite"):
-            await run.wait()
-    assert load_checkpoint(run.dir).counts["updates"] > 0
-
-
 async def test_a_checkpoint_that_cannot_be_written_costs_itself_and_nothing_else(small):
     config = small(total_env_steps=10**9, checkpoint_interval_s=1.0)
     async with Orchestrator(config) as run:
@@ -327,118 +268,6 @@ async def test_a_checkpoint_that_cannot_be_written_costs_itself_and_nothing_else
         await run.stop()
     assert run.status()["updater"]["exits"] == {}
     assert load_checkpoint(run.dir).counts["updates"] > updates
-
-
-WORKER_PLACES = [place for place in failpoint.PLACES if place.split(".")[0] in ("worker", "ring")]
-UPDATER_PLACES = [
-    place for place in failpoint.PLACES if place.split(".")[0] in ("updater", "checkpoint")
-]
-ACTIONS = ("kill", "raise", "stop")
-DELAY_S = 0.05
-
-
-def traps(mode: str) -> list[str]:
-    """Every place of a mode, at each another action; other modes have other pairs."""
-    turn = list(MODES).index(mode)
-    workers = WORKER_PLACES + (["model.locked", "model.mid_step"] if mode == "model" else [])
-    updaters = UPDATER_PLACES + ([] if mode == "model" else ["params.mid_publish"])
-    set_for = [(f"aa2c-worker-{i % 3}.{i // 3}", place) for i, place in enumerate(workers)]
-    set_for += [(f"aa2c-updater.{i}", place) for i, place in enumerate(updaters)]
-    set_for += [("aa2c-evaluator", "evaluator.before_report")]
-    ends = [
-        f"{process}:{place}={ACTIONS[(i + turn) % len(ACTIONS)]}@2"
-        for i, (process, place) in enumerate(set_for)
-    ]
-    delays = [f"{process}:{place}={DELAY_S}@1" for process, place in delayed(set_for)]
-    return ends + delays
-
-
-def delayed(set_for: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Each place once more, in an incarnation of the same role that ends at another one."""
-    places: dict[str, list[str]] = {}
-    for process, place in set_for:
-        places.setdefault(process.split(".")[0].rstrip("012"), []).append(place)
-    found = []
-    for process, place in set_for:
-        of_role = places[process.split(".")[0].rstrip("012")]
-        other = of_role[(of_role.index(place) + 1) % len(of_role)]
-        if other != place:
-            found.append((process, other))
-    return found
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", MODES)
-async def test_nothing_is_lost_that_was_promised_wherever_a_process_ends(small, mode, monkeypatch):
-    """A walk over all failpoints: each incarnation of a process ends at another place."""
-    monkeypatch.setenv(journal.VARIABLE, "1")
-    monkeypatch.setenv(failpoint.VARIABLE, ";".join(traps(mode)))
-    config = small(
-        mode=mode,
-        workers=3,
-        total_env_steps=10**9,
-        checkpoint_interval_s=1.0,
-        eval_interval_s=1.0,
-        eval_episodes=1,
-        stall_timeout_s=3.0,
-    )
-    ends = [trap for trap in traps(mode) if trap.endswith("@2")]
-    updater_ends = sum(trap.startswith("aa2c-updater") for trap in ends)
-    worker_ends = sum(trap.startswith("aa2c-worker") for trap in ends)
-    async with Orchestrator(config) as run:
-        await run.ready()
-        seen = dict.fromkeys(("env_steps", "updates", "policy_version", "episodes"), 0)
-
-        def all_have_ended():
-            for name in seen:
-                assert now(run)[name] >= seen[name], name
-                seen[name] = now(run)[name]
-            status = run.status()
-            assert status["run"]["state"] == "running", status["run"]["error"]
-            return (
-                sum(status["updater"]["exits"].values()) == updater_ends
-                and sum(sum(w["exits"].values()) for w in status["workers"]) == worker_ends
-                and sum(status["evaluator"]["exits"].values()) == 1
-            )
-
-        await until(all_have_ended, timeout_s=240)
-        await until(lambda: run.status()["updater"]["state"] == "running")
-        updates = seen["updates"]
-        await until(lambda: now(run)["updates"] > updates + 10)
-        await run.stop()
-    records = journal.check(run.dir / "journal")
-    assert records["taken"] > 0
-    for ring in run.status()["rings"]:
-        assert {k: n for k, n in ring["dropped"].items() if n and k != "lost"} == {}
-    assert load_checkpoint(run.dir).counts["updates"] >= updates
-
-
-def test_every_failpoint_is_in_the_code_once():
-    code = "\n".join(path.read_text() for path in (ROOT / "aa2c").rglob("*.py"))
-    for place in failpoint.PLACES:
-        assert code.count(f'failpoint("{place}")') == 1, place
-
-
-@pytest.mark.parametrize("spec", ["a:nowhere=kill", "a:model.locked=explode"])
-def test_a_failpoint_that_does_not_exist_is_refused(spec, monkeypatch):
-    monkeypatch.setenv(failpoint.VARIABLE, spec)
-    with pytest.raises(ValueError, match=r"nowhere|explode"):
-        failpoint.arm("a", 0)
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", MODES)
-def test_chaos(mode):
-    """The short form of tools/chaos.py."""
-    command = [sys.executable, ROOT / "tools/chaos.py", "--mode", mode, "--minutes", "0.35"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        output, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors[-3000:]
-    report = json.loads(output)
-    assert sum(report["acts"].values()) > 10
-    assert report["records"]["taken"] > 0
 
 
 @pytest.mark.parametrize("role", ["worker", "updater", "evaluator"])
@@ -468,42 +297,3 @@ async def test_a_restart_leaks_nothing(small, role):
         for _ in range(3):
             await kill_and_come_back()
         await until(lambda: held()[0] <= fds + 1 and held()[1] <= threads)
-
-
-@pytest.mark.parametrize("mode", MODES)
-async def test_a_stop_while_the_updater_is_away_starts_one_more_to_save(small, mode):
-    config = small(
-        mode=mode,
-        total_env_steps=10**9,
-        checkpoint_interval_s=3600.0,
-        restart_backoff_s=3600.0,
-        stop_timeout_s=90.0,
-    )
-    async with Orchestrator(config) as run:
-        await run.ready()
-        await run.controls.checkpoint()
-        saved = load_checkpoint(run.dir).counts["updates"]
-        await until(lambda: now(run)["updates"] > saved + 5)
-        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
-        await until(lambda: run.status()["updater"]["state"] == "stopped")
-        updates = now(run)["updates"]
-        status = await run.stop()
-    assert status["run"]["state"] == "finished"
-    after = load_checkpoint(run.dir)
-    assert after.counts["updates"] >= updates
-    if mode == "model":  # the network is in shared memory: nothing is lost
-        assert after.optimizer["step"] >= updates
-
-
-async def test_a_stop_while_the_updater_is_being_started_again_still_saves_or_says_so(small):
-    config = small(total_env_steps=10**9, checkpoint_interval_s=1.0)
-    async with Orchestrator(config) as run:
-        await run.ready()
-        await until(lambda: run.status()["updater"]["checkpoint_at"])
-        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
-        await until(lambda: run.status()["updater"]["restarts"] == 1)
-        started = time.monotonic()
-        status = await run.stop()
-        assert time.monotonic() - started < 10
-    assert status["run"]["state"] == "finished"
-    assert load_checkpoint(run.dir)

@@ -23,7 +23,7 @@ from pathlib import Path
 import atheris
 import msgpack
 
-with atheris.instrument_imports(include=["aa2c", "tomllib", "cattrs"]):
+with atheris.instrument_imports(include=["aa2c", "tomllib"]):
     from aa2c.checkpoints.files import FORMAT, STATE, CheckpointError, read_checkpoint
     from aa2c.config.config import Config
     from aa2c.config.toml import load_config, to_toml

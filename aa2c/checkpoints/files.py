@@ -21,10 +21,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from aa2c.config.config import Config, check_same_learner
+from aa2c.config.config import Config
 from aa2c.config.toml import structure
-from aa2c.errors import ConfigError, StartError
+from aa2c.errors import StartError
 from aa2c.failpoint import failpoint
+from aa2c.strict_json import strict_json
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ class CheckpointFiles(NamedTuple):
     path: Path
     data: dict[str, bytes]
     state: dict[str, Any]
+    passed_over: tuple[str, ...] = ()  # newer ones, and why
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,8 +90,8 @@ def write_checkpoint(
 
     `state` becomes `state.json`; its "score" says which is the best.
     """
-    text = json.dumps({"format": FORMAT, "saved_at": time.time(), **state}, indent=1)
-    contents = {**files, STATE: text.encode()}
+    head = {"format": FORMAT, "sequence": last_sequence(directory) + 1, "saved_at": time.time()}
+    contents = {**files, STATE: strict_json({**head, **state}, indent=1).encode()}
     final = _unused(directory / f"step-{state['counts']['env_steps']:012d}")
     partial = directory / f".partial-{final.name}"
     for leftover in directory.glob(".partial-*"):
@@ -105,7 +107,7 @@ def write_checkpoint(
     failpoint("checkpoint.after_rename")
     best = _best_first(directory)[0]
     for old in _newest_first(directory)[keep:]:
-        if old not in (best, final):  # by a clock that was set back, the last may not be the newest
+        if old not in (best, final):
             shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -145,10 +147,23 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def last_sequence(directory: Path) -> int:
+    """The highest sequence number of the checkpoints in a directory, 0 where there is none."""
+    return int(max((sequence_of(path) for path in directory.glob("step-*")), default=0))
+
+
+def sequence_of(path: Path) -> float:
+    """When a checkpoint was written, among those of its run; 0 where it has no number."""
+    return max(0.0, _number(path, "sequence"))
+
+
 def _newest_first(directory: Path) -> list[Path]:
-    """By when they were written: a run may have gone on from an older one than its last."""
-    paths = sorted(directory.glob("step-*"), reverse=True)
-    return sorted(paths, key=lambda path: _number(path, "saved_at"), reverse=True)
+    """By sequence number, and of those that have none by env steps, which their names begin with.
+
+    Clocks jump, and a run that was resumed from an older checkpoint is at fewer env steps again.
+    """
+    paths = directory.glob("step-*")
+    return sorted(paths, key=lambda path: (sequence_of(path), path.name), reverse=True)
 
 
 def _best_first(directory: Path) -> list[Path]:
@@ -160,29 +175,9 @@ def _number(path: Path, name: str) -> float:
     """A number of a checkpoint's state, not verified; minus infinity where there is none."""
     try:
         value = float(json.loads(_regular(path / STATE).read_bytes())[name])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return -math.inf
     return value if math.isfinite(value) else -math.inf
-
-
-def newest_since(run_dir: Path, started_at: float, otherwise: Path | None) -> Path | None:
-    """The newest good checkpoint that a run has written since its start, or what it began with."""
-    try:
-        saved = read_checkpoint(run_dir, lambda files: files)
-    except CheckpointError:
-        return otherwise
-    return saved.path if _number(saved.path, "saved_at") >= started_at else otherwise
-
-
-def dir_to_resume(saved: CheckpointFiles, config: Config) -> Path:
-    """The directory of a run that shall go on so. Raises `ConfigError` if it cannot."""
-    check_same_learner(saved.config, config)
-    if saved.counts["env_steps"] >= config.total_env_steps:
-        raise ConfigError(
-            f"--resume {saved.run_dir}: the run has had its {saved.counts['env_steps']:,} env "
-            "steps; give it more with --total-env-steps."
-        )
-    return saved.run_dir
 
 
 def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: bool = False) -> T:
@@ -194,11 +189,12 @@ def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: 
     candidates = [path]
     for directory in (path / "checkpoints", path):
         candidates += _best_first(directory) if best else _newest_first(directory)
-    reasons = []
+    reasons: list[str] = []
     for candidate in candidates:
         if (candidate / _MANIFEST).is_file():
             try:
-                return parse(_read(candidate.absolute()))
+                found = _read(candidate.absolute())
+                return parse(found._replace(passed_over=tuple(reasons)))
             except Exception as error:  # whatever a damaged file leads to, the next may be good
                 reasons.append(f"{candidate.name}: {error}")
     detail = f" ({'; '.join(reasons)})" if reasons else ""

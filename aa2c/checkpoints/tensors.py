@@ -6,6 +6,7 @@ Without pickle: safetensors and JSON, in files that `checkpoint_files` writes an
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,13 @@ def _parse(files: CheckpointFiles) -> Checkpoint:
         config=files.config,
         spec=_spec(**files.state["spec"]),
         counts=files.counts,
-        score=files.state["score"],
+        score=_finite(files.state["score"]),
     )
+
+
+def _finite(score: Any) -> float | None:
+    """A mean of returns, of which one was NaN or infinite, is none."""
+    return float(score) if score is not None and math.isfinite(score) else None
 
 
 def _spec(obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any) -> EnvSpec:

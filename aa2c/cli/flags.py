@@ -10,15 +10,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
-from aa2c.config.config import Config, require_consent
+from aa2c.config.config import Config, option_types, require_consent
 from aa2c.config.modes import FACTS
 from aa2c.config.options import GROUPS, help_of
 from aa2c.config.toml import load_config, preset_names
+from aa2c.config.values import converted
 from aa2c.errors import ConfigError
 
 T = TypeVar("T")
@@ -74,9 +76,9 @@ def _base(sources: argparse.Namespace) -> tuple[Config, str]:
             raise ConfigError("--resume brings the run's own options: leave --preset and --config.")
         if not sources.resume.exists():
             raise ConfigError(f"--resume {sources.resume} does not exist: name a run's directory.")
-        from aa2c.checkpoints.files import read_checkpoint
+        from aa2c.checkpoints.resume import config_to_resume
 
-        saved = read_checkpoint(sources.resume, lambda files: files.config)
+        saved = config_to_resume(sources.resume)
         require_consent(saved, vars(sources), sources.resume)
         return saved, "of the run"
     preset = sources.preset
@@ -100,7 +102,7 @@ def _preset_for(mode: str, env: str) -> str:
 
 def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
     """A dataclass for tyro: every option, with `base` as defaults, its help and its unit."""
-    hints = get_type_hints(Config) | {"mode": Literal[tuple(FACTS)]}
+    hints = {**option_types(), "mode": Literal[tuple(FACTS)]}
     fields = [
         own_flag("preset", str, "auto", f"auto, none, or one of: {', '.join(preset_names())}"),
         own_flag("config", Path | None, None, "TOML file of options; flags override it"),
@@ -109,8 +111,29 @@ def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
     for group in GROUPS:
         for option in dataclasses.fields(group):
             hint, default = hints[option.name], getattr(base, option.name)
+            hint = _FLAG_TYPES.get(hint, hint)
             fields.append(own_flag(option.name, hint, default, help_of(option)))
     return dataclasses.make_dataclass("Options", fields)
+
+
+def _number(kind: type[float]) -> Any:
+    """A type that tyro reads as `Config(...)` does: 1e6 is an integer, too."""
+    spec = PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=lambda words: converted(words[0], kind),
+        is_instance=lambda value: type(value) is kind,
+        str_from_instance=lambda value: [str(value)],
+    )
+    return Annotated[kind, spec]
+
+
+_FLAG_TYPES: Mapping[Any, Any] = {
+    int: _number(int),
+    float: _number(float),
+    tuple[int, ...]: tuple[_number(int), ...],  # type: ignore[misc]
+    tuple[float, ...]: tuple[_number(float), ...],  # type: ignore[misc]
+}
 
 
 def own_flag(name: str, hint: Any, default: Any, text: str) -> Flag:

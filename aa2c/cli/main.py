@@ -259,6 +259,8 @@ class _Watched:
 
 def top(arguments: Sequence[str]) -> int:
     """Show a run that was started elsewhere, as serve shows its own."""
+    if arguments and not arguments[0].startswith("-"):  # the address alone, as one pastes it
+        arguments = ["--url", *arguments]
     flags = parse("top", _about("top"), _Watched, arguments)
     from aa2c.cli.top import watch_run
 

@@ -6,6 +6,7 @@ what was seen of it last is told.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import urllib.error
@@ -118,9 +119,7 @@ def read_status(url: str, token: str) -> Status:
             raise ConfigError(
                 f"--url {url} needs the run's token: give it as --token, or in AA2C_TOKEN."
             ) from None
-        raise ConfigError(
-            f"--url {url} answers with status {error.code}: {error.reason}."
-        ) from None
+        raise ConfigError(f"--url {url} answers with status {error.code}: {_said(error)}") from None
     except (urllib.error.URLError, OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ConfigError(f"--url {url}: no run answers there ({reason}).") from None
@@ -129,3 +128,11 @@ def read_status(url: str, token: str) -> Status:
     if not isinstance(status, dict) or status.get("schema") != SCHEMA:
         raise ConfigError(f"--url {url} is not the page of an aa2c run.")
     return status
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """Why it was refused, in the run's own words if it has any: they name the remedy."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, OSError, HTTPException):
+        said = str(json.loads(error.read(MOST_BYTES))["error"])
+        return "".join(filter(str.isprintable, said))
+    return f"{error.reason}."

@@ -6,11 +6,11 @@ Imported by every process; imports nothing heavy.
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, get_type_hints
 
 from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
@@ -26,7 +26,11 @@ from aa2c.config.options import (
     UpdaterOptions,
     WorkerOptions,
 )
+from aa2c.config.values import broken_bound, converted, nearest, shown
 from aa2c.errors import ConfigError
+
+MOST_NAME_BYTES = 200  # file systems take 255, and a checkpoint's or a temporary name may be longer
+LEAST_OBS_SCALE = 1e-6  # a smaller divisor makes infinities of large float32 observations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +46,32 @@ class Config(
     EnvOptions,
     RunOptions,
 ):
-    """The configuration of a run. Raises `ConfigError` for what cannot be."""
+    """The configuration of a run. Raises `ConfigError` for what cannot be.
+
+    Values are converted as the command line's are: `1e6`, `"1e-4"`, a `Path`, NumPy's numbers.
+    """
+
+    def __new__(cls, **options: Any) -> Self:
+        """Refuse an unknown option before `__init__` does with a TypeError."""
+        for name in options:
+            if name not in cls.__dataclass_fields__:
+                near = nearest(name, cls.__dataclass_fields__) or "."
+                raise ConfigError(f"there is no option {shown(name)}{near}")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(item.default, tuple) and not isinstance(value, tuple):
-                value = tuple(value) if isinstance(value, list) else (value,)
-                object.__setattr__(self, item.name, value)
-            _check_bounds(item, value)
+            try:
+                value = converted(getattr(self, item.name), option_types()[item.name])
+            except ValueError as error:
+                raise ConfigError(f"{flag(item.name)} {error}") from None
+            object.__setattr__(self, item.name, value)
+            if broken := broken_bound(item, value):
+                raise ConfigError(f"{flag(item.name)} {broken}")
+        self._check_each()
+        self._check_contradictions()
+
+    def _check_each(self) -> None:
         if not self.env:
             raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
         if not self.host:
@@ -64,7 +85,12 @@ class Config(
             raise ConfigError("--hidden-sizes is empty: give at least one size.")
         if Path(self.name).name != self.name or self.name == "..":
             raise ConfigError(f"--name {self.name!r} must be a name, not a path: see --runs-dir.")
-        self._check_contradictions()
+        if len(self.name.encode()) > MOST_NAME_BYTES:
+            raise ConfigError(f"--name is longer than {MOST_NAME_BYTES} bytes.")
+        if 0 < self.obs_scale < LEAST_OBS_SCALE:
+            raise ConfigError(
+                f"--obs-scale {self.obs_scale} must be 0 or at least {LEAST_OBS_SCALE}."
+            )
 
     def _check_contradictions(self) -> None:
         if len(self.ent_coef) != 1 and len(self.ent_coef) < self.workers:
@@ -95,7 +121,8 @@ class Config(
     def _check_mode(self) -> None:
         """Refuse what this mode does without: nothing is ignored in silence."""
         if self.mode not in FACTS:
-            raise ConfigError(f"--mode {self.mode} does not exist: give one of {', '.join(FACTS)}.")
+            near = nearest(self.mode, FACTS) or "."
+            raise ConfigError(f"--mode {shown(self.mode)} is not one of {', '.join(FACTS)}{near}")
         for item in fields(self):
             if getattr(self, item.name) != item.default and not self.uses(item.name):
                 users = [name for name, facts in FACTS.items() if item.name in facts.uses]
@@ -182,36 +209,12 @@ def require_consent(saved: Config, repeated: Mapping[str, str | None], where: st
             )
 
 
+@functools.cache
+def option_types() -> Mapping[str, Any]:
+    """The type of each option."""
+    return get_type_hints(Config)
+
+
 def flag(name: str) -> str:
     """The command line's spelling of an option."""
     return "--" + name.replace("_", "-")
-
-
-def _check_bounds(item: dataclasses.Field[Any], value: Any) -> None:
-    minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
-    unit = f" {item.metadata['unit']}" if item.metadata["unit"] else ""
-    name = flag(item.name)
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, str) and not _is_writable(number):
-            raise ConfigError(f"{name} has characters that cannot be written to a file.")
-        if isinstance(number, float) and not math.isfinite(number):
-            raise ConfigError(f"{name} is not a finite number.")
-        if minimum is not None and number < minimum:
-            raise ConfigError(f"{name} {_shown(number)} must be at least {minimum}{unit}.")
-        if maximum is not None and number > maximum:
-            raise ConfigError(f"{name} {_shown(number)} must be at most {maximum}{unit}.")
-
-
-def _is_writable(text: str) -> bool:
-    if "\0" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(number: float) -> str:
-    """The number, but not thousands of digits of it."""
-    return str(number) if abs(number) < 10**30 else "(huge)"

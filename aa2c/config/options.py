@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 NETWORKS = ("auto", "mlp", "a3c", "nature", "document", "impala")
 
+LONGEST_S = 10**6  # poll() counts milliseconds in 31 bits
+
 
 def option(
     default: T,
@@ -33,6 +35,11 @@ def option(
     metadata = {"help": help, "unit": unit, "minimum": minimum, "maximum": maximum, "live": live}
     result: T = field(default=default, metadata=metadata)
     return result
+
+
+def seconds(default: float, help: str, *, minimum: float = 1, live: bool = False) -> float:
+    """An option that is a time, of which no clock and no wait overflows."""
+    return option(default, help, unit="s", minimum=minimum, maximum=LONGEST_S, live=live)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +69,16 @@ class EnvOptions:
     env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
     num_envs: int = option(16, "environments inside one worker", minimum=1, maximum=65536)
     reward_clip: float = option(
-        0.0, "learn from rewards clipped to [-x, x]; 0: unclipped. Reports stay raw", minimum=0
+        0.0, "learn from rewards clipped to [-x, x]; 0: unclipped. Reports stay raw",
+        minimum=0, maximum=10**9,
+    )  # fmt: skip
+    frame_skip: int = option(
+        4, "Atari: frames an action is repeated", unit="frames", minimum=1, maximum=1000
     )
-    frame_skip: int = option(4, "Atari: frames an action is repeated", unit="frames", minimum=1)
     noop_max: int = option(
-        30, "Atari: a game starts with up to this many no-ops", unit="steps", minimum=0
-    )
+        30, "Atari: a game starts with up to this many no-ops", unit="steps",
+        minimum=0, maximum=10_000,
+    )  # fmt: skip
     sticky_action_prob: float = option(
         0.0, "Atari: chance that the last action is repeated", minimum=0, maximum=1
     )
@@ -94,9 +105,14 @@ class WorkerOptions:
         "are summed; 0: num_steps",
         unit="vector steps",
         minimum=0,
+        maximum=2**30,
     )
     target_update_steps: int = option(
-        0, "vector steps between parameter pulls; 0: num_steps", unit="vector steps", minimum=0
+        0,
+        "vector steps between parameter pulls; 0: num_steps",
+        unit="vector steps",
+        minimum=0,
+        maximum=2**30,
     )
     ring_slots: int = option(
         2, "records a worker may be ahead of the updater", unit="records", minimum=1, maximum=1024
@@ -144,8 +160,9 @@ class LearningOptions:
         "self-test against float32 passes",
     )
     obs_scale: float = option(
-        0.0, "observations are divided by this; 0: 255 for bytes, 1 otherwise", minimum=0
-    )
+        0.0, "observations are divided by this; 0: 255 for bytes, 1 otherwise",
+        minimum=0, maximum=10**9,
+    )  # fmt: skip
     norm_obs: bool = option(
         False,
         "normalize observations by their mean and std in random play before the first update; where "
@@ -153,7 +170,7 @@ class LearningOptions:
         "only games in which random play sees what matters",
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
-    optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12)
+    optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12, maximum=1)
     learning_rate: float = option(
         1e-3, "the optimizer's learning rate", minimum=0, maximum=1, live=True
     )
@@ -163,15 +180,15 @@ class LearningOptions:
         0.95, "1: n-step returns as in A3C; below: GAE", minimum=0, maximum=1
     )
     norm_adv: bool = option(True, "normalize each batch's advantages to mean 0 and std 1")
-    vf_coef: float = option(0.5, "weight of the value loss", minimum=0)
+    vf_coef: float = option(0.5, "weight of the value loss", minimum=0, maximum=1000)
     value_loss: Literal["mse", "huber"] = option("mse", "loss of the value, mean over the batch")
     ent_coef: tuple[float, ...] = option(
         (0.0,), "weight of the entropy bonus; one number, or one for each worker", minimum=0,
-        live=True,
+        live=True, maximum=1000,
     )  # fmt: skip
     max_grad_norm: float = option(
         0.5, "each rollout's gradient is clipped to this L2 norm; 0: not clipped", minimum=0,
-        live=True,
+        live=True, maximum=10**6,
     )  # fmt: skip
 
 
@@ -184,19 +201,21 @@ class TrajOptions:
         unit="vector steps", minimum=0,
     )  # fmt: skip
     update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000)
-    minibatches: int = option(4, "parts of a shuffled batch, one optimizer step each", minimum=1)
+    minibatches: int = option(
+        4, "parts of a shuffled batch, one optimizer step each", minimum=1, maximum=2**20
+    )
     clip_coef: float = option(
         0.2, "PPO's clipping of the probability ratio", minimum=0, maximum=1, live=True
     )
     clip_vloss: bool = option(False, "clip the value's change by clip_coef, too")
     target_kl: float = option(
         0.0, "no further pass over a batch once approx_kl exceeds this; 0: never", unit="nats",
-        minimum=0,
+        minimum=0, maximum=1000,
     )  # fmt: skip
     adaptive_kl: float = option(
         0.0,
         "the learning rate is divided by 1.5 after a pass with an approx_kl above twice this, and "
-        "multiplied by it below half; 0: not adapted", unit="nats", minimum=0,
+        "multiplied by it below half; 0: not adapted", unit="nats", minimum=0, maximum=1000,
     )  # fmt: skip
     norm_returns: bool = option(
         False, "let the value head learn returns normalized by their running mean and std (PopArt)"
@@ -207,7 +226,11 @@ class TrajOptions:
         "vtrace: corrected for policy lag, before each pass",
     )
     max_policy_lag: int = option(
-        0, "trajectories that lag more are dropped and counted; 0: none", unit="versions", minimum=0
+        0,
+        "trajectories that lag more are dropped and counted; 0: none",
+        unit="versions",
+        minimum=0,
+        maximum=10**9,
     )
 
 
@@ -221,13 +244,13 @@ class UpdaterOptions:
         "threads, or workers that share a network, update without synchronisation",
     )
     update_threads: int = option(1, "threads that step the network", minimum=1, maximum=64)
-    checkpoint_interval_s: float = option(
-        60.0, "time between checkpoints; there is always one at the end", unit="s", minimum=1
+    checkpoint_interval_s: float = seconds(
+        60.0, "time between checkpoints; there is always one at the end"
     )
-    checkpoints_kept: int = option(3, "newest checkpoints that are kept", minimum=1)
+    checkpoints_kept: int = option(3, "newest checkpoints that are kept", minimum=1, maximum=10**6)
     nonfinite_limit: int = option(
         10, "so many records in a row whose losses or gradients are not finite are too many; 0: never",
-        minimum=0,
+        minimum=0, maximum=10**9,
     )  # fmt: skip
     nonfinite_action: Literal["rollback", "stop"] = option(
         "rollback",
@@ -239,15 +262,18 @@ class UpdaterOptions:
 class EvaluationOptions:
     """The evaluator: test episodes while it trains."""
 
-    eval_interval_s: float = option(
-        60.0, "time from one evaluation's start to the next; 0: no evaluator", unit="s", minimum=0,
-        live=True,
-    )  # fmt: skip
+    eval_interval_s: float = seconds(
+        60.0, "time from one evaluation's start to the next; 0: no evaluator", minimum=0, live=True
+    )
     eval_episodes: int = option(
         10, "whole games of an evaluation, greedy and again sampled", minimum=1, maximum=10_000
     )
     eval_max_steps: int = option(
-        27_000, "an episode that is longer is cut and counted as it is", unit="env steps", minimum=1
+        27_000,
+        "an episode that is longer is cut and counted as it is",
+        unit="env steps",
+        minimum=1,
+        maximum=10**9,
     )
 
 
@@ -255,43 +281,36 @@ class EvaluationOptions:
 class SupervisionOptions:
     """Supervision of the child processes."""
 
-    start_timeout_s: float = option(
-        120.0,
-        "a child that shows no sign of life for so long before it has come up ends the run",
-        unit="s",
-        minimum=1,
+    start_timeout_s: float = seconds(
+        120.0, "a child that shows no sign of life for so long before it has come up ends the run"
     )
-    stall_timeout_s: float = option(
-        60.0, "a child without a sign of life for so long is replaced", unit="s", minimum=1
+    stall_timeout_s: float = seconds(60.0, "a child without a sign of life for so long is replaced")
+    progress_timeout_s: float = seconds(
+        600.0,
+        "a child that is alive, waits for nobody and makes no progress for so long is replaced",
     )
-    progress_timeout_s: float = option(
-        600.0, "a child that is alive, waits for nobody and makes no progress for so long is replaced",
-        unit="s", minimum=1,
-    )  # fmt: skip
-    no_progress_s: float = option(
-        60.0, "stall: the run says who waits for whom once there were no env steps or updates for so long",
-        unit="s", minimum=1,
-    )  # fmt: skip
-    stop_timeout_s: float = option(
-        8.0, "time to stop in; children that need longer are killed", unit="s", minimum=1
+    no_progress_s: float = seconds(
+        60.0,
+        "stall: the run says who waits for whom once there were no env steps or updates for so long",
     )
+    stop_timeout_s: float = seconds(8.0, "time to stop in; children that need longer are killed")
     max_restarts: int = option(
         60,
         "restarts of one child within restart_window_s; one that needs more is abandoned",
         minimum=0,
+        maximum=10**6,
     )
     min_workers: int = option(
         1,
         "the run ends, with a checkpoint, once fewer workers than this are left",
         minimum=1,
     )
-    restart_window_s: float = option(
-        120.0, "window in which restarts are counted", unit="s", minimum=1
-    )
-    restart_backoff_s: float = option(
-        0.1, "wait before a restart; exponential backoff with jitter up to 5 s while nothing is produced", unit="s",
+    restart_window_s: float = seconds(120.0, "window in which restarts are counted")
+    restart_backoff_s: float = seconds(
+        0.1,
+        "wait before a restart; exponential backoff with jitter up to 5 s while nothing is produced",
         minimum=0,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ class Children:
         memory: RunMemory,
         log: Any,
         *,
-        started_at: float,
+        last_sequence: int,
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
@@ -57,7 +57,7 @@ class Children:
         self._resume = resume
         self._memory = memory
         self._log = log
-        self._started_at = started_at
+        self._last_sequence = last_sequence
         self._on_report = on_report
         self._on_failure = on_failure
         self._stopping = asyncio.Event()
@@ -278,7 +278,7 @@ class Children:
             spaces=self._memory.spaces,
             resume=self._resume,
             env_steps_before=self._memory.counters.env_steps_before,
-            started_at=self._started_at,
+            last_sequence=self._last_sequence,
             parent_pid=os.getpid(),
             dies_with_parent_thread=is_main_thread(),
         )

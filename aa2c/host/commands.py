@@ -38,7 +38,7 @@ class ChildSpec:
     spaces: tuple[Wakeup, ...]
     resume: Path | None
     env_steps_before: int
-    started_at: float
+    last_sequence: int  # of the checkpoints that were there when the run was started
     parent_pid: int
     dies_with_parent_thread: bool
 

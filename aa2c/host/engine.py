@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from aa2c.checkpoints.files import CheckpointFiles
+from aa2c.checkpoints.files import CheckpointFiles, last_sequence
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, RunFailed
 from aa2c.host.children import Children
@@ -36,7 +36,6 @@ class LocalEngine:
         log: Any,
         *,
         resume: CheckpointFiles | None,
-        started_at: float,
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
@@ -50,7 +49,7 @@ class LocalEngine:
             resume.path if resume else None,
             self._memory,
             log,
-            started_at=started_at,
+            last_sequence=last_sequence(run_dir / "checkpoints"),
             on_report=on_report,
             on_failure=on_failure,
         )

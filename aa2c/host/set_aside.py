@@ -7,12 +7,13 @@ Few of them, because a run that goes wrong would otherwise fill the disk: they a
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from aa2c.strict_json import strict_json
 
 MOST_FILES = 10
 
@@ -33,6 +34,6 @@ class SetAside:
             count = len(list(self._directory.iterdir()))
             if count >= MOST_FILES:
                 return
-            words = json.dumps(dict(told))
+            words = strict_json(dict(told))
             with (self._directory / f"{count:02d}-{self._title}.npz").open("xb") as file:
                 np.savez_compressed(file, allow_pickle=False, told=np.array(words), **arrays)

@@ -9,7 +9,8 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from aa2c.checkpoints.files import newest_since, worker_state
+from aa2c.checkpoints.files import worker_state
+from aa2c.checkpoints.resume import newest_after
 from aa2c.config.config import Config
 from aa2c.envs.spec import Leaf
 from aa2c.host.commands import Attach, AttachRing, ChildSpec, Commands, LetGo, RingCommand, Role
@@ -96,7 +97,7 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
         spec.config,
         spec.run_dir,
         functools.partial(_connect_updater, spec, commands, report),
-        lambda: newest_since(spec.run_dir, spec.started_at, spec.resume),
+        lambda: newest_after(spec.run_dir, spec.config, spec.last_sequence, spec.resume),
         is_restart=spec.generation > 0,
     )
 

@@ -258,5 +258,7 @@ def _begin(
             updater.restore(saved, with_counts=not is_restart)
         if must_wait:
             port.publish(params.numpy, after=saved.counts["policy_version"] if saved else 0)
+        if port.counters.count("updates"):
+            port.report(Report.RESUMED, path=str(path) if path else None)
     port.report(Report.PRECISION, chosen=policy.precision.name, reason=policy.precision.reason)
     return updater, port

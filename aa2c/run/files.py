@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,8 +20,13 @@ from typing import IO, Any
 
 from aa2c.config.config import Config
 from aa2c.config.toml import to_toml
-from aa2c.errors import ConfigError
+from aa2c.errors import ConfigError, StartError
+from aa2c.strict_json import strict_json
 
+DISK_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENOENT, errno.EISDIR, errno.ENOTDIR,
+}  # fmt: skip
 EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
 
@@ -46,6 +52,23 @@ def make_run_dir(config: Config) -> Path:
     raise ConfigError(f"--name {names[0]} exists in {config.runs_dir} already: choose another.")
 
 
+@contextlib.contextmanager
+def undone_if_it_fails(run_dir: Path, *, is_new: bool) -> Iterator[None]:
+    """Remove a new directory if its run cannot be started. Raises `Aa2cError` for `OSError`."""
+    try:
+        yield
+    except BaseException as error:
+        if is_new:
+            shutil.rmtree(run_dir, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise ConfigError(
+                f"--runs-dir {run_dir.parent} cannot be written: {error.strerror}."
+            ) from None
+        if isinstance(error, OSError):
+            raise StartError(f"the run cannot be started: {error.strerror or error}.") from error
+        raise
+
+
 def write_token(run_dir: Path, token: str) -> None:
     """Keep the token of a run's endpoint where only its owner can read it."""
     path = run_dir / "token"
@@ -61,24 +84,56 @@ class Recording:
     """
 
     def __init__(self, run_dir: Path, config: Config) -> None:
-        self._lock = _lock(run_dir)
-        _replace(run_dir / "config.toml", to_toml(config))
-        self._metrics = _open_to_append(run_dir / "metrics.jsonl", buffering=1)
-        self._episodes = _open_to_append(run_dir / "episodes.csv")
-        self._marks = _open_to_append(run_dir / "marks.jsonl", buffering=1)
-        self._episode_rows = csv.writer(self._episodes)
-        if not self._episodes.tell():
+        self._run_dir = run_dir
+        self._config = config
+        self._open()
+
+    def _open(self) -> None:
+        run_dir = self._run_dir
+        with contextlib.ExitStack() as opened:
+            lock = opened.enter_context(_lock(run_dir))
+            _replace(run_dir / "config.toml", to_toml(self._config))
+            metrics, episodes, marks = (
+                opened.enter_context(_open_to_append(run_dir / name, buffering))
+                for name, buffering in (
+                    ("metrics.jsonl", 1),
+                    ("episodes.csv", -1),
+                    ("marks.jsonl", 1),
+                )
+            )
+            opened.pop_all()
+        self._lock, self._metrics, self._episodes, self._marks = lock, metrics, episodes, marks
+        self._episode_rows = csv.writer(episodes)
+        if not episodes.tell():
             self._episode_rows.writerow(EPISODE_COLUMNS)
+
+    def reopen_if_removed(self) -> bool:
+        """Begin again in a directory that was removed, so that what is saved can be resumed.
+
+        True if it was removed. Raises `OSError`.
+        """
+        try:
+            if os.path.samestat(os.stat(self._run_dir / "lock"), os.fstat(self._lock.fileno())):
+                return False
+        except FileNotFoundError:
+            self._run_dir.mkdir(parents=True, exist_ok=True)
+        removed = self._files()
+        self._open()
+        _close(removed)
+        return True
+
+    def _files(self) -> tuple[IO[Any], ...]:
+        return self._metrics, self._episodes, self._marks, self._lock
 
     def write_metrics(self, row: dict[str, Any]) -> None:
         """One row, and the episodes since the last one. Raises `OSError`."""
-        self._metrics.write(json.dumps(row) + "\n")
+        self._metrics.write(strict_json(row) + "\n")
         self._episodes.flush()
 
     def write_mark(self, mark: dict[str, Any]) -> None:
         """One row: something that the run's owner did. On a full disk it is lost."""
         with contextlib.suppress(OSError):
-            self._marks.write(json.dumps(mark) + "\n")
+            self._marks.write(strict_json(mark) + "\n")
 
     def write_episodes(
         self,
@@ -100,9 +155,13 @@ class Recording:
 
     def close(self) -> None:
         """Close the files, even on a full disk."""
-        for file in (self._metrics, self._episodes, self._marks, self._lock):
-            with contextlib.suppress(OSError):
-                file.close()
+        _close(self._files())
+
+
+def _close(files: Iterable[IO[Any]]) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 def _replace(path: Path, text: str) -> None:
@@ -141,7 +200,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
                     yield row
 
 
-def _open_to_append(path: Path, buffering: int = -1) -> IO[str]:
+def _open_to_append(path: Path, buffering: int) -> IO[str]:
     """Open for whole lines: one that a kill cut off is ended first."""
     file = path.open("a+b")
     if file.tell():

@@ -103,6 +103,10 @@ class RunHistory:
         if status["run"]["state"] != "paused":
             self._series.add(row)
         try:
+            if self._recording.reopen_if_removed():
+                self.log.warning(
+                    "the run's directory was removed and is made anew: what it held is lost"
+                )
             self._recording.write_metrics(row)
         except OSError as error:
             if self._can_write:

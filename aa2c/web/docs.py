@@ -24,11 +24,11 @@ FRAME = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title} · aa2c</title>
-<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="/static/docs.css">
+<link rel="icon" href="../static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="../static/docs.css">
 </head>
 <body>
-<nav aria-label="docs"><a href="/">Run</a> · <a href="/docs/">Docs</a></nav>
+<nav aria-label="docs"><a href="../">Run</a> · <a href="./">Docs</a></nav>
 <main>
 {body}
 </main>

@@ -1,8 +1,10 @@
 """Who may read and control a run over HTTP. Each rule is a reason to refuse; none is a library's.
 
-* `Host` must be a name under which the run listens: a page of another site that reaches this port
-  through DNS rebinding carries its own name.
-* `Origin` and `Sec-Fetch-Site` must be the page's own, so that other sites can neither read nor post.
+* `Host` must be a name that no stranger's DNS can point here: a page that reaches this port through
+  DNS rebinding carries its own name. Loopback names and literal addresses resolve without DNS, and the
+  port adds nothing, so they pass with any port (an SSH tunnel, a container's published port).
+* `Sec-Fetch-Site`, or where a browser sends none `Origin`, must be the page's own, so that other sites
+  can neither read nor post.
 * Whatever changes the run needs the token (as a bearer, or in the page's SameSite=Strict cookie) and
   a JSON body, which no form can send. Beyond loopback reading needs the token as well.
 """
@@ -12,15 +14,19 @@ from __future__ import annotations
 import contextlib
 import hmac
 import ipaddress
-import json
+import re
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from aa2c.web.strict_json import json_response
+
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # no address to go to: what reaches it here
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 OPEN_PATHS = ("/", "/healthz", "/readyz", "/session")
 OPEN_PREFIX = "/static/"
+HTTP_PORT = 80
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?")
+_NAME = re.compile(r"[a-z0-9.-]{1,253}(?::[0-9]{1,5})?")  # what is safe to say again
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
     "form-action 'none'",
@@ -47,9 +53,18 @@ class Guard:
     async def check(self, request: web.Request, handler: RequestHandler) -> web.StreamResponse:
         """Answer the request, or say with its status why not."""
         if not self._is_own_host(request):
-            return refusal(403, "This Host is not served here: see --allowed-host.")
-        if not _is_own_page(request):
-            return refusal(403, "Other sites may not ask here.")
+            flag = _flag(request.headers.get("Host", "").lower())
+            return refusal(
+                403, f"No run is served under this name: if it is yours, start with {flag}."
+            )
+        if not self._is_own_page(request):
+            flag = _flag(_origin_host(request))
+            return refusal(
+                403, f"Other sites may not ask here: if it is your own proxy, start with {flag}."
+            )
+        if isinstance(error := request.match_info.http_exception, web.HTTPMethodNotAllowed):
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return refusal(405, f"This takes {allowed}.", {"Allow": allowed})
         is_reading = request.method in ("GET", "HEAD")
         if not is_reading and request.content_type != "application/json":
             return refusal(415, "Send JSON, as application/json.")
@@ -75,26 +90,48 @@ class Guard:
         if not self.may_control(request):
             return refusal(401, "This is not the token of this run.")
         response = web.Response(status=204)
+        # Without a path a browser keeps it below the page's own: a proxy serves others' pages, too.
         response.set_cookie(
-            cookie(request), self._token, httponly=True, samesite="Strict", path="/"
+            cookie(request),
+            self._token,
+            httponly=True,
+            samesite="Strict",
+            path="",
+            secure=request.headers.get("Origin", "").startswith("https:"),
         )
         return response
 
     def _is_own_host(self, request: web.Request) -> bool:
         hosts = request.headers.getall("Host", [])
-        if len(hosts) != 1:
+        found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+        if found is None:
             return False
-        host = hosts[0].lower()
-        name, _, port = host.rpartition(":")
-        if not name or host.endswith("]"):
-            name, port = host, "80"
-        address, own_port = _socket_name(request)
-        if host in self._allowed_hosts:
+        name, port = found[1], int(found[2] or HTTP_PORT)
+        if _needs_no_dns(name) or found[0] in self._allowed_hosts:
             return True
-        names = [in_url(address), *self._own_names, *self._allowed_hosts]
-        if is_loopback(address):
-            names += LOOPBACK_NAMES
-        return port == str(own_port) and name in names
+        names = (*self._own_names, *self._allowed_hosts)
+        return name in names and port == _socket_port(request)
+
+    def _is_own_page(self, request: web.Request) -> bool:
+        """Whether the request is from the run's page, from no page at all, or opens a page."""
+        headers = request.headers
+        site = headers.get("Sec-Fetch-Site", "").lower()
+        if site == "same-origin":  # the browser's word, whatever a proxy made of Host and Origin
+            return True
+        if any(not self._is_own_origin(request, o) for o in headers.getall("Origin", [])):
+            return False
+        if site in ("", "none"):
+            return True
+        is_navigation = headers.get("Sec-Fetch-Mode") == "navigate"
+        return is_navigation and request.method == "GET" and request.path == "/"
+
+    def _is_own_origin(self, request: web.Request, origin: str) -> bool:
+        """An allowed name is one where a proxy has put the address it asks in place of `Host`."""
+        host = request.headers["Host"].lower()
+        found = _HOST.fullmatch(host)
+        is_address = found is not None and _needs_no_dns(found[1])
+        hosts = (host, *self._allowed_hosts) if is_address else (host,)
+        return origin.lower() in {f"{scheme}://{h}" for scheme in ("http", "https") for h in hosts}
 
 
 def is_loopback(host: str) -> bool:
@@ -111,16 +148,24 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def _needs_no_dns(name: str) -> bool:
+    """Whether no DNS answer can make this name of `Host` one of this machine."""
+    try:
+        return name == "localhost" or not _address(name.strip("[]")).is_unspecified
+    except ValueError:
+        return False
+
+
 def cookie(request: web.Request) -> str:
-    """The name of the page's cookie: browsers share cookies between ports."""
-    return f"aa2c_{_socket_name(request)[1]}"
+    """The name of the page's cookie: browsers share cookies between ports, of tunnels as well."""
+    port = request.headers.get("Host", "").rpartition(":")[2]
+    return f"aa2c_{port if port.isdecimal() else _socket_port(request)}"
 
 
-def refusal(status: int, reason: str) -> web.Response:
+def refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> web.Response:
     """An error of the client, in a sentence."""
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    body = json.dumps({"error": reason})
-    return web.Response(status=status, text=body, content_type="application/json", headers=headers)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else headers
+    return json_response({"error": reason}, status, headers)
 
 
 async def add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
@@ -128,24 +173,20 @@ async def add_security_headers(_: web.Request, response: web.StreamResponse) -> 
     response.headers.update(SECURITY_HEADERS)
 
 
-def _is_own_page(request: web.Request) -> bool:
-    """Whether the request is from the run's page, from no page at all, or opens a page."""
-    headers = request.headers
-    origins = headers.getall("Origin", [])
-    host = headers.get("Host", "").lower()
-    if any(o.lower() not in (f"http://{host}", f"https://{host}") for o in origins):
-        return False
-    if headers.get("Sec-Fetch-Site", "none").lower() in ("same-origin", "none"):
-        return True
-    is_navigation = headers.get("Sec-Fetch-Mode") == "navigate"
-    return is_navigation and request.method == "GET" and request.path == "/"
+def _flag(host: str) -> str:
+    """What lets this name in, to be copied."""
+    return f"--allowed-host {host if _NAME.fullmatch(host) else 'NAME'}"
 
 
-def _socket_name(request: web.Request) -> tuple[str, int]:
-    """Address and port by which the request came in."""
+def _origin_host(request: web.Request) -> str:
+    return request.headers.get("Origin", "").lower().partition("://")[2]
+
+
+def _socket_port(request: web.Request) -> int:
+    """The port by which the request came in."""
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport else None
-    return (name[0], name[1]) if name else ("", 0)
+    return int(name[1]) if name else 0
 
 
 def in_url(host: str) -> str:

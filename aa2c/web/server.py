@@ -1,7 +1,7 @@
 """The HTTP endpoint of a run: page, status, metrics, events, controls. In the orchestrator's loop.
 
-It is given what it serves and holds no run. Bodies and clients are bounded, and a reader that is too
-slow is let go, so that no client can hold the run up.
+It is given what it serves and holds no run. Bodies, listeners and connections are bounded, so that no
+client can hold the run up.
 """
 
 from __future__ import annotations
@@ -15,30 +15,33 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client.registry import Collector
 
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.run.controls import Controls
 from aa2c.web import docs
+from aa2c.web.assets import asset
+from aa2c.web.connections import Connection, connection
 from aa2c.web.prometheus import exposition
 from aa2c.web.security import EVERYWHERE, Guard, add_security_headers, in_url, refusal
+from aa2c.web.strict_json import dumps, json_response
 
-STATIC = Path(__file__).parent / "static"
 BODY_LIMIT = 16 * 1024
 BODY_TIMEOUT_S = 10.0
 SHUTDOWN_S = 1.0
 EVENT_S = 1.0
-SLOW_READER_S = 5.0
 MOST_LISTENERS = 32
-MOST_BUFFERED_BYTES = 64 * 1024
-MOST_CONNECTIONS = 256  # those that never send a request would use up the run's descriptors
-IDLE_S = 30.0  # after which they make room for others
+IDLE_S = 30.0  # without a request
+EVENT_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "X-Accel-Buffering": "no",  # nginx would hold events back
+}
 ENDED_STATES = ("finished", "failed")
 BACKLOG = 128
 
@@ -100,7 +103,7 @@ class Server:
     def __init__(self, listening: socket.socket, config: Config, served: Served, log: Any) -> None:
         guard = Guard(served.token, config.host, config.allowed_host)
         routes = _Routes(served, guard)
-        app = web.Application(middlewares=[guard.check], client_max_size=BODY_LIMIT)
+        app = web.Application(middlewares=[_known(guard), guard.check], client_max_size=BODY_LIMIT)
         app.on_response_prepare.append(add_security_headers)
         app.on_shutdown.append(routes.let_listeners_go)
         app.add_routes(routes.table())
@@ -115,6 +118,7 @@ class Server:
         )
         self._socket = listening
         self._listening: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
         host = in_url(EVERYWHERE.get(config.host, config.host))
         self.url = f"http://{host}:{listening.getsockname()[1]}/"
 
@@ -127,7 +131,7 @@ class Server:
     def _accept(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None
-        return _Refused() if len(server.connections) >= MOST_CONNECTIONS else server()
+        return Connection(server(), self._connections)
 
     async def close(self) -> None:
         if self._listening is not None:
@@ -136,12 +140,19 @@ class Server:
         self._socket.close()
 
 
-class _Refused(asyncio.Protocol):
-    """A connection too many."""
+def _known(guard: Guard) -> Middleware:
+    """Tell the connection who asks, and while its request is answered."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.abort()
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asking = connection(request)
+        if asking is None:
+            return await handler(request)
+        asking.is_owners = asking.is_owners or guard.may_control(request)
+        with asking.answering():
+            return await handler(request)
+
+    return note
 
 
 class _Routes:
@@ -150,7 +161,7 @@ class _Routes:
     def __init__(self, served: Served, guard: Guard) -> None:
         self._served = served
         self._guard = guard
-        self._listeners = 0
+        self._listeners: dict[Connection, None] = {}  # the oldest first
         self._closing = asyncio.Event()
 
     def table(self) -> list[web.AbstractRouteDef]:
@@ -175,18 +186,21 @@ class _Routes:
             web.get("/session", self.session),
             web.post("/session", self.open_session),
             *(web.post(f"/control/{name}", _control(act)) for name, act in acts.items()),
-            web.static("/static", STATIC),
+            web.get("/static/{name:.*}", self.static),
             web.get("/docs", self.docs_root),
             web.get("/docs/", self.docs_page),
             web.get("/docs/{name}", self.docs_page),
         ]
 
-    async def page(self, _: web.Request) -> web.FileResponse:
-        return web.FileResponse(STATIC / "index.html")
+    async def page(self, _: web.Request) -> web.Response:
+        return asset("index.html") or refusal(404, "The page did not ship.")
+
+    async def static(self, request: web.Request) -> web.Response:
+        return asset(request.match_info["name"]) or refusal(404, "There is no such file.")
 
     async def docs_root(self, _: web.Request) -> web.Response:
-        """Relative links between pages need the slash."""
-        return web.Response(status=308, headers={"Location": "/docs/"})
+        """Relative links between pages need the slash; the address may have a prefix unknown here."""
+        return web.Response(status=308, headers={"Location": "docs/"})
 
     async def docs_page(self, request: web.Request) -> web.Response:
         found = docs.page(request.match_info.get("name", docs.INDEX))
@@ -195,10 +209,10 @@ class _Routes:
         return web.Response(text=found, content_type="text/html")
 
     async def status(self, _: web.Request) -> web.Response:
-        return web.json_response(self._served.status())
+        return json_response(self._served.status())
 
     async def history(self, _: web.Request) -> web.Response:
-        return web.json_response(self._served.history())
+        return json_response(self._served.history())
 
     async def metrics(self, request: web.Request) -> web.Response:
         content_type, body = exposition(self._served.collector, request.headers.get("Accept", ""))
@@ -219,11 +233,11 @@ class _Routes:
         """The reason is for those who may read."""
         keys = ("state", "error", "stall") if self._guard.may_read(request) else ("state",)
         told = {key: run[key] for key in keys}
-        return web.json_response(told, status=200 if is_good else 503)
+        return json_response(told, status=200 if is_good else 503)
 
     async def session(self, request: web.Request) -> web.Response:
         """Whether this browser may control the run."""
-        return web.json_response({"control": self._guard.may_control(request)})
+        return json_response({"control": self._guard.may_control(request)})
 
     async def open_session(self, request: web.Request) -> web.Response:
         return self._guard.admit(request)
@@ -239,33 +253,40 @@ class _Routes:
         parts = {key: message[key] for key in ("shape", "values", "data") if key in message}
         if "data" in parts:
             parts["data"] = base64.b64encode(parts["data"]).decode()
-        return web.json_response({"worker": 0} | parts)
+        return json_response({"worker": 0} | parts)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The status once a second, until the run has ended."""
-        if self._listeners >= MOST_LISTENERS:
+        asking = connection(request)
+        if asking is None or not self._has_room_for(asking):
             return refusal(503, "Too many pages watch this run already.")
-        self._listeners += 1
+        self._listeners[asking] = None
         try:
-            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            response = web.StreamResponse(headers=EVENT_HEADERS)
             await response.prepare(request)
-            if request.transport is not None:
-                request.transport.set_write_buffer_limits(MOST_BUFFERED_BYTES)
-            await self._tell(request, response)
+            await self._tell(response)
             return response
         finally:
-            self._listeners -= 1
+            self._listeners.pop(asking, None)
 
-    async def _tell(self, request: web.Request, response: web.StreamResponse) -> None:
+    def _has_room_for(self, asking: Connection) -> bool:
+        """The run's owner takes the place of whom may only read."""
+        if len(self._listeners) < MOST_LISTENERS:
+            return True
+        strangers = [it for it in self._listeners if not it.is_owners]
+        if not asking.is_owners or not strangers:
+            return False
+        del self._listeners[strangers[0]]
+        strangers[0].drop()
+        return True
+
+    async def _tell(self, response: web.StreamResponse) -> None:
         while True:
             is_last = self._closing.is_set()
             status = self._served.status()
-            line = f"data: {json.dumps(status)}\n\n".encode()
             try:
-                await asyncio.wait_for(response.write(line), SLOW_READER_S)
-            except (TimeoutError, ConnectionError):
-                if request.transport is not None:
-                    request.transport.abort()
+                await response.write(f"data: {dumps(status)}\n\n".encode())
+            except ConnectionError:
                 return
             if is_last or status["run"]["state"] in ENDED_STATES:
                 return
@@ -296,7 +317,7 @@ def _control(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
             return refusal(422, str(error))
         except Aa2cError as error:
             return refusal(409, str(error))
-        return web.json_response({"ok": True, "text": text})
+        return json_response({"ok": True, "text": text})
 
     return handle
 

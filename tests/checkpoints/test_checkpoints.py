@@ -17,9 +17,12 @@ import torch
 
 import aa2c
 from aa2c import ConfigError, failpoint
+from aa2c.checkpoints.files import last_sequence
+from aa2c.checkpoints.resume import newest_after
 from aa2c.checkpoints.tensors import CheckpointError, load_checkpoint, load_policy, save
 from aa2c.cli import main as cli
 from aa2c.config.config import Config
+from aa2c.config.toml import to_toml
 from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.errors import Aa2cError
 from aa2c.policy.flat import FlatParameters
@@ -334,7 +337,8 @@ def test_a_checkpoint_does_not_decide_what_is_imported(tmp_path, option, value, 
     state = json.loads((checkpoint / "state.json").read_text())
     state["config"][option] = value
     replace(checkpoint, "state.json", json.dumps(state).encode())
-    (tmp_path / "config.toml").write_text("")
+    config = dataclasses.replace(CONFIG, **{option: value})
+    (tmp_path / "config.toml").write_text(to_toml(config))
     with pytest.raises(ConfigError, match=f"if you trust it, repeat --{option} {value}"):
         load_policy(tmp_path)
     with pytest.raises(ConfigError, match=f"repeat --{option} {value}"):
@@ -370,12 +374,50 @@ def test_a_save_that_finds_no_room_leaves_nothing_in_its_way(tmp_path, two, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(p.name for p in two)
 
 
-def test_a_clock_that_was_set_back_does_not_cost_what_was_just_written(tmp_path, monkeypatch):
-    older = write(tmp_path, 1)
+def test_a_clock_that_was_set_back_changes_nothing(tmp_path, monkeypatch):
+    before = write(tmp_path / "checkpoints", 1)
     monkeypatch.setattr("aa2c.checkpoints.files.time.time", lambda: 5.0)
-    newer = write(tmp_path, 2, keep=1)
-    assert newer.exists()
-    assert older.exists()
+    os.utime(before, (2**33, 2**33))
+    for env_steps in range(2, 6):
+        newest = write(tmp_path / "checkpoints", env_steps, keep=2)
+        assert newest_after(tmp_path, CONFIG, 1, before) == newest
+    kept = sorted(path.name[-1] for path in newest.parent.iterdir())
+    assert kept == ["4", "5"]
+    assert load_checkpoint(tmp_path).path == newest
+
+
+def test_the_newest_is_the_last_that_was_written_though_an_abandoned_one_has_more_env_steps(
+    tmp_path,
+):
+    resumed_from, abandoned = (write(tmp_path / "checkpoints", n) for n in (100, 900))
+    assert (
+        newest_after(tmp_path, CONFIG, last_sequence(abandoned.parent), resumed_from)
+        == resumed_from
+    )
+    newest = write(tmp_path / "checkpoints", 200, keep=1)
+    assert load_checkpoint(tmp_path).path == newest
+    assert newest_after(tmp_path, CONFIG, 2, resumed_from) == newest
+    assert not abandoned.exists()
+
+
+def test_checkpoints_from_before_there_were_sequence_numbers_go_by_env_steps(tmp_path):
+    older, newer = (write(tmp_path, n) for n in (900, 1000))
+    for saved_at, path in enumerate((newer, older)):
+        state = json.loads((path / "state.json").read_text())
+        del state["sequence"]
+        replace(path, "state.json", json.dumps(state | {"saved_at": saved_at}).encode())
+    assert load_checkpoint(tmp_path).path == newer
+    assert load_checkpoint(write(tmp_path, 5).parent).counts["env_steps"] == 5
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_null_on_disk_and_none_when_it_is_read(tmp_path, score):
+    path = write(tmp_path, 1, score=score)
+    state = json.loads((path / "state.json").read_text(), parse_constant=pytest.fail)
+    assert state["score"] is None
+    assert load_checkpoint(path).score is None
+    replace(path, "state.json", json.dumps(state | {"score": score}).encode())
+    assert load_checkpoint(path).score is None
 
 
 def test_paths_in_a_manifest_lead_nowhere(tmp_path):

@@ -65,6 +65,7 @@ def test_serve_prints_the_page_progress_and_a_summary_and_exits_0(tmp_path):
     assert re.search(r"return of the last \d+ episodes", done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_run_cleanly_within_10_s_and_exits_0(tmp_path, number):
     before = segments()
@@ -87,6 +88,7 @@ def test_ctrl_c_while_it_comes_up_exits_0_too(tmp_path):
     assert "Traceback" not in output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_heard_while_the_libraries_are_still_loading(tmp_path, number):
     with start("--total-env-steps", "1000000000", cwd=tmp_path) as process:
@@ -99,6 +101,7 @@ def test_a_signal_is_heard_while_the_libraries_are_still_loading(tmp_path, numbe
     assert "Traceback" not in output
 
 
+@pytest.mark.long
 def test_a_run_whose_output_nobody_reads_any_more_stops_and_keeps_what_it_has(tmp_path):
     with start("--total-env-steps", "1000000000", cwd=tmp_path) as process:
         wait_for_state(page_of(process), "running")
@@ -107,6 +110,7 @@ def test_a_run_whose_output_nobody_reads_any_more_stops_and_keeps_what_it_has(tm
     assert list(tmp_path.glob("runs/*/checkpoints/step-*/MANIFEST.json"))
 
 
+@pytest.mark.long
 def test_keep_serving_leaves_the_endpoint_up_until_it_is_told_to_stop(tmp_path):
     with start("--total-env-steps", "1000", "--keep-serving", cwd=tmp_path) as process:
         url = page_of(process)
@@ -117,6 +121,7 @@ def test_keep_serving_leaves_the_endpoint_up_until_it_is_told_to_stop(tmp_path):
     assert process.returncode == 0, output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "says"),
     [
@@ -197,6 +202,7 @@ def test_help_needs_no_torch(tmp_path):
     assert "--update-threads" in done.stdout
 
 
+@pytest.mark.long
 def test_a_terminal_gets_a_live_line(tmp_path):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -107,6 +107,7 @@ def on_a_terminal(*arguments: str, cwd: Path) -> Iterator[tuple[subprocess.Popen
         os.close(ours)
 
 
+@pytest.mark.long
 def test_top_shows_a_run_in_a_terminal_and_in_lines_and_ends_with_it(tmp_path):
     process = start("--total-env-steps", "100000000", "--keep-serving", cwd=tmp_path)
     try:
@@ -133,6 +134,7 @@ def test_top_shows_a_run_in_a_terminal_and_in_lines_and_ends_with_it(tmp_path):
         process.communicate(timeout=60)
 
 
+@pytest.mark.long
 async def test_top_tells_how_a_run_ended(small, tmp_path):
     import asyncio
 

@@ -146,14 +146,14 @@ def test_an_unknown_preset_and_an_unreadable_file_are_refused(document, tmp_path
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('num_steps = "3"', "an integer"),
         ("num_steps = true", "an integer"),
+        ('num_steps = "1.5"', "an integer"),
+        ('num_steps = "inf"', "an integer"),
         ("num_steps = 1.5", "an integer"),
-        ("num_steps = 3.0", "an integer"),
         ("num_steps = [3]", "an integer"),
         ("num_steps = 1979-05-27", "an integer"),
         ("num_steps = {a = 1}", "an integer"),
-        ('gamma = "0.9"', "a number"),
+        ('gamma = "0,9"', "a number"),
         ("gamma = true", "a number"),
         ("norm_adv = 1", "true or false"),
         ('norm_adv = "true"', "true or false"),
@@ -161,8 +161,8 @@ def test_an_unknown_preset_and_an_unreadable_file_are_refused(document, tmp_path
         ("name = false", "a string"),
         ("hidden_sizes = [1.5]", "a list of integers"),
         ("hidden_sizes = [true]", "a list of integers"),
-        ('hidden_sizes = "64"', "a list of integers"),
-        ('ent_coef = ["0.1"]', "a number or a list of numbers"),
+        ('hidden_sizes = "64, 64"', "a list of integers"),
+        ('ent_coef = ["x"]', "a number or a list of numbers"),
         ("ent_coef = [[0.1]]", "a number or a list of numbers"),
         ('optimizer = "sgd"', "one of adam, rmsprop"),
         ("optimizer = 1", "one of adam, rmsprop"),
@@ -213,8 +213,8 @@ def test_to_toml_of_a_preset_reads_back_the_same_and_shows_every_option(document
 @pytest.mark.parametrize(
     "options",
     [
-        {"learning_rate": 1e-05, "optimizer_eps": 1e-12, "stall_timeout_s": 1e22},
-        {"max_grad_norm": 1e300, "gamma": 0.1 + 0.2, "learning_rate": 1},
+        {"learning_rate": 1e-05, "optimizer_eps": 1e-12, "stall_timeout_s": 1e6},
+        {"max_grad_norm": 1e-300, "gamma": 0.1 + 0.2, "learning_rate": 1},
         {"ent_coef": (0.0, 1e-9), "workers": 2, "hidden_sizes": (1, 2, 3)},
         {"total_env_steps": 2**53, "norm_adv": False, "host": "::1"},
         *(

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from aa2c.config.config import Config
 from aa2c.config.toml import load_config, preset_names, preset_says
+from aa2c.errors import ConfigError
 from aa2c.modes.traj import rollouts_per_batch
 from tests.conftest import used
 from tests.modes.fake_port import SmallMode, forever
@@ -101,3 +103,16 @@ def test_a_preset_acts_and_learns(preset):
         assert np.isfinite(list(outcome.losses.values())).all()
         assert torch.isfinite(small.params.vector).all()
         assert not torch.equal(small.params.vector, before)
+
+
+def test_a_preset_has_the_options_of_the_one_that_it_extends_and_its_own():
+    first, second = load_config(preset="grad/testpong2"), load_config(preset="grad/testpong3")
+    assert first.update_order == "hogwild"
+    assert second.update_order == "fifo"
+    assert second.max_grad_norm == first.max_grad_norm != Config().max_grad_norm
+
+
+def test_only_presets_extend(tmp_path):
+    (tmp_path / "mine.toml").write_text('extends = "grad/testpong2"')
+    with pytest.raises(ConfigError, match=r"unknown option 'extends'"):
+        load_config(file=tmp_path / "mine.toml")

@@ -22,6 +22,7 @@ def no_pages(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("call", "refuse"), [("statvfs", no_room), ("posix_fallocate", no_pages)])
 async def test_a_worker_for_whose_new_ring_there_is_no_room_is_started_again_until_there_is(
     small, call, refuse, monkeypatch

@@ -28,7 +28,7 @@ def world():
     envs.close()
 
 
-def test_a_rollout_is_resumed_from_the_last_row_of_the_one_before(world):
+def test_a_rollout_goes_on_from_the_last_row_of_the_one_before(world):
     envs, network, rollout, generator = world
     last = rollout.now.copy()
     assert last[:, STEPS_SO_FAR].tolist() == [0, 0, 0]

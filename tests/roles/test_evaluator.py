@@ -14,6 +14,8 @@ from aa2c.host.wiring import EVALUATOR_NICENESS
 from aa2c.web.prometheus import RunCollector
 from tests.conftest import until
 
+pytestmark = pytest.mark.long
+
 
 def returns_of(run):
     return run.status()["returns"]["test"]

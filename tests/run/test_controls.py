@@ -15,6 +15,8 @@ from aa2c.errors import ControlRefused
 from aa2c.ports import Counters
 from tests.conftest import until
 
+pytestmark = pytest.mark.long
+
 ENDLESS = 10**9
 EVALUATION = {"eval_episodes": 1, "eval_max_steps": 10}
 EVALUATION_BEATS = 30  # of both policies: two games of ten steps, and what is between them
@@ -24,7 +26,7 @@ def env_steps(run: Orchestrator) -> int:
     return run.status()["progress"]["env_steps"]
 
 
-async def is_resumed(run: Orchestrator) -> None:
+async def goes_on(run: Orchestrator) -> None:
     before = env_steps(run)
     await until(lambda: env_steps(run) > before)
 
@@ -65,7 +67,7 @@ async def test_a_run_obeys_its_owner(small, mode):
 
 
 async def _it_rests_while_it_is_paused(run):
-    await is_resumed(run)
+    await goes_on(run)
     assert run.controls.pause() == "paused"
     assert run.state == "paused"
     rows = [run._engine.telemetry.workers[i] for i in range(2)]
@@ -80,7 +82,7 @@ async def _it_rests_while_it_is_paused(run):
     assert env_steps(run) == before, "a worker that was started again rests, too"
     assert run.controls.resume() == "resumed"
     assert run.state == "running"
-    await is_resumed(run)
+    await goes_on(run)
 
 
 async def _it_saves_when_asked(run):
@@ -137,7 +139,7 @@ async def _it_gets_and_gives_back_workers(run):
         lambda: len(run._engine._memory._rings) == least
     )  # theirs were emptied and given back
     assert env_steps(run) >= total
-    await is_resumed(run)
+    await goes_on(run)
     await run.controls.set_workers(3)
     newest = run.status()["workers"][2]
     assert newest["generation"] == 1
@@ -176,7 +178,7 @@ async def test_the_evaluator_obeys_too(small):
         await until(lambda: evaluations() == before + 1)
 
 
-async def test_a_run_is_resumed_with_the_history_it_had(small):
+async def test_a_run_goes_on_with_the_history_it_had(small):
     config = small(total_env_steps=20_000)
     async with Orchestrator(config) as run:
         await run.ready()

@@ -36,6 +36,7 @@ def scalars(run_dir: Any) -> dict[str, list[Any]]:
     return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
 
 
+@pytest.mark.long
 async def test_a_run_is_recorded_for_both_trackers_and_again_after_a_resume(small, monkeypatch):
     import wandb
 

@@ -56,7 +56,7 @@ def test_there_is_no_version_before_the_first_publication(open_board):
     assert (out == -1).all()
 
 
-def test_a_reopened_board_is_resumed_from_its_version(open_board):
+def test_a_reopened_board_goes_on_from_its_version(open_board):
     open_board().publish(vector(1))
     successor, out = open_board(), vector(0)
     assert successor.publish(vector(2)) == 2

@@ -55,7 +55,7 @@ def test_everything_starts_at_zero(segment):
         row.close()
 
 
-def test_a_successor_is_resumed_from_the_values_it_finds(segment):
+def test_a_successor_goes_on_from_the_values_it_finds(segment):
     first = worker_row(segment, 1)
     first.add("episodes", 5)
     first.add("wait_s", 0.25)

@@ -226,7 +226,7 @@ def test_a_flipped_payload_byte_is_a_checksum_drop_where_payloads_are_checked(se
 
 
 @pytest.mark.parametrize("head", [CAPACITY + 3, 2**40, 2**64 - 1, 0])
-def test_an_impossible_head_is_counted_and_the_ring_is_resumed(segment, ring, head):
+def test_an_impossible_head_is_counted_and_the_ring_goes_on(segment, ring, head):
     producer, consumer = ring
     for token in range(2):
         push(producer, token)

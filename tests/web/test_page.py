@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from aa2c import Orchestrator
-from tests.conftest import program, until
+from tests.conftest import until
+from tests.web.browser import Watched, open_page
 
-playwright = pytest.importorskip(
-    "playwright.async_api", reason="NOT CHECKED: the page (playwright is not installed)"
-)
 axe = pytest.importorskip(
     "axe_playwright_python.async_playwright", reason="NOT CHECKED: the page (axe is not installed)"
 )
-CHROMIUM = program("the page in a browser", "chromium", "google-chrome")
 pytestmark = pytest.mark.timeout(240)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WAIT_MS = 30_000
 INK = """canvas => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   const colours = new Set();
@@ -38,45 +23,7 @@ INK = """canvas => {
 }"""
 
 
-class Watched:
-    """A page, with all that went wrong on it and all that it asked for."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.errors: list[str] = []
-        self.hosts: set[str] = set()
-        page.set_default_timeout(WAIT_MS)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", self._hear)
-        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2].split(":")[0]))
-
-    def _hear(self, message: Any) -> None:
-        if message.type == "error":
-            self.errors.append(message.text)
-
-    async def text(self, selector: str) -> str:
-        return await self.page.inner_text(selector)
-
-    async def becomes(self, selector: str, text: str) -> None:
-        await self.page.locator(selector, has_text=text).first.wait_for()
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Any]:
-    async with playwright.async_playwright() as started:
-        browser = await started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
-async def open_page(browser: Any, url: str, **options: Any) -> Watched:
-    context = await browser.new_context(**options)
-    watched = Watched(await context.new_page())
-    await watched.page.goto(url)
-    await watched.page.locator(".u-wrap canvas").first.wait_for()
-    return watched
-
-
+@pytest.mark.long
 async def test_the_page_of_a_run(small, browser, tmp_path):
     """One run and one browser for everything, because both take seconds to come up."""
     config = small(total_env_steps=10**9, port=0, eval_interval_s=1.0, eval_episodes=1)
@@ -225,6 +172,7 @@ async def test_the_page_beyond_loopback_takes_its_token_from_the_address(small, 
         assert again.errors == []
 
 
+@pytest.mark.long
 async def test_a_page_finds_the_next_run_on_its_port(small, browser):
     async with Orchestrator(small(total_env_steps=10**9, port=0), http=True) as run:
         await run.ready()

@@ -122,6 +122,7 @@ async def becomes(api: str, query: str, least: float) -> None:
             await asyncio.sleep(0.3)
 
 
+@pytest.mark.long
 async def test_a_prometheus_server_scrapes_a_run_whose_counters_survive_a_kill(small, tmp_path):
     binary = program("scraping by Prometheus", "prometheus")
     async with Orchestrator(small(total_env_steps=10**9, port=0), http=True) as run:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from aa2c import ConfigError, Orchestrator
-from aa2c.web import server
+from aa2c.web import connections, server
 from tests.conftest import until
 
 READING = ("status", "history", "metrics", "frames", "session", "events")
@@ -53,6 +53,7 @@ def bearer(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.mark.long
 async def test_attacks(run, caplog):
     """One run for the whole matrix, because a run takes seconds to come up."""
     await _nobody_controls_without_the_token(run)
@@ -80,16 +81,16 @@ async def _connections_that_say_nothing_use_nothing_up(run):
 
         def are_refused():
             held.append(len(list(Path("/proc/self/fd").iterdir())) - files - 400)
-            return sum(map(_is_closed, clients)) >= 400 - server.MOST_CONNECTIONS
+            return sum(map(_is_closed, clients)) >= 400 - connections.MOST_CONNECTIONS
 
         await until(are_refused)
-        assert max(held) <= server.MOST_CONNECTIONS, "closed, but only after they were idle"
+        # One more, while another makes room for it.
+        assert max(held) <= connections.MOST_CONNECTIONS + 1, (
+            "closed, but only after they were idle"
+        )
         before = run.status()["progress"]["env_steps"]
         await until(lambda: run.status()["progress"]["env_steps"] > before)
-        # They make room for others after a while, and do not lock the owner out.
-        async with asyncio.timeout(server.IDLE_S + 10):
-            while (await answer_to_a_latecomer(port)) != b"200":  # noqa: ASYNC110 (no event tells it)
-                await asyncio.sleep(0.5)
+        assert await answer_to_a_latecomer(port) == b"200", "they make room for others"
 
 
 def _is_closed(client: socket.socket) -> bool:
@@ -141,7 +142,6 @@ async def _the_token_is_not_enough_from_elsewhere(run):
         {"Host": f"0.0.0.0:{port}"},
         {"Host": f"xlocalhost:{port}"},
         {"Host": f"localhostx:{port}"},
-        {"Host": "127.0.0.1"},
         {"Origin": "http://evil.example"},
         {"Origin": f"http://evil.example:{port}"},
         {"Origin": "null"},
@@ -237,7 +237,7 @@ async def _other_methods_are_refused(run):
         for method in ("PUT", "DELETE", "PATCH"):
             assert (await ask(run, method, f"control/{name}", json={}, headers=good))[0] == 405
     for path in ("status", "control/stop"):
-        assert (await ask(run, "OPTIONS", path, headers=good))[0] in (405, 415)
+        assert (await ask(run, "OPTIONS", path, headers=good))[0] == 405
     assert (await ask(run, "HEAD", "status"))[0] == 200
     assert (await ask(run, "HEAD", "events"))[0] == 405, "its body has no end"
 
@@ -268,15 +268,15 @@ async def _too_many_and_too_slow_listeners_are_let_go(run):
 
 async def _a_slow_reader_is_let_go(port, request):
     """It reads nothing: its buffers fill, and then the endpoint must not wait for it."""
-    before = server.EVENT_S, server.SLOW_READER_S
-    server.EVENT_S, server.SLOW_READER_S = 0.0, 0.3
+    before = server.EVENT_S, connections.WRITE_S
+    server.EVENT_S, connections.WRITE_S = 0.0, 0.3
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", port))
         slow.sendall(request)
         await until(lambda: _is_served(slow))
         await until(lambda: not _is_served(slow))
-    server.EVENT_S, server.SLOW_READER_S = before
+    server.EVENT_S, connections.WRITE_S = before
 
 
 def _is_served(client: socket.socket) -> bool:
@@ -301,7 +301,8 @@ async def test_the_token_opens_the_controls_and_is_kept_where_only_its_owner_rea
             assert answer.status == 204
             cookie = answer.headers["Set-Cookie"]
             assert cookie.startswith(f"aa2c_{port}=")
-            assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+            assert {"HttpOnly", "SameSite=Strict"} <= set(cookie.split("; "))
+            assert "Path" not in cookie, "below a prefix it stays there"
             assert await (await page.get("/session")).json() == {"control": True}
             answer = await page.post("/control/pause", json={})
             assert (answer.status, await answer.json()) == (200, {"ok": True, "text": "paused"})

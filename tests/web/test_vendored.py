@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from aa2c.web.server import STATIC
+from aa2c.web.assets import STATIC
 
 PUBLISHED = {  # uPlot 1.6.32, npm
     "uPlot.esm.js": "5dd9b3281aa64b461b42d9945f6adb2649d346502b12281a9ae0d46599a80eba",

@@ -6,6 +6,9 @@ import uPlot from "./vendor/uPlot.esm.js";
 
 const MOST_POINTS = 4000; // of a series; then /history, which is thinned out evenly, is read again
 const RETRY_MS = 2000;
+const SILENT_MS = 5000; // without a first event: a proxy holds them back
+const ASK_MS = 1000; // instead of events, where none come
+const ASK_TIMES = 300; // then events are tried again
 const FRAME_MS = 70;
 const FRAMES_EVERY_MS = 1000;
 const ENDED = ["finished", "failed"];
@@ -296,7 +299,7 @@ async function post(path, body = {}, headers = {}) {
 
 async function control(name, body, where = byId("said")) {
   try {
-    const { ok, text } = await post(`/control/${name}`, body);
+    const { ok, text } = await post(`control/${name}`, body);
     byId("said").textContent = ok ? text : "";
     where.textContent = text;
     return ok;
@@ -356,10 +359,10 @@ function showControls({ run, settings }) {
 async function openSession() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (token) {
-    await post("/session", {}, { Authorization: `Bearer ${token}` });
+    await post("session", {}, { Authorization: `Bearer ${token}` });
     history.replaceState(null, "", location.pathname);
   }
-  mayControl = (await (await fetch("/session")).json()).control;
+  mayControl = (await (await fetch("session")).json()).control;
   if (latest) showControls(latest);
 }
 
@@ -404,7 +407,7 @@ function watch() {
 async function showWhileWatched() {
   while (isWatching) {
     try {
-      const answer = await fetch("/frames");
+      const answer = await fetch("frames");
       const said = await answer.json();
       if (answer.ok) await showFrames(said);
       else [byId("vector").hidden, byId("vector").textContent] = [false, said.error];
@@ -431,7 +434,7 @@ function show(status) {
 }
 
 async function readHistory() {
-  const told = await (await fetch("/history")).json();
+  const told = await (await fetch("history")).json();
   columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, told.series[name]]));
   marks = told.marks;
 }
@@ -463,42 +466,60 @@ async function follow() {
   for (;;) {
     try {
       await openSession();
-      run = await listen(run);
+      run = await (asksLeft ? ask(run) : listen(run));
       if (ENDED.includes(latest?.run.state)) await untilAnotherRun(run);
     } catch {
-      lose(await whyNot());
+      const why = await whyNot();
+      if (why || asksLeft) lose(why ?? "The run answers, but not as this page understands: load it again.");
+      else asksLeft = ASK_TIMES;
     }
-    await pause(RETRY_MS);
+    await pause(asksLeft ? ASK_MS : RETRY_MS);
   }
 }
 
 // An EventSource does not tell why it was refused.
 async function whyNot() {
   try {
-    const answer = await fetch("/status");
+    const answer = await fetch("status");
     if (answer.status === 401) return "Reading this run needs its token: open the address that the program printed.";
-    if (answer.ok) return "The run answers, but sends no events: perhaps too many pages watch it. Trying again.";
+    if (answer.ok) return null; // but without events: too many pages watch it, or a proxy is in the way
   } catch {
     // nobody is there
   }
   return "Connection lost: the program that trains has ended, or cannot be reached. Trying again.";
 }
 
+let asksLeft = 0;
+
+async function take(status, known) {
+  if (status.run.id !== known) await begin();
+  else if (columns.time_s.length > MOST_POINTS) await readHistory();
+  show(status);
+  return status.run.id;
+}
+
+async function ask(known) {
+  asksLeft -= 1;
+  const answer = await fetch("status");
+  if (!answer.ok) throw new Error("refused");
+  return take(await answer.json(), known);
+}
+
 function listen(known) {
   let run = known;
   return new Promise((resolve, reject) => {
-    const events = new EventSource("/events");
+    const events = new EventSource("events");
     let queue = Promise.resolve();
+    const silence = setTimeout(() => {
+      events.close();
+      asksLeft = ASK_TIMES;
+      resolve(run);
+    }, SILENT_MS);
     events.onmessage = ({ data }) => {
+      clearTimeout(silence);
       queue = queue.then(async () => {
         const status = JSON.parse(data);
-        if (status.run.id !== run) {
-          await begin();
-          run = status.run.id;
-        } else if (columns.time_s.length > MOST_POINTS) {
-          await readHistory();
-        }
-        show(status);
+        run = await take(status, run);
         if (ENDED.includes(status.run.state)) {
           events.close();
           resolve(run);
@@ -506,6 +527,7 @@ function listen(known) {
       }).catch(() => { events.close(); reject(new Error("lost")); });
     };
     events.onerror = () => {
+      clearTimeout(silence);
       events.close();
       queue.then(() => reject(new Error("lost")));
     };
@@ -515,7 +537,7 @@ function listen(known) {
 async function untilAnotherRun(run) {
   for (;;) {
     await pause(RETRY_MS);
-    const status = await (await fetch("/status")).json();
+    const status = await (await fetch("status")).json();
     if (status.run.id !== run) return;
   }
 }

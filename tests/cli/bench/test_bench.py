@@ -9,6 +9,8 @@ import pytest
 from aa2c.modes.mode import MODES
 from tests.cli.test_main import aa2c
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_stage_and_the_whole_run_are_measured(mode, tmp_path):

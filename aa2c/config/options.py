@@ -1,7 +1,8 @@
 """Every option of a run, once: name, type, default, unit, help and bounds, in groups.
 
 Flags, TOML keys, the table of options in the docs and `Config(...)` are all read off these
-dataclasses. Imported by every process; imports nothing heavy.
+dataclasses. Imported by every process; imports nothing heavy. It has more lines than other files: an
+option belongs beside its like.
 """
 
 from __future__ import annotations

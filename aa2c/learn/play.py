@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.find import is_atari, no_tick
 from aa2c.envs.game import Game, make_game
-from aa2c.envs.vector import is_atari
 from aa2c.policy.policy import Policy
 
 MAX_GAMES = 16  # side by side
@@ -60,14 +60,20 @@ def play(
 
 
 @contextlib.contextmanager
-def games_for(config: Config, episodes: int) -> Iterator[list[Game]]:
-    """As many games as play so many episodes side by side, up to `MAX_GAMES`, evenly loaded."""
+def games_for(
+    config: Config, episodes: int, tick: Callable[[], None] = no_tick
+) -> Iterator[list[Game]]:
+    """As many games as play so many episodes side by side, up to `MAX_GAMES`, evenly loaded.
+
+    `tick` is called after each that was made.
+    """
     rounds = math.ceil(episodes / MAX_GAMES)
+    games = []
     with contextlib.ExitStack() as stack:
-        yield [
-            stack.enter_context(contextlib.closing(make_game(config)))
-            for _ in range(math.ceil(episodes / rounds))
-        ]
+        for _ in range(math.ceil(episodes / rounds)):
+            games.append(stack.enter_context(contextlib.closing(make_game(config))))
+            tick()
+        yield games
 
 
 def play_on(

@@ -142,15 +142,14 @@ def _beside(heads: Tensor, free: Tensor) -> Tensor:
     return torch.cat([heads, free], -1) if free.shape[-1] else heads
 
 
-def action_type(spec: ActionSpec, *, is_squashed: bool = False) -> ActionType:
+def action_type(spec: ActionSpec) -> ActionType:
     """What an environment's actions are to its policy."""
     match spec:
-        case Discrete(n):
-            return Choice(n)
-        case MultiBinary(n):
-            return Switches(n)
-        case Continuous(n):
-            return Reals(n, is_squashed)
-        case Joint(parts):
-            kinds = [action_type(part, is_squashed=is_squashed) for part in parts]
-            return Together(kinds, spec.widths)
+        case Discrete():
+            return Choice(spec.n)
+        case MultiBinary():
+            return Switches(spec.n)
+        case Continuous():
+            return Reals(spec.n, spec.is_squashed)
+        case Joint():
+            return Together([action_type(part) for part in spec.parts], spec.widths)

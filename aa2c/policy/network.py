@@ -42,13 +42,13 @@ class _Layers(NamedTuple):
 
 def make_policy(config: Config, spec: EnvSpec) -> Policy:
     """The policy of --network for an environment. Raises `StartError` if it does not fit."""
-    obs_scale = config.obs_scale or (255.0 if spec.obs_dtype == "uint8" else 1.0)
+    obs_scale = config.obs_scale or spec.obs_scale
     trunk, features, head = _make_layers(config, spec, 1.0 if config.norm_obs else obs_scale)
     memory = None
     if config.memory != "none":
         memory = Memory(config.memory, features, config.memory_size)
         features = config.memory_size
-    actions = action_type(spec.actions, is_squashed=config.action_bounds == "tanh")
+    actions = action_type(spec.actions)
     heads = head(features, actions.num_outputs, 0.01), head(features, 1, 1.0)
     policy = Policy(actions, *heads, trunk, obs_scale, memory)
     if any(isinstance(layer, nn.Conv2d) for layer in policy.trunk.modules()):

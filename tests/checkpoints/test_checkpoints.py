@@ -168,8 +168,9 @@ def test_a_manifest_that_is_none_makes_the_one_before_count(tmp_path, two, manif
 GOOD_SPEC = {
     "obs_shape": [4],
     "obs_dtype": "float32",
-    "actions": {"Discrete": 3},
+    "actions": {"kind": "Discrete", "n": 3, "start": 0},
     "is_stacked": False,
+    "obs_scale": 1.0,
 }
 GOOD_COUNTS = dict.fromkeys(("env_steps", "updates", "policy_version", "records", "episodes"), 2000)
 WRONG_SPECS = (
@@ -177,8 +178,8 @@ WRONG_SPECS = (
     {"obs_shape": [-4]},
     {"obs_shape": [True]},
     {"actions": "3"},
-    {"actions": {"Discrete": 0}},
-    {"actions": {"Sequence": 3}},
+    {"actions": {"kind": "Discrete", "n": 0, "start": 0}},
+    {"actions": {"kind": "Sequence", "n": 3}},
     {"actions": []},
     {"obs_dtype": "no such"},
     {"more": 1},
@@ -204,7 +205,13 @@ def test_the_changes_below_are_of_a_state_that_would_be_good(two, tmp_path):
         {"config": None},
         {"spec": None},
         {"spec": {}},
-        {"spec": {"obs_shape": 3, "obs_dtype": "float32", "actions": {"Discrete": 2}}},
+        {
+            "spec": {
+                "obs_shape": 3,
+                "obs_dtype": "float32",
+                "actions": {"kind": "Discrete", "n": 2, "start": 0},
+            }
+        },
         *({"spec": GOOD_SPEC | wrong} for wrong in WRONG_SPECS),
         *({"counts": GOOD_COUNTS | {"env_steps": wrong}} for wrong in (-1, "3", None, 2**60, 1.5)),
         {"counts": {"env_steps": 2000}},

@@ -156,7 +156,8 @@ def test_kinds_do_not_mix():
             first.kl(second)
 
 
-SPEC = Joint((Discrete(3), Continuous(2), MultiBinary(4), Joint((Discrete(2), Discrete(5)))))
+REALS = Continuous((2,), (-1.0, 0.0), (1.0, 4.0))
+SPEC = Joint((Discrete(3), REALS, MultiBinary((4,)), Joint((Discrete(2), Discrete(5)), (2,))))
 
 
 def test_a_product_is_the_sum_of_its_parts():
@@ -198,8 +199,8 @@ def test_a_product_s_mask_covers_its_choices():
     ("spec", "dtype", "shape"),
     [
         (Discrete(3), "<i8", ()),
-        (MultiBinary(4), "<i8", (4,)),
-        (Continuous(2), "<f4", (2,)),
+        (MultiBinary((4,)), "<i8", (4,)),
+        (REALS, "<f4", (2,)),
         (Joint((Discrete(2), Discrete(5))), "<i8", (2,)),
         (SPEC, "<f4", (9,)),
     ],

@@ -82,8 +82,9 @@ class PlainVector:
         *,
         is_squashed: bool = False,
     ) -> None:
-        """Make the environments; `tick` is called after each."""
+        """Make the environments; `tick` is called after each, and after each reset."""
         self._name = name
+        self._tick = tick
         self._envs: list[Any] = []
         self.num_envs = num_envs
         self._ended = np.zeros(num_envs, np.bool_)
@@ -152,6 +153,7 @@ class PlainVector:
             obs[i] = self._fit(result[0])
         except ENV_ERRORS as error:
             raise failed_call(self._name, env, "reset", error) from error
+        self._tick()
 
     def _empty(self) -> Obs:
         return np.empty((self.num_envs, *self.spec.obs_shape), self._dtype)

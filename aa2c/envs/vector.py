@@ -210,7 +210,7 @@ def atari_spec(envs: AtariVectorEnv) -> EnvSpec:
 
 
 def make_envs(config: Config, num_envs: int, seed: int, tick: Callable[[], None] = no_tick) -> Envs:
-    """The environments of one worker; `tick` is called after each that was made.
+    """The environments of one worker; `tick` is called after each that was made or reset.
 
     Raises `StartError`, which names --env and the cause, for an id or an environment that does
     not work.

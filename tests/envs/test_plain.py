@@ -45,6 +45,18 @@ def test_a_run_of_one_environment_makes_it_once():
     assert next(strange_env.made) == before + 2
 
 
+def test_each_that_is_made_or_reset_is_a_sign_of_life():
+    signs = []
+    envs = make_envs(Config(env=f"{HERE}:Plain-v0"), 3, 0, lambda: signs.append(0))
+    assert len(signs) == 3
+    envs.reset()
+    assert len(signs) == 6
+    for _ in range(STEPS):
+        envs.step(np.zeros(3, np.int64))
+    assert len(signs) == 9
+    envs.close()
+
+
 @pytest.mark.parametrize("name", ["Infos", "Rewards", "Lists"])
 def test_infos_rewards_and_lists_of_every_kind_give_what_plain_ones_give(name):
     first, steps = play(name)

@@ -76,6 +76,12 @@ def test_exactly_so_many_episodes_are_played_on_at_most_16_games(made, episodes,
     assert all(game.is_closed for game in made)
 
 
+def test_each_game_that_was_made_is_a_sign_of_life(made):
+    signs = []
+    with games_for(CARTPOLE, 5, lambda: signs.append(len(made))):
+        assert signs == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("episodes", [1, 10, 23, 50])
 def test_short_episodes_count_no_more_often_than_long_ones(episodes):
     results = played(SEEDED, episodes=episodes, max_steps=LONG + 5)

@@ -138,7 +138,8 @@ class Rollout:
 
     @property
     def env_steps(self) -> int:
-        return self.num_steps * self.num_envs
+        """Steps that the agent made: rows that only reset an environment are none."""
+        return int(np.count_nonzero(~self.arrays["is_reset"]))
 
     def continue_from(self, obs: Obs, is_first: Flags, state: State) -> None:
         """The environments show these observations [B, …] now, whatever they showed before."""

@@ -80,9 +80,12 @@ def test_each_episode_is_reported_once_with_its_own_return_and_length(world):
     assert {length for _, length in expected} == {5, 7}
 
 
-def test_env_steps_are_steps_times_environments(world):
-    _, _, rollout, _ = world
-    assert rollout.env_steps == 18
+def test_env_steps_are_steps_of_the_agent_and_no_rows_that_only_reset(world):
+    envs, network, rollout, generator = world
+    for _ in range(4):
+        collect(envs, network, rollout, generator)
+        assert rollout.env_steps == 18 - rollout["is_reset"].sum()
+    assert rollout["is_reset"].any()
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Breakout-v5"])

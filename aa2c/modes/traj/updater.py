@@ -68,7 +68,7 @@ class TrajConsumer(UpdaterHalf):
         steps = record.header.values.get("env_steps", 0)
         return (
             record.arrays.keys() == self._names
-            and steps == record.arrays["rewards"].size
+            and steps == np.count_nonzero(~record.arrays["is_reset"])
             and all(bool(np.isfinite(array).all()) for array in numbers)
         )
 

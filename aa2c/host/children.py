@@ -19,15 +19,10 @@ from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.host.commands import ChildSpec
 from aa2c.host.memory import RunMemory, Sharing
-from aa2c.host.process import (
-    MAX_BACKOFF_S,
-    Child,
-    ChildSlot,
-    RestartPolicy,
-    exit_in_words,
-    is_main_thread,
-    watch,
-)
+from aa2c.host.process import Child, ChildSlot, exit_in_words, is_main_thread
+from aa2c.host.restarts import MAX_BACKOFF_S, RestartPolicy
+from aa2c.host.resting import HEARTBEAT_S
+from aa2c.host.watch import watch
 from aa2c.ports import Counters, Message, Report
 
 WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
@@ -74,11 +69,18 @@ class Children:
         """Start them all, in tasks that end when they have been stopped."""
         self._tasks = tasks
         counters = self._memory.counters
+        tasks.create_task(self._beat())
         tasks.create_task(self._keep(self.updater, counters.updater))
         for slot in self.workers:
             self._keep_worker(slot)
         if self._config.eval_interval_s:
             tasks.create_task(self._keep_evaluator(counters.evaluator))
+
+    async def _beat(self) -> None:
+        """Show the children that their orchestrator lives."""
+        while not self._stopping.is_set():
+            self._memory.counters.run.add("beats", 1)
+            await self._sleep(HEARTBEAT_S)
 
     def _keep_worker(self, slot: ChildSlot) -> None:
         row = self._memory.counters.workers[slot.index]

@@ -43,6 +43,12 @@ class ChildSpec:
     dies_with_parent_thread: bool
 
     @property
+    def budget(self) -> int | None:
+        """Env steps that the run's workers may make; in lock-step the updater's count decides."""
+        config = self.config
+        return None if config.deterministic else config.total_env_steps - self.env_steps_before
+
+    @property
     def title(self) -> str:
         return f"aa2c-worker-{self.index}" if self.role == "worker" else f"aa2c-{self.role}"
 

@@ -1,4 +1,4 @@
-"""One child process: spawn it, hear it, see it end, stop it; and when to start it again.
+"""One child process: spawn it, hear it, see it end, stop it.
 
 Runs in the orchestrator. The end of a child is seen through its pidfd, not by polling, which
 works alike on asyncio's own loop and on uvloop. What a child says arrives through its pipe.
@@ -10,30 +10,21 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
-import random
 import signal
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
-from aa2c.config.config import Config
-from aa2c.errors import StartError
 from aa2c.host import child
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode
-from aa2c.ports import Counters, Message, Report
+from aa2c.ports import Message, Report
 from aa2c.shm.queue import Receiver, Sender
 from aa2c.shm.slot import Malformed
 
-MAX_BACKOFF_S = 5.0
-WATCH_S = 0.5
-MAX_DOUBLINGS = 10
-FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # somebody's doing, which counts 1
-CRASH_WEIGHT = 20
-MAX_FUTILITY = 100
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -215,46 +206,6 @@ def _inherited(blocked: set[signal.Signals]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-# What counts as getting something done, by role; an evaluation may take as long as it takes.
-PROGRESS: dict[Role, tuple[str, ...]] = {
-    "worker": ("env_steps", "records"),
-    "updater": ("records", "rejected", "stale"),
-    "evaluator": ("beats",),
-}
-TOO_LATE, STALLED, NO_PROGRESS = "too late", "stalled", "no progress"
-
-
-async def watch(child: Child, row: Counters, is_paused: Callable[[], bool], config: Config) -> int:
-    """Wait for a child's end and return its exit code.
-
-    Three clocks: it comes up, it lives (its working loop counts beats, so a hang is seen, too), and it
-    gets something done unless it waits for others. One that is late by any of them is killed, with
-    the reason in `child.error` and `child.replaced_as`.
-    """
-    names = PROGRESS[child.spec.role]
-    beats, progress = -1, [-1]
-    lived_at = progressed_at = time.monotonic()
-    while child.is_alive:
-        now = time.monotonic()
-        if row.count("beats") != beats:
-            beats, lived_at = row.count("beats"), now
-        done = [row.count(name) for name in names]
-        if done != progress or row.count("waits_for") or is_paused() or not child.is_ready:
-            progress, progressed_at = done, now
-        limit = config.stall_timeout_s if child.is_ready else config.start_timeout_s
-        if now - lived_at > limit:
-            option = "--stall-timeout-s" if child.is_ready else "--start-timeout-s"
-            child.error = f"no sign of life for {limit:g} s ({option})"
-            child.replaced_as = STALLED if child.is_ready else TOO_LATE
-            child.kill()
-        elif now - progressed_at > config.progress_timeout_s:
-            child.error = f"alive, but nothing done for {config.progress_timeout_s:g} s (--progress-timeout-s)"
-            child.replaced_as = NO_PROGRESS
-            child.kill()
-        await asyncio.wait([child.exited], timeout=WATCH_S)
-    return child.exited.result()
-
-
 def is_main_thread() -> bool:
     """Whether a child may die with the thread that starts it (PR_SET_PDEATHSIG means a thread)."""
     return threading.current_thread() is threading.main_thread()
@@ -267,48 +218,3 @@ def exit_in_words(exit_code: int) -> str:
     with contextlib.suppress(ValueError):
         return signal.Signals(-exit_code).name
     return f"signal {-exit_code}"
-
-
-class RestartPolicy:
-    """When a child that ended is started again: intensity, window, and backoff with jitter."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._restarts: deque[float] = deque()
-        self._fruitless = 0
-        self._futility = 0
-
-    def refuse_reason(
-        self, ended: Child, exit_code: int, *, produced: bool, has_come_up: bool
-    ) -> str | None:
-        """Count one end; why there shall be no restart, or None.
-
-        What never came up cannot; what had come up once, in an earlier incarnation, may again.
-        """
-        cannot = exit_code == StartError.exit_code or ended.replaced_as == TOO_LATE
-        if cannot and not has_come_up:
-            return "it cannot come up"
-        if produced:
-            self._fruitless = self._futility = 0
-        else:
-            self._fruitless += 1
-            self._futility += 1 if exit_code in FROM_OUTSIDE else CRASH_WEIGHT
-        if self._futility > MAX_FUTILITY:
-            return f"it ended {self._fruitless} times in a row without having produced anything"
-        window, now = self._config.restart_window_s, time.monotonic()
-        while self._restarts and now - self._restarts[0] > window:
-            self._restarts.popleft()
-        if len(self._restarts) >= self._config.max_restarts:
-            return (
-                f"it was restarted {len(self._restarts)} times within {window:g} s "
-                "(--max-restarts, --restart-window-s)"
-            )
-        self._restarts.append(now)
-        return None
-
-    @property
-    def backoff_s(self) -> float:
-        """How long to wait before the restart."""
-        doublings = min(self._fruitless, MAX_DOUBLINGS)
-        wait: float = min(MAX_BACKOFF_S, self._config.restart_backoff_s * 2.0**doublings)
-        return wait * random.uniform(0.75, 1.25)

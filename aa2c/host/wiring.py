@@ -15,6 +15,7 @@ from aa2c.config.config import Config
 from aa2c.envs.spec import Leaf
 from aa2c.host.commands import Attach, AttachRing, ChildSpec, Commands, LetGo, RingCommand, Role
 from aa2c.host.ports import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
+from aa2c.host.resting import Resting
 from aa2c.ports import Report
 from aa2c.shm.board import ParameterBoard
 from aa2c.shm.counters import run_row, updater_row, worker_row
@@ -53,6 +54,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
             attach_board(config, attach),
             worker_row(counters, spec.index),
             run_row(counters),
+            resting=Resting(counters, budget=spec.budget),
             updater=updater_row(counters),
             space=spec.spaces[spec.index],
             records=spec.records,

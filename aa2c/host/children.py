@@ -21,7 +21,7 @@ from aa2c.host.commands import ChildSpec
 from aa2c.host.memory import RunMemory, Sharing
 from aa2c.host.process import Child, ChildSlot, exit_in_words, is_main_thread
 from aa2c.host.restarts import MAX_BACKOFF_S, RestartPolicy
-from aa2c.host.resting import HEARTBEAT_S
+from aa2c.host.upkeep import Upkeep, first_of
 from aa2c.host.watch import watch
 from aa2c.ports import Counters, Message, Report
 
@@ -57,6 +57,13 @@ class Children:
         self._on_failure = on_failure
         self._stopping = asyncio.Event()
         self.have_come_up = asyncio.Event()
+        self._upkeep = Upkeep(
+            memory.counters.run,
+            run_dir,
+            log,
+            stopping=self._stopping,
+            have_come_up=self.have_come_up,
+        )
         self.updater = ChildSlot("updater")
         self.evaluator = ChildSlot("evaluator")
         self.workers = [ChildSlot("worker", i) for i in range(config.workers)]
@@ -69,18 +76,12 @@ class Children:
         """Start them all, in tasks that end when they have been stopped."""
         self._tasks = tasks
         counters = self._memory.counters
-        tasks.create_task(self._beat())
+        self._upkeep.start(tasks, lambda: (self.updater, *self.workers))
         tasks.create_task(self._keep(self.updater, counters.updater))
         for slot in self.workers:
             self._keep_worker(slot)
         if self._config.eval_interval_s:
             tasks.create_task(self._keep_evaluator(counters.evaluator))
-
-    async def _beat(self) -> None:
-        """Show the children that their orchestrator lives."""
-        while not self._stopping.is_set():
-            self._memory.counters.run.add("beats", 1)
-            await self._sleep(HEARTBEAT_S)
 
     def _keep_worker(self, slot: ChildSlot) -> None:
         row = self._memory.counters.workers[slot.index]
@@ -167,6 +168,7 @@ class Children:
         for slot in (self.updater, self.evaluator, *self.workers):
             if slot.child:
                 slot.child.kill_and_wait()
+        self._upkeep.finish()
 
     async def _keep(self, slot: ChildSlot, row: Counters) -> None:
         """Keep a child running until the run ends: start, watch, and start again."""
@@ -180,7 +182,7 @@ class Children:
                     self._on_failure(StartError(f"the {slot.role} cannot be started: {error}."))
                     break
                 self._log.warning("a child cannot be started, for now", role=slot.role, why=error)
-                await self._sleep(MAX_BACKOFF_S)
+                await first_of(self._stopping, timeout_s=MAX_BACKOFF_S)
                 continue
             exit_code = await watch(child, row, self._is_paused, self._config)
             if slot.role == "updater":
@@ -199,7 +201,7 @@ class Children:
                 self._give_up(slot, child, exit_code, refused)
                 break
             slot.generation += 1
-            await self._sleep(policy.backoff_s)
+            await first_of(self._stopping, timeout_s=policy.backoff_s)
 
     def _start(self, slot: ChildSlot) -> Child:
         """Start the slot's next incarnation. Raises `OSError`."""
@@ -215,10 +217,7 @@ class Children:
 
     async def _keep_evaluator(self, row: Counters) -> None:
         """Once the others have come up, so that its start makes nobody wait."""
-        events = [asyncio.ensure_future(e.wait()) for e in (self.have_come_up, self._stopping)]
-        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-        for event in events:
-            event.cancel()
+        await first_of(self.have_come_up, self._stopping)
         await self._keep(self.evaluator, row)
 
     def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
@@ -259,12 +258,6 @@ class Children:
         self._on_failure(
             kind(f"{child.spec.title} ended ({how}) and {refused}: see {self._run_dir}/log.jsonl.")
         )
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, or return at once when the run ends."""
-        waiting = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait([waiting], timeout=seconds)
-        waiting.cancel()
 
     def _spec(self, slot: ChildSlot, commands: Connection, reports: Connection) -> ChildSpec:
         return ChildSpec(

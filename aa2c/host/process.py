@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
 from aa2c.host import child
-from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode
+from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
 from aa2c.ports import Message, Report
 from aa2c.shm.queue import Receiver, Sender
 from aa2c.shm.slot import Malformed
@@ -157,6 +157,10 @@ class ChildSlot:
     is_given_up: bool = False
     last_exit: str | None = None
     exits: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def title(self) -> str:
+        return title_of(self.role, self.index)
 
     @property
     def state(self) -> str:

@@ -159,6 +159,13 @@ def worker_row(segment: Segment, worker: int) -> Counters:
     return Counters(segment, _ROWS_BEFORE_WORKERS + 2 * worker, WORKER)
 
 
+def child_row(segment: Segment, role: str, index: int) -> Counters:
+    """The row of a child, by its role and, of a worker, its index."""
+    if role == "worker":
+        return worker_row(segment, index)
+    return updater_row(segment) if role == "updater" else evaluator_row(segment)
+
+
 def ring_row(segment: Segment, worker: int) -> Counters:
     """The updater's counts of what it took from a worker's rings, over all generations."""
     return Counters(segment, _ROWS_BEFORE_WORKERS + 1 + 2 * worker, RING)

@@ -8,12 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from aa2c import Orchestrator
+from aa2c import Config, Orchestrator
 from aa2c.clock import LivedClock
+from aa2c.host import upkeep
+from aa2c.host.commands import Stopped
+from aa2c.host.process import ChildSlot
 from aa2c.host.resting import MISSED_AFTER_S, Resting
+from aa2c.host.watch import TOO_LATE, watch
+from aa2c.roles.evaluator import run_evaluator
+from aa2c.roles.worker import run_worker
 from aa2c.shm.counters import run_row, table_bytes, worker_row, workers_in
 from aa2c.shm.segment import Segment
 from tests.conftest import now, until
@@ -126,3 +133,74 @@ async def test_workers_of_a_stopped_orchestrator_rest_and_train_on_with_it(tmp_p
         finally:
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)
+
+
+class Starting:
+    """A child that has not come up, and dies when it is killed."""
+
+    spec = SimpleNamespace(role="worker")
+    is_ready = False
+    error = replaced_as = None
+
+    def __init__(self):
+        self.exited = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_alive(self):
+        return not self.exited.done()
+
+    def kill(self):
+        self.exited.set_result(-signal.SIGKILL)
+
+
+async def test_a_child_may_come_up_slowly_but_not_hang_meanwhile(make_segment):
+    """Its limit counts from the last sign of life."""
+    child, row = Starting(), worker_row(make_segment(table_bytes(1)), 0)
+    looks = []
+
+    def is_paused():  # is asked at each look
+        looks.append(time.monotonic())
+        if len(looks) <= 6:
+            row.add("beats", 1)
+        return False
+
+    await watch(child, row, is_paused, Config(start_timeout_s=2.0))
+    assert looks[-1] - looks[0] > 4.5, "it lived on for as long as it showed signs of life"
+    assert child.replaced_as == TOO_LATE
+
+
+def test_each_environment_that_was_made_is_a_sign_of_life(small):
+    signs = []
+
+    def connect():
+        raise Stopped
+
+    env = {"env": "tests.host.odd_envs:HostPlain-v0", "num_envs": 3}
+    for run_role in (
+        lambda tick: run_worker(small(**env), 0, (0,), connect, tick=tick),
+        lambda tick: run_evaluator(small(eval_episodes=3, **env), connect, tick),
+    ):
+        with pytest.raises(Stopped):
+            run_role(lambda: signs.append("made"))
+    assert len(signs) == 3 + 3
+
+
+async def test_who_is_late_is_said(make_segment, tmp_path, monkeypatch):
+    monkeypatch.setattr(upkeep, "SLOW_START_S", 0.05)
+    said, stopping, have_come_up = [], asyncio.Event(), asyncio.Event()
+    log = SimpleNamespace(warning=lambda event, **told: said.append((event, told["who"])))
+    slots = [ChildSlot("updater", has_come_up=True), ChildSlot("worker", 0), ChildSlot("worker", 1)]
+    kept_up = upkeep.Upkeep(
+        run_row(make_segment(table_bytes(1))), tmp_path, log,
+        stopping=stopping, have_come_up=have_come_up,
+    )  # fmt: skip
+    async with asyncio.TaskGroup() as tasks:
+        kept_up.start(tasks, lambda: slots)
+        await until(lambda: len(said) == 2)
+        have_come_up.set()
+        stopping.set()
+    assert (
+        said
+        == [("still coming up (are environments slow to make?)", "aa2c-worker-0, aa2c-worker-1")]
+        * 2
+    )

@@ -1,0 +1,30 @@
+"""Environments of people who have other things in mind than a trainer."""
+
+import gymnasium as gym
+import numpy as np
+
+
+class PlainEnv(gym.Env):
+    """Episodes of ten steps."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._left = 10
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self._left -= 1
+        return np.zeros(2, np.float32), 1.0, self._left == 0, False, {}
+
+
+class ChattyEnv(PlainEnv):
+    def step(self, action):
+        print("." * 4000)
+        return super().step(action)
+
+
+gym.register("HostPlain-v0", PlainEnv)
+gym.register("HostChatty-v0", ChattyEnv)

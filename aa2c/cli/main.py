@@ -17,16 +17,22 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from aa2c.cli.flags import Resolved, own_flag, parse, resolve
 from aa2c.config.config import Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
-from aa2c.errors import Aa2cError, ConfigError
+from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.version import __version__
 
+if TYPE_CHECKING:
+    from aa2c.cli.terminal import Terminal
+    from aa2c.orchestrator import Orchestrator
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
+SAVE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # a batch system's warning before its time limit
 INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it; of serve, which stops in order, it is 0
 
 
@@ -106,13 +112,11 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 async def _serve(resolved: Resolved) -> int:
-    stop = asyncio.Event()
+    stop, save = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if (
-            signal.getsignal(number) != signal.SIG_IGN
-        ):  # as nohup and shells' background jobs set it
-            loop.add_signal_handler(number, stop.set)
+    for number in (*STOP_SIGNALS, *SAVE_SIGNALS):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and background jobs set it
+            loop.add_signal_handler(number, (stop if number in STOP_SIGNALS else save).set)
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator  # after the handlers: it takes a while
 
@@ -124,12 +128,14 @@ async def _serve(resolved: Resolved) -> int:
         terminal.begin(run, resolved.preset)
         stopping = asyncio.create_task(stop.wait())
         ending = asyncio.create_task(run.wait())
+        saving = asyncio.create_task(_save_when_told(save, run, terminal))
         try:
             await terminal.show_until(run, {stopping, ending})
             if stop.is_set():
                 terminal.say("stopping: the updater writes a last checkpoint")
         finally:
             stopping.cancel()
+            saving.cancel()
             # Stopped also where the terminal is gone, so that to show it failed.
             await asyncio.gather(stopping, ending, run.stop(), return_exceptions=True)
             terminal.end(run.status())
@@ -138,6 +144,16 @@ async def _serve(resolved: Resolved) -> int:
             await stop.wait()
         await run.wait()  # raises what made it fail
     return 0
+
+
+async def _save_when_told(save: asyncio.Event, run: Orchestrator, terminal: Terminal) -> None:
+    """A checkpoint for each warning, and the run goes on."""
+    while await save.wait():
+        save.clear()
+        try:
+            terminal.say(f"checkpoint {await run.controls.checkpoint()}")
+        except ControlRefused as refused:
+            terminal.say(f"no checkpoint: {refused}")
 
 
 @dataclass(frozen=True)

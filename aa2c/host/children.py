@@ -235,8 +235,9 @@ class Children:
     def _give_up(self, slot: ChildSlot, child: Child, exit_code: int, refused: str) -> None:
         """The run ends with the child, unless it can go on without."""
         slot.is_given_up = True
+        how = child.error or exit_in_words(exit_code)
         if slot.role == "evaluator":
-            self._log.warning("there is no evaluator any more", reason=refused)
+            self._log.warning("there is no evaluator any more", reason=f"{how}; {refused}")
             return
         can_miss_one = self.have_come_up.is_set() and not self._config.deterministic
         if slot.role == "worker" and can_miss_one:
@@ -246,7 +247,7 @@ class Children:
                 self._log.warning(
                     "a worker is given up and the run goes on without it",
                     worker=slot.index,
-                    reason=f"{child.error or exit_in_words(exit_code)}; {refused}",
+                    reason=f"{how}; {refused}",
                 )
                 return
             refused += f"; {left} workers are left (--min-workers {least})" if left else ""
@@ -254,7 +255,6 @@ class Children:
         if exit_code == StartError.exit_code and child.error:
             self._on_failure(kind(child.error))
             return
-        how = child.error or exit_in_words(exit_code)
         self._on_failure(
             kind(f"{child.spec.title} ended ({how}) and {refused}: see {self._run_dir}/log.jsonl.")
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
 from collections import deque
@@ -17,6 +18,8 @@ MAX_DOUBLINGS = 10
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # somebody's doing, which counts 1
 CRASH_WEIGHT = 20
 MAX_FUTILITY = 100
+SAME_ERROR_TRIES = 4
+_NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 class RestartPolicy:
@@ -27,6 +30,9 @@ class RestartPolicy:
         self._restarts: deque[float] = deque()
         self._fruitless = 0
         self._futility = 0
+        self._error = ""
+        self._repeats = 0
+        self._ended_at = 0.0
 
     def refuse_reason(
         self, ended: Child, exit_code: int, *, produced: bool, has_come_up: bool
@@ -46,6 +52,8 @@ class RestartPolicy:
         if self._futility > MAX_FUTILITY:
             return f"it ended {self._fruitless} times in a row without having produced anything"
         window, now = self._config.restart_window_s, time.monotonic()
+        if self._repeats_of_error(ended, exit_code, now) >= SAME_ERROR_TRIES:
+            return f"it ended {self._repeats} times in a row with the same error"
         while self._restarts and now - self._restarts[0] > window:
             self._restarts.popleft()
         if len(self._restarts) >= self._config.max_restarts:
@@ -55,6 +63,17 @@ class RestartPolicy:
             )
         self._restarts.append(now)
         return None
+
+    def _repeats_of_error(self, ended: Child, exit_code: int, now: float) -> int:
+        """How often in a row it has ended by the same error, whatever numbers that names.
+
+        One that had lived for a whole window before is tried anew.
+        """
+        error = _NUMBERS.sub("#", ended.error or "") if exit_code > 0 else ""
+        is_same = error == self._error and now - self._ended_at < self._config.restart_window_s
+        self._repeats = (self._repeats + 1 if is_same else 1) if error else 0
+        self._error, self._ended_at = error, now
+        return self._repeats
 
     @property
     def backoff_s(self) -> float:

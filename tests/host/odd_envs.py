@@ -26,5 +26,17 @@ class ChattyEnv(PlainEnv):
         return super().step(action)
 
 
+class FailingEnv(PlainEnv):
+    def __init__(self):
+        self._steps = 0
+
+    def step(self, action):
+        self._steps += 1
+        if self._steps > 100:
+            raise RuntimeError("no more than 100 steps")
+        return super().step(action)
+
+
+gym.register("HostFailing-v0", FailingEnv)
 gym.register("HostPlain-v0", PlainEnv)
 gym.register("HostChatty-v0", ChattyEnv)

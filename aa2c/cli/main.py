@@ -24,7 +24,7 @@ from tyro.conf import Positional, arg
 from aa2c.cli.flags import Resolved, own_flag, parse, resolve
 from aa2c.config.config import Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
-from aa2c.errors import Aa2cError, ConfigError, ControlRefused
+from aa2c.errors import Aa2cError, ConfigError
 from aa2c.version import __version__
 
 if TYPE_CHECKING:
@@ -147,13 +147,14 @@ async def _serve(resolved: Resolved) -> int:
 
 
 async def _save_when_told(save: asyncio.Event, run: Orchestrator, terminal: Terminal) -> None:
-    """A checkpoint for each warning, and the run goes on."""
+    """A checkpoint for each warning, as soon as there is something to save, and the run goes on."""
     while await save.wait():
         save.clear()
         try:
+            await run.ready()
             terminal.say(f"checkpoint {await run.controls.checkpoint()}")
-        except ControlRefused as refused:
-            terminal.say(f"no checkpoint: {refused}")
+        except Aa2cError as error:
+            terminal.say(f"no checkpoint: {error}")
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,15 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
-from aa2c.host import child
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
+from aa2c.host.launch import launch
 from aa2c.ports import Message, Report
 from aa2c.shm.queue import Receiver, Sender
 from aa2c.shm.slot import Malformed
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Child:
@@ -42,26 +39,22 @@ class Child:
         self.error: str | None = None
         self.replaced_as: str | None = None
         self.became_ready = asyncio.Event()
-        context = multiprocessing.get_context("spawn")
-        commands_out, commands_in = context.Pipe(duplex=False)
-        reports_out, reports_in = context.Pipe(duplex=False)
+        commands_out, commands_in = multiprocessing.Pipe(duplex=False)
+        reports_out, reports_in = multiprocessing.Pipe(duplex=False)
         os.set_blocking(commands_in.fileno(), False)
         self._commands = Sender(commands_in)
         self._reports = Receiver(reports_out)
         self.spec = make_spec(commands_out, reports_in)
-        self._process = context.Process(
-            target=child.main, args=(self.spec,), name=self.spec.title, daemon=True
-        )
-        with _inherited(blocked=signals_not_for(self.spec.role)):
-            self._process.start()
+        self._process, self._feed = launch(self.spec, blocked=signals_not_for(self.spec.role))
         commands_out.close()
         reports_in.close()
-        assert self._process.pid is not None
         self.pid = self._process.pid
         try:
             self._pidfd = os.pidfd_open(self.pid)
         except OSError:  # too many open files: nobody would see its end
+            self._feed.close()
             self._process.kill()
+            self._process.wait()
             raise
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._reports.fileno(), self._hear)
@@ -95,7 +88,7 @@ class Child:
         """End it at once and block until it is gone: for when the event loop is going away."""
         if self.is_alive:
             self.kill()
-            self._process.join()
+            self._process.wait()
             self._reap()
 
     async def stop(self, deadline: float) -> None:
@@ -134,14 +127,13 @@ class Child:
             while messages := self._reports.drain():
                 self._deliver(messages)
         self._loop.remove_reader(self._reports.fileno())
-        self._process.join()
-        exit_code = self._process.exitcode
-        self._process.close()
+        exit_code = self._process.wait()
+        self._feed.close()
         self._reports.close()
         self._commands.close()
         os.close(self._pidfd)
         if not self.exited.done():
-            self.exited.set_result(-1 if exit_code is None else exit_code)
+            self.exited.set_result(exit_code)
 
 
 @dataclass
@@ -187,28 +179,11 @@ class ChildSlot:
 def signals_not_for(role: Role) -> set[signal.Signals]:
     """Signals that go to a whole process group or service, and are the orchestrator's to answer.
 
-    A terminal's Ctrl-C and a batch system's warnings are for nobody else; the updater must live on to write the last checkpoint.
+    A terminal's Ctrl-C and a batch system's warnings are for nobody else; the updater must live on to
+    write the last checkpoint.
     """
     ours = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
     return ours if role == "worker" else ours | {signal.SIGTERM}
-
-
-@contextlib.contextmanager
-def _inherited(blocked: set[signal.Signals]) -> Iterator[None]:
-    """What a child inherits, and nobody else: one thread of maths, and blocked signals."""
-    resource_tracker.ensure_running()  # to start it again, as a child's start may, unblocks signals
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def is_main_thread() -> bool:

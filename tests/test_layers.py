@@ -87,6 +87,7 @@ def test_the_package_has_no_modules_at_its_top_but_these():
         "errors.py",
         "failpoint.py",
         "log.py",
+        "machine.py",
         "orchestrator.py",
         "ports.py",
         "strict_json.py",

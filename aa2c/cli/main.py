@@ -25,19 +25,19 @@ from aa2c.cli.flags import Resolved, own_flag, parse, resolve
 from aa2c.config.config import Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
+from aa2c.machine import open_standard_descriptors, raise_file_limit, require_linux
 from aa2c.version import __version__
 
 if TYPE_CHECKING:
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
-SAVE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # a batch system's warning before its time limit
 INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it; of serve, which stops in order, it is 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    open_standard_descriptors()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show ends no run
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise ConfigError(f"there is no command {command!r}{_nearest_command(command)}")
+        if command != "doctor":  # which says it in its own way
+            require_linux()
+        raise_file_limit()
         return COMMANDS[command](rest)
     except Aa2cError as error:
         print(f"aa2c: {error}", file=sys.stderr)
@@ -114,9 +117,10 @@ def serve(arguments: Sequence[str]) -> int:
 async def _serve(resolved: Resolved) -> int:
     stop, save = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (*STOP_SIGNALS, *SAVE_SIGNALS):
+    warnings = (signal.SIGUSR1, signal.SIGUSR2)  # of a batch system, before its time limit
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, *warnings):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and background jobs set it
-            loop.add_signal_handler(number, (stop if number in STOP_SIGNALS else save).set)
+            loop.add_signal_handler(number, (save if number in warnings else stop).set)
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator  # after the handlers: it takes a while
 

@@ -76,7 +76,7 @@ class Children:
         """Start them all, in tasks that end when they have been stopped."""
         self._tasks = tasks
         counters = self._memory.counters
-        self._upkeep.start(tasks, lambda: (self.updater, *self.workers))
+        self._upkeep.start(tasks, lambda: (self.updater, self.evaluator, *self.workers))
         tasks.create_task(self._keep(self.updater, counters.updater))
         for slot in self.workers:
             self._keep_worker(slot)

@@ -1,7 +1,7 @@
 """One child process: spawn it, hear it, see it end, stop it.
 
-Runs in the orchestrator. The end of a child is seen through its pidfd, not by polling, which
-works alike on asyncio's own loop and on uvloop. What a child says arrives through its pipe.
+Runs in the orchestrator. The end of a child is seen through its handle, not by polling, and what it
+says arrives through its pipe.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
+from aa2c.host.handle import Handle
 from aa2c.host.launch import launch
 from aa2c.ports import Message, Report
 from aa2c.shm.queue import Receiver, Sender
@@ -50,15 +51,14 @@ class Child:
         reports_in.close()
         self.pid = self._process.pid
         try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except OSError:  # too many open files: nobody would see its end
+            self._handle = Handle(self._process, self._reap)
+        except OSError:
             self._feed.close()
             self._process.kill()
             self._process.wait()
             raise
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._reports.fileno(), self._hear)
-        self._loop.add_reader(self._pidfd, self._reap)
 
     @property
     def is_alive(self) -> bool:
@@ -81,8 +81,7 @@ class Child:
     def kill(self) -> None:
         """End it at once."""
         if self.is_alive:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._handle.send(signal.SIGKILL)
 
     def kill_and_wait(self) -> None:
         """End it at once and block until it is gone: for when the event loop is going away."""
@@ -94,8 +93,7 @@ class Child:
     async def stop(self, deadline: float) -> None:
         """Ask it to stop, and kill it at the deadline (of `time.monotonic`)."""
         self.send(Stop())
-        with contextlib.suppress(ProcessLookupError, OSError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)  # somebody may have stopped it
+        self._handle.send(signal.SIGCONT)  # somebody may have stopped it
         await asyncio.wait([self.exited], timeout=max(0.0, deadline - time.monotonic()))
         self.kill()
         await asyncio.wait([self.exited])
@@ -122,7 +120,7 @@ class Child:
 
     def _reap(self) -> None:
         """The process has ended: read its last words, then tell."""
-        self._loop.remove_reader(self._pidfd)
+        self._handle.close()
         with contextlib.suppress(EOFError, Malformed):
             while messages := self._reports.drain():
                 self._deliver(messages)
@@ -131,7 +129,6 @@ class Child:
         self._feed.close()
         self._reports.close()
         self._commands.close()
-        os.close(self._pidfd)
         if not self.exited.done():
             self.exited.set_result(exit_code)
 
@@ -149,6 +146,11 @@ class ChildSlot:
     is_given_up: bool = False
     last_exit: str | None = None
     exits: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the run's start waits for it: nobody waits for the evaluator."""
+        return self.role != "evaluator" and not self.has_come_up
 
     @property
     def title(self) -> str:

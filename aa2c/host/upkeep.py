@@ -11,6 +11,7 @@ from typing import Any
 from aa2c.host.output import Output
 from aa2c.host.process import ChildSlot
 from aa2c.host.resting import HEARTBEAT_S
+from aa2c.host.zombies import Zombies
 from aa2c.ports import Counters
 
 SLOW_START_S = 20.0
@@ -30,19 +31,21 @@ class Upkeep:
     ) -> None:
         self._run = run
         self._output = Output(run_dir, log)
+        self._zombies = Zombies()
         self._log = log
         self._stopping = stopping
         self._have_come_up = have_come_up
 
     def start(self, tasks: asyncio.TaskGroup, slots: Callable[[], Iterable[ChildSlot]]) -> None:
-        tasks.create_task(self._beat())
+        tasks.create_task(self._beat(slots))
         tasks.create_task(self._tell_of_slow_starts(slots))
 
-    async def _beat(self) -> None:
-        """Show the children that their orchestrator lives, and bound what they print."""
+    async def _beat(self, slots: Callable[[], Iterable[ChildSlot]]) -> None:
+        """Show the children that their orchestrator lives, bound what they print, reap orphans."""
         while not self._stopping.is_set():
             self._run.add("beats", 1)
             self._output.bound()
+            self._zombies.reap([slot.pid for slot in slots() if slot.pid])
             await first_of(self._stopping, timeout_s=HEARTBEAT_S)
 
     async def _tell_of_slow_starts(self, slots: Callable[[], Iterable[ChildSlot]]) -> None:
@@ -54,7 +57,7 @@ class Upkeep:
                 return
             self._log.warning(
                 "still coming up (are environments slow to make?)",
-                who=", ".join(slot.title for slot in slots() if not slot.has_come_up),
+                who=", ".join(slot.title for slot in slots() if slot.is_awaited),
                 after_s=round(time.monotonic() - started),
             )
             wait_s *= 2

@@ -68,7 +68,7 @@ def games_for(
     `tick` is called after each that was made.
     """
     rounds = math.ceil(episodes / MAX_GAMES)
-    games = []
+    games: list[Game] = []
     with contextlib.ExitStack() as stack:
         for _ in range(math.ceil(episodes / rounds)):
             games.append(stack.enter_context(contextlib.closing(make_game(config))))

@@ -28,6 +28,7 @@ from aa2c.host.engine import LocalEngine
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run.controls import Controls
+from aa2c.run.event_loop import run_here
 from aa2c.run.files import make_run_dir, undone_if_it_fails, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
@@ -338,10 +339,10 @@ class Orchestrator:
 
 
 def train(config: Config) -> Status:
-    """Run a training to its end; returns the last status. Raises `Aa2cError` if it fails."""
+    """Run a training to its end, blocking; the last status. Raises `Aa2cError` if it fails."""
 
     async def run_to_end() -> Status:
         async with Orchestrator(config) as run:
             return await run.wait()
 
-    return asyncio.run(run_to_end())
+    return run_here(run_to_end())

@@ -1,7 +1,8 @@
 """Every option of a run, once: name, type, default, unit, help and bounds, in groups.
 
 Flags, TOML keys, the docs' table of options and `Config(...)` all derive from these dataclasses.
-Imported by every process; imports nothing heavy.
+Imported by every process; imports nothing heavy. It exceeds the usual file size to keep all options
+in one place.
 """
 
 from __future__ import annotations
@@ -141,6 +142,20 @@ class LearningOptions:
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
     )
+    memory: Literal["none", "lstm", "gru"] = option(
+        "none", "recurrent layer between trunk and heads, for partially observable tasks"
+    )
+    memory_size: int = option(256, "units of the recurrent layer", minimum=1, maximum=65536)
+    sequence_length: int = option(
+        0,
+        "sequence length of backpropagation through time: a rollout is cut into such sequences, and the "
+        "state at the start of each is kept; 0: num_steps", unit="vector steps", minimum=0,
+    )  # fmt: skip
+    action_bounds: Literal["clip", "tanh"] = option(
+        "clip",
+        "how continuous actions are bounded; clip: Gaussian samples are clipped for the environment; "
+        "tanh: a tanh-squashed Gaussian, with the density of the squashed action",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
         "arithmetic of convolutional trunks, heads excluded; auto: bfloat16 if the CPU has it (AMX, "
@@ -269,7 +284,9 @@ class SupervisionOptions:
     """Supervision of the child processes."""
 
     start_timeout_s: float = seconds(
-        120.0, "end the run if a child shows no sign of life for this long while starting up"
+        120.0,
+        "end the run if a child shows no sign of life for this long while starting up; each environment "
+        "that has been made is one",
     )
     stall_timeout_s: float = seconds(60.0, "replace a child without a sign of life for this long")
     progress_timeout_s: float = seconds(

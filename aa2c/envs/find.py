@@ -121,12 +121,17 @@ def _standard_ids(rom: str) -> set[str]:
 
 
 def make_gymnasium_vector(
-    name: str, env_id: str, num_envs: int, tick: Callable[[], None] = no_tick, **options: Any
+    config: Config,
+    env_id: str,
+    num_envs: int,
+    tick: Callable[[], None] = no_tick,
+    **options: Any,
 ) -> Vector:
     """The environments of the id: its own vector environment where aa2c can use its autoreset.
 
     Makes each exactly once: nothing is made just to be asked.
     """
+    name, is_squashed = config.env, config.action_bounds == "tanh"
     registered = gym.spec(env_id)
     own = registered.vector_entry_point
     has_plain = registered.entry_point is not None
@@ -139,12 +144,13 @@ def make_gymnasium_vector(
             lambda: gym.make(env_id, disable_env_checker=True, **options),
             num_envs,
             tick,
+            is_squashed=is_squashed,
         )
     envs = gym.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **options)
     tick()
     if not is_next_step(envs.metadata):
         raise StartError(f"--env {name} is a vector environment without autoreset at NEXT_STEP.")
-    return GymnasiumVector(name, envs)
+    return GymnasiumVector(name, envs, is_squashed=is_squashed)
 
 
 def has_pictures(env_id: str) -> bool:

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.actions import check_actions
 from aa2c.envs.failure import ENV_ERRORS, explain_failures, one_line
 from aa2c.envs.find import AtariGameOptions, find_env, has_pictures, make_gymnasium_vector
 from aa2c.envs.plain import Vector
 from aa2c.envs.spec import EnvSpec
-from aa2c.envs.vector import atari_spec, check_actions, make_atari_vector
+from aa2c.envs.vector import atari_spec, make_atari_vector
 from aa2c.errors import ConfigError, RunFailed
 
 ATARI_FRAMES_PER_S = 60
@@ -43,8 +44,8 @@ class Game(Protocol):
     def start(self, seed: int) -> NDArray[Any]:
         """Start a game, the same for the same seed in 0 … 2^31-1; its first observation."""
 
-    def step(self, action: int) -> GameStep:
-        """Take one action in 0 … num_actions-1. Raises `ValueError` for others."""
+    def step(self, action: NDArray[Any]) -> GameStep:
+        """Take one action of a policy. Raises `ValueError` for others."""
 
     def picture(self) -> NDArray[np.uint8]:
         """What a person would see now, [height, width, 3]. Only if made `with_pictures`."""
@@ -65,9 +66,9 @@ class GymnasiumGame:
         first: NDArray[Any] = self._envs.reset(seed)[0]
         return first
 
-    def step(self, action: int) -> GameStep:
-        actions = np.array([action])
-        check_actions(actions, self.spec.num_actions)
+    def step(self, action: NDArray[Any]) -> GameStep:
+        actions = np.asarray(action)[None]
+        check_actions(self.spec.actions, actions)
         step = self._envs.step(actions)
         is_over = bool(step.terminated[0] or step.truncated[0])
         return GameStep(step.obs[0], float(step.rewards[0]), is_over)
@@ -120,11 +121,11 @@ class AtariGame:
         first: NDArray[Any] = obs[0]
         return first
 
-    def step(self, action: int) -> GameStep:
+    def step(self, action: NDArray[Any]) -> GameStep:
         if self._life_was_lost and self._fire is not None:
-            action = self._fire
-        actions = np.array([action])
-        check_actions(actions, self.spec.num_actions)
+            action = np.array(self._fire)
+        actions = np.asarray(action)[None]
+        check_actions(self.spec.actions, actions)
         obs, rewards, terminated, truncated, info = self._envs.step(actions)
         step = GameStep(obs[0], float(rewards[0]), bool(terminated[0] or truncated[0]))
         lives = int(info["lives"][0])
@@ -159,10 +160,10 @@ def make_game(config: Config, *, with_pictures: bool = False) -> Game:
         if game:
             return AtariGame(config, game, with_pictures=with_pictures)
         if not with_pictures:
-            return GymnasiumGame(make_gymnasium_vector(config.env, env_id, 1), config.env)
+            return GymnasiumGame(make_gymnasium_vector(config, env_id, 1), config.env)
         if not has_pictures(env_id):
             raise _no_picture(config.env, "it has no render mode rgb_array")
-        envs = make_gymnasium_vector(config.env, env_id, 1, render_mode="rgb_array")
+        envs = make_gymnasium_vector(config, env_id, 1, render_mode="rgb_array")
         return GymnasiumGame(envs, config.env)
 
 

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
+from aa2c.envs.actions import action_spec, to_space
 from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, one_line
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.state import load_env, save_env
@@ -42,7 +44,7 @@ class VectorStep(NamedTuple):
 
 
 class Vector(Protocol):
-    """B environments of Gymnasium that step together, with actions in 0 … num_actions-1."""
+    """B environments of Gymnasium that step together, with a policy's actions [B, …]."""
 
     num_envs: int
     spec: EnvSpec
@@ -51,7 +53,7 @@ class Vector(Protocol):
     def reset(self, seed: int) -> Obs:
         """First observations [B, …]; environment i is seeded with seed + i."""
 
-    def step(self, actions: NDArray[np.int64]) -> VectorStep: ...
+    def step(self, actions: NDArray[Any]) -> VectorStep: ...
 
     def render(self) -> Any:
         """A picture of the first environment."""
@@ -71,9 +73,18 @@ class PlainVector:
     Infos are ignored. Observations are copied at once, so an environment may use a buffer again.
     """
 
-    def __init__(self, name: str, make: Callable[[], Any], num_envs: int, tick: Callable[[], None]):
-        """Make the environments; `tick` is called after each."""
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Any],
+        num_envs: int,
+        tick: Callable[[], None],
+        *,
+        is_squashed: bool = False,
+    ) -> None:
+        """Make the environments; `tick` is called after each, and after each reset."""
         self._name = name
+        self._tick = tick
         self._envs: list[Any] = []
         self.num_envs = num_envs
         self._ended = np.zeros(num_envs, np.bool_)
@@ -81,16 +92,18 @@ class PlainVector:
             for _ in range(num_envs):
                 self._envs.append(make())
                 tick()
-            self.spec = self._common_spec()
+            self.spec = self._common_spec(is_squashed=is_squashed)
         except BaseException:
             self.close()
             raise
         self._dtype = np.dtype(self.spec.obs_dtype)
-        self._first_action = self.spec.first_action
         self.metadata = dict(self._envs[0].metadata or {})
 
-    def _common_spec(self) -> EnvSpec:
-        specs = [spec_of(env.observation_space, env.action_space) for env in self._envs]
+    def _common_spec(self, *, is_squashed: bool) -> EnvSpec:
+        specs = [
+            spec_of(env.observation_space, env.action_space, is_squashed=is_squashed)
+            for env in self._envs
+        ]
         for spec in specs:
             if spec != specs[0]:
                 raise StartError(
@@ -106,17 +119,17 @@ class PlainVector:
         self._ended = np.zeros(self.num_envs, np.bool_)
         return obs
 
-    def step(self, actions: NDArray[np.int64]) -> VectorStep:
+    def step(self, actions: NDArray[Any]) -> VectorStep:
         obs, is_reset = self._empty(), self._ended
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
-        for i, action in enumerate(actions + self._first_action):
+        for i, row in enumerate(actions):
             if is_reset[i]:
                 self._reset(i, obs)
                 continue
             env = self._envs[i]
             try:
-                result = env.step(action)
+                result = env.step(to_space(self.spec.actions, row))
                 if len(result) != 5:
                     raise Unusable(
                         f"returned {len(result)} values: return obs, reward, terminated, truncated, "
@@ -140,6 +153,7 @@ class PlainVector:
             obs[i] = self._fit(result[0])
         except ENV_ERRORS as error:
             raise failed_call(self._name, env, "reset", error) from error
+        self._tick()
 
     def _empty(self) -> Obs:
         return np.empty((self.num_envs, *self.spec.obs_shape), self._dtype)
@@ -187,11 +201,14 @@ class PlainVector:
 class GymnasiumVector:
     """A vector environment of Gymnasium's interface whose autoreset is NEXT_STEP."""
 
-    def __init__(self, name: str, envs: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(
+        self, name: str, envs: VectorEnv[Any, Any, Any], *, is_squashed: bool = False
+    ) -> None:
         self._name = name
         self._envs = envs
         self.num_envs = envs.num_envs
-        self.spec = spec_of(envs.single_observation_space, envs.single_action_space)
+        spaces = envs.single_observation_space, envs.single_action_space
+        self.spec = spec_of(*spaces, is_squashed=is_squashed)
         self.metadata = dict(envs.metadata)
         self._ended = np.zeros(self.num_envs, np.bool_)
 
@@ -203,9 +220,13 @@ class GymnasiumVector:
         self._ended = np.zeros(self.num_envs, np.bool_)
         return obs
 
-    def step(self, actions: NDArray[np.int64]) -> VectorStep:
+    def step(self, actions: NDArray[Any]) -> VectorStep:
         try:
-            seen, rewards, *ends, _ = self._envs.step(actions + self.spec.first_action)
+            taken = [to_space(self.spec.actions, row) for row in actions]
+            space = self._envs.single_action_space
+            empty: Any = create_empty_array(space, self.num_envs)
+            batch = concatenate(space, taken, empty)
+            seen, rewards, *ends, _ = self._envs.step(batch)
             obs, is_reset = np.asarray(seen, self.spec.obs_dtype), self._ended
             terminated, truncated = (np.asarray(end, np.bool_) & ~is_reset for end in ends)
             rewards = np.where(is_reset, 0, rewards).astype(np.float64)
@@ -229,20 +250,17 @@ class GymnasiumVector:
         close_all(self._name, [self._envs])
 
 
-def spec_of(obs: Any, actions: Any) -> EnvSpec:
-    """The spec of these spaces. Raises `StartError` for others than a Box and Discrete."""
+def spec_of(obs: Any, actions: Any, *, is_squashed: bool = False) -> EnvSpec:
+    """The spec of these spaces. Raises `StartError` for those that do not fit."""
     if not isinstance(obs, gym.spaces.Box) or not obs.shape:
         raise StartError(
             f"--env has observations {obs}, and aa2c needs a Box with a dimension: wrap it."
         )
-    if not isinstance(actions, gym.spaces.Discrete):
-        raise StartError(f"--env has actions {actions}, and aa2c needs Discrete ones: wrap it.")
     name = obs.dtype.newbyteorder("=").name
     return EnvSpec(
         obs.shape,
         name if name in DTYPES else "float32",
-        int(actions.n),
-        first_action=int(actions.start),
+        action_spec(actions, is_squashed=is_squashed),
         obs_scale=_scale_of(obs),
     )
 

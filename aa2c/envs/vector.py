@@ -20,6 +20,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.actions import check_actions
 from aa2c.envs.failure import explain_failures
 from aa2c.envs.find import AtariGameOptions, find_env, make_gymnasium_vector, no_tick
 from aa2c.envs.plain import Vector, spec_of
@@ -63,8 +64,8 @@ class Envs(Protocol):
     def reset(self) -> NDArray[Any]:
         """First observations [B, …]."""
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
-        """Step all with actions [B] in 0 … num_actions-1. Raises `ValueError` for others."""
+    def step(self, actions: NDArray[Any]) -> Step:
+        """Step all with a policy's actions [B, …]. Raises `ValueError` for others."""
 
     def state(self) -> dict[str, Any]:
         """All of it, to go on from exactly, for JSON. Raises `CannotBeSaved`."""
@@ -107,7 +108,7 @@ class EpisodeStatistics:
 
 
 class GymnasiumEnvs:
-    """Any environments of Gymnasium with Box observations and Discrete actions."""
+    """Any environments of Gymnasium with Box observations."""
 
     def __init__(self, envs: Vector, seed: int, *, is_deterministic: bool = False) -> None:
         self._envs = envs
@@ -123,8 +124,8 @@ class GymnasiumEnvs:
             np.random.seed(self._seed % 2**32)
         return self._envs.reset(self._seed)
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
-        check_actions(actions, self.spec.num_actions)
+    def step(self, actions: NDArray[Any]) -> Step:
+        check_actions(self.spec.actions, actions)
         obs, rewards, terminated, truncated, is_reset = self._envs.step(actions)
         rewards = rewards.astype(np.float32)
         episodes = self._statistics.add(rewards, is_reset)
@@ -173,9 +174,9 @@ class AtariEnvs:
         self._game_start = _game_start(info)
         return np.asarray(obs)
 
-    def step(self, actions: NDArray[np.int64]) -> Step:
+    def step(self, actions: NDArray[Any]) -> Step:
         # An action outside the range would block the C++ side for ever.
-        check_actions(actions, self.spec.num_actions)
+        check_actions(self.spec.actions, actions)
         obs, rewards, terminated, truncated, info = self._envs.step(actions)
         game_start = _game_start(info)
         is_reset = game_start != self._game_start
@@ -202,12 +203,6 @@ def _game_start(info: dict[str, Any]) -> NDArray[np.int64]:
     return start
 
 
-def check_actions(actions: NDArray[np.int64], num_actions: int) -> None:
-    """Raise `ValueError` for an action outside 0 … num_actions-1."""
-    if actions.astype(np.uint64).max() >= num_actions:  # those below 0 are very large then
-        raise ValueError(f"actions must be in 0 … {num_actions - 1}, got {actions}")
-
-
 def atari_spec(envs: AtariVectorEnv) -> EnvSpec:
     """The spec of ale_py's environments, whose frames are stacked."""
     spaces = envs.single_observation_space, envs.single_action_space
@@ -215,7 +210,7 @@ def atari_spec(envs: AtariVectorEnv) -> EnvSpec:
 
 
 def make_envs(config: Config, num_envs: int, seed: int, tick: Callable[[], None] = no_tick) -> Envs:
-    """The environments of one worker; `tick` is called after each that was made.
+    """The environments of one worker; `tick` is called after each that was made or reset.
 
     Raises `StartError`, which names --env and the cause, for an id or an environment that does
     not work.
@@ -224,7 +219,7 @@ def make_envs(config: Config, num_envs: int, seed: int, tick: Callable[[], None]
         env_id, game = find_env(config)
         if game:
             return AtariEnvs(config, game, num_envs, seed)
-        envs = make_gymnasium_vector(config.env, env_id, num_envs, tick)
+        envs = make_gymnasium_vector(config, env_id, num_envs, tick)
         return GymnasiumEnvs(envs, seed, is_deterministic=config.deterministic)
 
 

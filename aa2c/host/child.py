@@ -12,11 +12,10 @@ import ctypes
 import faulthandler
 import gc
 import os
+import select
 import signal
 import sys
 import threading
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,10 @@ def _join_parent(spec: ChildSpec) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != spec.parent_pid:
         os._exit(1)
-    threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
+    watch = threading.Thread(
+        target=_exit_with_parent, args=(spec.commands.fileno(),), name="parent-watch", daemon=True
+    )
+    watch.start()
 
 
 def keep_freed_memory() -> None:
@@ -103,10 +105,10 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _exit_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
+def _exit_with_parent(commands: int) -> None:
+    poll = select.poll()
+    poll.register(commands, 0)  # of the pipe nothing but that its other end is closed
+    poll.poll()
     os._exit(1)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from aa2c.config.config import Config
+from aa2c.envs.find import no_tick
 from aa2c.envs.game import Game
 from aa2c.failpoint import failpoint
 from aa2c.learn.play import games_for, play_on
@@ -20,12 +21,16 @@ from aa2c.ports import EvaluatorPort, Report
 SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
 
 
-def run_evaluator(config: Config, connect: Callable[[], EvaluatorPort]) -> None:
+def run_evaluator(
+    config: Config, connect: Callable[[], EvaluatorPort], tick: Callable[[], None] = no_tick
+) -> None:
     """Evaluate every `eval_interval_s` until the port says stop.
+
+    `tick` is called after each environment that was made.
 
     Raises `StartError` if the environment or its network cannot be made.
     """
-    with games_for(config, config.eval_episodes) as games:
+    with games_for(config, config.eval_episodes, tick) as games:
         _evaluate_on(games, config, connect)
 
 

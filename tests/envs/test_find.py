@@ -20,7 +20,7 @@ def config(name: str, **options) -> Config:
 
 def test_all_buttons_are_used_in_training_and_in_games():
     for made in (make_envs(config("AllButtons"), 1, 0), make_game(config("AllButtons"))):
-        assert made.spec.num_actions == 18
+        assert made.spec.actions.n == 18
         made.close()
 
 

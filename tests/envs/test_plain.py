@@ -15,7 +15,7 @@ from aa2c.checkpoints.tensors import Checkpoint, TrainedPolicy
 from aa2c.config.config import Config
 from aa2c.envs import plain
 from aa2c.envs.game import make_game
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.envs.vector import make_envs
 from aa2c.errors import RunFailed, StartError
 from aa2c.learn.rollout import Rollout, collect
@@ -43,6 +43,18 @@ def test_a_run_of_one_environment_makes_it_once():
     before = next(strange_env.made)
     make_envs(Config(env=f"{HERE}:Plain-v0"), 1, 0).close()
     assert next(strange_env.made) == before + 2
+
+
+def test_each_that_is_made_or_reset_is_a_sign_of_life():
+    signs = []
+    envs = make_envs(Config(env=f"{HERE}:Plain-v0"), 3, 0, lambda: signs.append(0))
+    assert len(signs) == 3
+    envs.reset()
+    assert len(signs) == 6
+    for _ in range(STEPS):
+        envs.step(np.zeros(3, np.int64))
+    assert len(signs) == 9
+    envs.close()
 
 
 @pytest.mark.parametrize("name", ["Infos", "Rewards", "Lists"])
@@ -75,9 +87,10 @@ def test_infos_rewards_and_lists_of_every_kind_give_what_plain_ones_give(name):
 )
 def test_observations_of_any_dtype_in_a_buffer_used_again_are_learned_from(name, dtype):
     envs = made(f"Dtype{name}")
-    assert envs.spec == EnvSpec((4,), dtype, 2, obs_scale=1.0)
-    policy = make_policy(Config(env="CartPole-v1"), envs.spec)
-    rollout = Rollout(envs, 5)
+    assert envs.spec == EnvSpec((4,), dtype, Discrete(2), obs_scale=1.0)
+    config = Config(env="CartPole-v1", num_steps=5, num_envs=envs.num_envs)
+    policy = make_policy(config, envs.spec)
+    rollout = Rollout(envs, config)
     collect(envs, policy, rollout, torch.Generator().manual_seed(0))
     assert rollout["obs"].dtype == dtype
     np.testing.assert_array_equal(rollout["obs"][:, 0, 0], [0, 1, 0, 1, 0, 1])
@@ -98,7 +111,7 @@ def test_integers_are_scaled_by_the_bounds_of_their_space(low, high, dtype, scal
     assert spec.obs_scale == scale
     config = Config(env="CartPole-v1")
     obs = torch.tensor(np.full((2, 3), high, spec.obs_dtype))
-    wanted = make_policy(config, EnvSpec((3,), "float32", 2))
+    wanted = make_policy(config, EnvSpec((3,), "float32", Discrete(2)))
     ours = make_policy(config, spec)
     ours.load_state_dict(wanted.state_dict())
     torch.testing.assert_close(ours(obs)[0], wanted(obs.float() / scale)[0])

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from aa2c.config.config import Config
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.policy.normalization import MOST_COUNTED, OBS_LIMIT, RunningMoments, normalize
 
-SPEC = EnvSpec((4,), "float32", 2)
+SPEC = EnvSpec((4,), "float32", Discrete(2))
 
 
 def normalized_by(moments, rows, scale=1.0):

@@ -1,8 +1,8 @@
-"""aa2c trains actor-critic agents on one host with many processes, asynchronously.
+"""aa2c trains actor-critic agents asynchronously, with many processes on one host.
 
-`Orchestrator` and `Config` embed a run in an asyncio program, `train` runs one to its end, and
-`load_policy` reads what was learned. Names are imported when they are first used: `import aa2c`
-is instant, and only `load_policy` imports torch.
+`Orchestrator` and `Config` embed a run in an asyncio program, `train` runs one to completion, and
+`load_policy` loads a trained policy. Names are imported on first use: `import aa2c` is instant, and
+only `load_policy` imports torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors a person can act on. Each carries the exit code of `serve` that it leads to."""
+"""Errors that a user can act on. Each has the exit code with which `serve` then ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Aa2cError(Exception):
 
 
 class RunFailed(Aa2cError):
-    """The run had come up and could not go on."""
+    """The run had come up, and could not continue."""
 
     exit_code = 1
 
@@ -32,4 +32,4 @@ class SharedMemoryTooSmall(StartError):
 
 
 class ControlRefused(Aa2cError):
-    """A run cannot do now what is asked of it."""
+    """A command that the run cannot carry out in its current state."""

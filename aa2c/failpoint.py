@@ -1,12 +1,12 @@
-"""Named places at which a test may kill, stop, delay or fail a child process.
+"""Failpoints: named places at which a test may kill, suspend, delay or fail a child process.
 
 Off unless the environment variable AA2C_FAILPOINTS is set when a run starts, for instance to
 
     aa2c-worker-1:ring.before_commit=kill@3;aa2c-updater.2:checkpoint.before_manifest=raise
 
-which is process:place=action, at the third time it gets there. Actions are kill (SIGKILL), stop
-(SIGSTOP), raise, and a number of seconds to wait. Only one incarnation of a process is meant, the first
-unless another's number follows: or one that is started again would never get on.
+which is process:place=action, optionally only the third time it gets there. Actions are kill (SIGKILL),
+stop (SIGSTOP), raise, and a number of seconds to wait. They affect one incarnation of a process, the
+first unless a number says otherwise: a restarted process must be able to make progress.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 
 VARIABLE = "AA2C_FAILPOINTS"
 PLACES = (
-    "worker.before_step",  # has its parameters, has not acted
+    "worker.before_step",  # it has its parameters, and has not acted yet
     "ring.before_payload",  # a slot is reserved and not yet filled
     "ring.before_commit",  # arrays and header are written, the record is not yet visible
-    "ring.after_commit",  # visible, and the updater not yet woken
+    "ring.after_commit",  # visible, the updater not yet woken
     "model.locked",  # holds the lock of the shared model
-    "model.mid_step",  # the step is begun, the version word odd
-    "updater.after_take",  # records are taken, nothing was learned from them
+    "model.mid_step",  # a step has begun, the version word is odd
+    "updater.after_take",  # records are taken, but not learned from yet
     "updater.mid_update",  # learned from, neither counted nor published
     "params.mid_publish",  # a buffer of the board is being written
-    "updater.before_release",  # published, and the slots not yet given back
+    "updater.before_release",  # published, the slots not yet released
     "checkpoint.before_manifest",  # files are written, the manifest is not
-    "checkpoint.before_rename",  # whole, under its temporary name
-    "checkpoint.after_rename",  # whole; old ones are not yet removed
-    "evaluator.before_report",  # games are played, nobody knows the result
+    "checkpoint.before_rename",  # complete, under its temporary name
+    "checkpoint.after_rename",  # complete; old ones are not yet removed
+    "evaluator.before_report",  # games are played, the result is not reported yet
 )
 
 

@@ -1,4 +1,4 @@
-"""What this machine must be and have before anything is started; and what can be put right, is."""
+"""What a run requires of the machine, checked before anything is started, and fixed where possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WANTED_FILES = 4096
 
 
 def require_linux() -> None:
-    """Raises `StartError` on another system."""
+    """Raises `StartError` on any other system."""
     if {sys.platform, platform.system().lower()} != {"linux"}:
         raise StartError(
             f"aa2c runs on Linux only, and this is {platform.system()}: "
@@ -22,7 +22,7 @@ def require_linux() -> None:
 
 
 def open_standard_descriptors() -> None:
-    """Where a service was started without them, the next files would be taken for input and output."""
+    """Open missing ones, as of some services: the next files opened would take their place."""
     for fd, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         try:
             os.fstat(fd)
@@ -33,7 +33,7 @@ def open_standard_descriptors() -> None:
 
 
 def raise_file_limit() -> None:
-    """As far as this process may, and as is needed by a run."""
+    """Raise the soft limit to what a run needs, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""`asyncio.run`, also where an event loop runs already, as in a notebook."""
+"""`asyncio.run` that also works inside a running event loop, as in a notebook."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_here(main: Coroutine[Any, Any, T]) -> T:
         return ended.result()
     except KeyboardInterrupt:
         while not ended.done():
-            with contextlib.suppress(KeyboardInterrupt):  # once more: it shall be faster
+            with contextlib.suppress(KeyboardInterrupt):  # an impatient user presses it again
                 started.result()()
                 wait([ended])
         raise
@@ -48,5 +48,5 @@ def _run(
 
     try:
         ended.set_result(asyncio.run(cancellable()))
-    except BaseException as error:  # it is raised where the result is asked for
+    except BaseException as error:  # raised by ended.result()
         ended.set_exception(error)

@@ -1,7 +1,7 @@
-"""The files of the page, from memory.
+"""The dashboard's files, served from memory.
 
-A request is looked up in a table of their names, so that no path can lead elsewhere; and unlike a file
-that the kernel sends, what is in a buffer is under the write timeout of its connection.
+Requests are looked up in a table of their names, which rules out path traversal. Unlike files sent by the
+kernel, buffers are subject to their connection's write timeout.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ CONTENT_TYPES = {
 
 @cache
 def names() -> frozenset[str]:
-    """The files that ship, below `static`."""
+    """The names of all files, below `static`."""
     files = (path for path in STATIC.rglob("*") if path.is_file())
     return frozenset(path.relative_to(STATIC).as_posix() for path in files)
 
 
 def asset(name: str) -> web.Response | None:
-    """A file as an answer; None if there is no such file."""
+    """A response with a file; None if there is no such file."""
     if name not in names():
         return None
     content_type = CONTENT_TYPES.get(Path(name).suffix, "text/plain")
     return web.Response(body=_content(name), content_type=content_type, charset="utf-8")
 
 
-@cache  # of names that exist only, so that no client can fill it
+@cache  # only of names that exist, so that no client can fill it
 def _content(name: str) -> bytes:
     return (STATIC / name).read_bytes()

@@ -1,8 +1,7 @@
-"""The connections of an endpoint: no client can use them up.
+"""The connections of an endpoint: no client can exhaust them.
 
-An answer that is not read in time ends its connection. Where all are taken, the one that will be
-missed least makes room for a new one: those that do not read first, then those that ask for nothing;
-those that have shown the token last.
+A connection is closed if its answer is not read in time. If all are taken, the most expendable one makes
+room for a new one: first those that do not read, then idle ones; those that have shown the token last.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from typing import cast
 
 from aiohttp import web
 
-MOST_CONNECTIONS = 256  # more would use up the descriptors of the run
-WRITE_S = 5.0  # within which at least so much of an answer must be read:
-LEAST_BYTES = 16 * 1024  # 3 KiB/s, the slowest line that a page can be read over
+MOST_CONNECTIONS = 256  # more would exhaust the run's file descriptors
+WRITE_S = 5.0  # within this time a client must read at least
+LEAST_BYTES = 16 * 1024  # of an answer: 3 KiB/s, the slowest usable line
 
 
 class Connection(asyncio.Protocol):
-    """One client: passes on to `inner` what comes, and knows how long it has been stuck."""
+    """One client: passes everything on to `inner`, and knows how long it has been stuck."""
 
     def __init__(self, inner: asyncio.Protocol, others: set[Connection]) -> None:
         self.is_owners = False  # has shown the token
@@ -33,7 +32,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
-        # An answer is done when the last byte has left, so that none piles up behind another.
+        # An answer is done once its last byte has been sent, so that answers do not pile up.
         self._transport.set_write_buffer_limits(0)
         if len(self._others) >= MOST_CONNECTIONS:
             min(self._others, key=Connection._worth).drop()
@@ -41,7 +40,7 @@ class Connection(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     def _worth(self) -> tuple[bool, int, float]:
-        """Sorts first whom the others will miss least."""
+        """A sort key: the most expendable first."""
         is_stuck = self._timer is not None
         return self.is_owners, 0 if is_stuck else 2 if self._answers else 1, self._since
 
@@ -54,13 +53,13 @@ class Connection(asyncio.Protocol):
         return self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """There are bytes that the client has not taken yet."""
+        """The client has not read everything yet."""
         self._since = _now()
         self._wait_for_reader()
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """It has taken them."""
+        """The client has read everything."""
         self._forget_timer()
         self._inner.resume_writing()
 
@@ -70,14 +69,14 @@ class Connection(asyncio.Protocol):
         self._inner.connection_lost(exc)
 
     def drop(self) -> None:
-        """Close at once, whatever is not sent yet."""
+        """Close at once, even if there is unsent data."""
         self._others.discard(self)
         if self._transport is not None:
             self._transport.abort()
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
-        """While a handler is at work."""
+        """A context in which a handler is at work."""
         self._answers += 1
         try:
             yield
@@ -103,7 +102,7 @@ class Connection(asyncio.Protocol):
 
 
 def connection(request: web.Request) -> Connection | None:
-    """By which a request came in; None if it is lost already."""
+    """The connection of a request; None if it has been lost."""
     protocol = request.transport.get_protocol() if request.transport else None
     return protocol if isinstance(protocol, Connection) else None
 

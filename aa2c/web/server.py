@@ -1,7 +1,7 @@
-"""The HTTP endpoint of a run: page, status, metrics, events, controls. In the orchestrator's loop.
+"""The HTTP endpoint of a run: dashboard, status, metrics, events, controls. In the orchestrator's loop.
 
-It is given what it serves and holds no run. Bodies, listeners and connections are bounded, so that no
-client can hold the run up.
+It is given what it serves and does not know the run. Bodies, listeners and connections are bounded, so
+that no client can hold up the run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ IDLE_S = 30.0  # without a request
 TURNS = 4  # of strangers, in a round of the loop
 EVENT_HEADERS = {
     "Content-Type": "text/event-stream",
-    "X-Accel-Buffering": "no",  # nginx would hold events back
+    "X-Accel-Buffering": "no",  # or nginx would buffer events
 }
 ENDED_STATES = ("finished", "failed")
 BACKLOG = 128
@@ -53,7 +53,7 @@ Act = Callable[[Document], Awaitable[str] | str]
 
 @dataclass(frozen=True)
 class Served:
-    """What a run shows, and what may be done to it."""
+    """What a run exposes: its documents, metrics and controls."""
 
     status: Callable[[], Document]
     history: Callable[[], Document]
@@ -63,7 +63,7 @@ class Served:
 
 
 def open_socket(config: Config) -> socket.socket:
-    """Listen before anything else is started. Raises `ConfigError` if that cannot be."""
+    """Listen, before anything else is started. Raises `ConfigError` if that fails."""
     host, port = config.host, config.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -87,7 +87,7 @@ def open_socket(config: Config) -> socket.socket:
 
 
 class _ToRunLog(logging.Handler):
-    """What aiohttp complains of: bytes that are no request were answered, the rest is ours to mend."""
+    """aiohttp's errors: malformed requests are the client's fault, everything else is a bug of ours."""
 
     def __init__(self, log: Any) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Server:
         self.url = f"http://{host}:{listening.getsockname()[1]}/"
 
     async def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(self._accept, sock=self._socket)
@@ -165,12 +165,12 @@ def _in_turn(guard: Guard) -> Middleware:
 
 
 class _Routes:
-    """What each route answers."""
+    """The routes' handlers."""
 
     def __init__(self, served: Served, guard: Guard) -> None:
         self._served = served
         self._guard = guard
-        self._listeners: dict[Connection, None] = {}  # the oldest first
+        self._listeners: dict[Connection, None] = {}  # oldest first
         self._closing = asyncio.Event()
 
     def table(self) -> list[web.AbstractRouteDef]:
@@ -210,7 +210,7 @@ class _Routes:
         return asset(request.match_info["name"]) or refusal(404, "There is no such file.")
 
     async def docs_root(self, _: web.Request) -> web.Response:
-        """Relative links between pages need the slash; the address may have a prefix unknown here."""
+        """Relative links between pages need the slash; a proxy may add a prefix unknown here."""
         return web.Response(status=308, headers={"Location": "docs/"})
 
     async def docs_page(self, request: web.Request) -> web.Response:
@@ -254,7 +254,7 @@ class _Routes:
         return self._guard.admit(request)
 
     async def frames(self, _: web.Request) -> web.Response:
-        """A few newest frames of one environment."""
+        """The newest frames of one environment."""
         try:
             message = await self._served.controls.frames()
         except TimeoutError:
@@ -281,7 +281,7 @@ class _Routes:
             self._listeners.pop(asking, None)
 
     def _has_room_for(self, asking: Connection) -> bool:
-        """The run's owner takes the place of whom may only read."""
+        """The run's owner may take the place of someone who may only read."""
         if len(self._listeners) < MOST_LISTENERS:
             return True
         strangers = [it for it in self._listeners if not it.is_owners]
@@ -309,7 +309,7 @@ class _Routes:
 
 
 def _control(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A route that reads a JSON object, acts on it, and says what came of it."""
+    """A route that reads a JSON object, acts on it, and returns the result."""
 
     async def handle(request: web.Request) -> web.Response:
         try:

@@ -1,4 +1,4 @@
-"""Answers in JSON that every parser takes."""
+"""HTTP responses in strict JSON."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.registered import known_to_gymnasium
 from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec
 from aa2c.envs.state import CannotBeSaved, load_env, save_env
 from aa2c.errors import Aa2cError, StartError
@@ -277,7 +278,7 @@ def one_line(error: Exception) -> str:
 def find_env(env: str) -> tuple[str, str]:
     """The Gymnasium id that --env means, after importing its module, and its ROM if Atari."""
     gym.register_envs(ale_py)
-    module, _, env_id = env.rpartition(":")
+    module, _, env_id = known_to_gymnasium(env).rpartition(":")
     if module:
         importlib.import_module(module)
     registered = gym.spec(env_id)

@@ -42,7 +42,9 @@ class Factory(str):
 
     def packed(self) -> Factory:
         """As it is now, for all processes of a run. Raises what pickling it does."""
-        return Factory(self, self._call, self._pickled or pickled(self._call))
+        return Factory(
+            self, self._call, self._pickled if self._call is None else pickled(self._call)
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Factory, (str(self), None, self._pickled or pickled(self._call))

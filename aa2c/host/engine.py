@@ -15,7 +15,7 @@ from typing import Any
 from aa2c.checkpoints.files import CheckpointFiles, last_sequence
 from aa2c.config.config import IMPORTING_OPTIONS, Config, flag
 from aa2c.config.factory import Factory, factory_of, is_factory
-from aa2c.envs.registered import not_sent
+from aa2c.envs.registered import not_sent, registered_here
 from aa2c.errors import Aa2cError, ConfigError, RunFailed
 from aa2c.host.children import Children
 from aa2c.host.memory import RunMemory
@@ -27,7 +27,7 @@ _OF_MAIN = "__main__:"
 
 
 class LocalEngine:
-    """Memory and children of one run. Raises `SharedMemoryTooSmall` if there is no room, `ConfigError` for code that cannot be sent.
+    """Memory and children of one run. Raises `SharedMemoryTooSmall` if there is no room.
 
     It removes what dead runs left behind. `resume` is the checkpoint that the run goes on from;
     `on_report` gets the child's index with what concerns the run, `on_failure` what it cannot go on
@@ -45,7 +45,6 @@ class LocalEngine:
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
-        config = _with_code(config)
         leftovers = remove_leftovers()
         if leftovers:
             log.warning("removed shared memory of dead runs", segments=leftovers)
@@ -94,8 +93,12 @@ class LocalEngine:
         self._memory.release()
 
 
-def _with_code(config: Config) -> Config:
-    """With the classes and functions among its options as they are now. Raises `ConfigError`."""
+def with_code(config: Config) -> Config:
+    """With the classes and functions among its options as they are now, to be sent to children.
+
+    Raises `ConfigError` for those, and for an environment's id, that cannot be sent.
+    """
+    registered_here(config.env)
     code: dict[str, Any] = {}
     for name in IMPORTING_OPTIONS:
         value = getattr(config, name)

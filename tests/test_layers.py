@@ -83,9 +83,11 @@ def test_the_package_has_no_modules_at_its_top_but_these():
     assert top == {
         "__init__.py",
         "__main__.py",
+        "clock.py",
         "errors.py",
         "failpoint.py",
         "log.py",
+        "machine.py",
         "orchestrator.py",
         "ports.py",
         "strict_json.py",

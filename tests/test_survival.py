@@ -15,7 +15,8 @@ import pytest
 from aa2c import Orchestrator, RunFailed, failpoint
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host import journal
-from aa2c.host.process import TOO_LATE, RestartPolicy
+from aa2c.host.restarts import RestartPolicy
+from aa2c.host.watch import TOO_LATE
 from aa2c.modes.mode import MODES
 from aa2c.modes.traj import rollouts_per_batch
 from tests import blocking_atari

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -25,13 +25,19 @@ from aa2c.cli.flags import Resolved, own_flag, parse, resolve
 from aa2c.config.config import Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
+from aa2c.machine import open_standard_descriptors, raise_file_limit, require_linux
 from aa2c.version import __version__
+
+if TYPE_CHECKING:
+    from aa2c.cli.terminal import Terminal
+    from aa2c.orchestrator import Orchestrator
 
 INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it; of serve, which stops in order, it is 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    open_standard_descriptors()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show ends no run
@@ -45,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise ConfigError(f"there is no command {command!r}{_nearest_command(command)}")
+        if command != "doctor":  # which says it in its own way
+            require_linux()
+        raise_file_limit()
         return COMMANDS[command](rest)
     except Aa2cError as error:
         print(f"aa2c: {error}", file=sys.stderr)
@@ -106,13 +115,12 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 async def _serve(resolved: Resolved) -> int:
-    stop = asyncio.Event()
+    stop, save = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if (
-            signal.getsignal(number) != signal.SIG_IGN
-        ):  # as nohup and shells' background jobs set it
-            loop.add_signal_handler(number, stop.set)
+    warnings = (signal.SIGUSR1, signal.SIGUSR2)  # of a batch system, before its time limit
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, *warnings):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and background jobs set it
+            loop.add_signal_handler(number, (save if number in warnings else stop).set)
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator  # after the handlers: it takes a while
 
@@ -124,12 +132,14 @@ async def _serve(resolved: Resolved) -> int:
         terminal.begin(run, resolved.preset)
         stopping = asyncio.create_task(stop.wait())
         ending = asyncio.create_task(run.wait())
+        saving = asyncio.create_task(_save_when_told(save, run, terminal))
         try:
             await terminal.show_until(run, {stopping, ending})
             if stop.is_set():
                 terminal.say("stopping: the updater writes a last checkpoint")
         finally:
             stopping.cancel()
+            saving.cancel()
             # Stopped also where the terminal is gone, so that to show it failed.
             await asyncio.gather(stopping, ending, run.stop(), return_exceptions=True)
             terminal.end(run.status())
@@ -138,6 +148,17 @@ async def _serve(resolved: Resolved) -> int:
             await stop.wait()
         await run.wait()  # raises what made it fail
     return 0
+
+
+async def _save_when_told(save: asyncio.Event, run: Orchestrator, terminal: Terminal) -> None:
+    """A checkpoint for each warning, as soon as there is something to save, and the run goes on."""
+    while await save.wait():
+        save.clear()
+        try:
+            await run.ready()
+            terminal.say(f"checkpoint {await run.controls.checkpoint()}")
+        except Aa2cError as error:
+            terminal.say(f"no checkpoint: {error}")
 
 
 @dataclass(frozen=True)

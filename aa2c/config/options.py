@@ -268,7 +268,9 @@ class SupervisionOptions:
     """Supervision of the child processes."""
 
     start_timeout_s: float = seconds(
-        120.0, "a child that shows no sign of life for so long before it has come up ends the run"
+        120.0,
+        "a child without a sign of life, such as an environment that was made, for so long before it has "
+        "come up ends the run",
     )
     stall_timeout_s: float = seconds(60.0, "a child without a sign of life for so long is replaced")
     progress_timeout_s: float = seconds(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
@@ -244,8 +244,12 @@ def is_atari(env_id: str) -> bool:
             return False
 
 
-def make_envs(config: Config, num_envs: int, seed: int) -> Envs:
-    """The environments of one worker.
+def no_tick() -> None:
+    """Nobody waits for a sign of life."""
+
+
+def make_envs(config: Config, num_envs: int, seed: int, tick: Callable[[], None] = no_tick) -> Envs:
+    """The environments of one worker; `tick` is called after each that was made.
 
     Raises `StartError`, which names --env and the cause, for an id or an environment that does
     not work.
@@ -254,7 +258,7 @@ def make_envs(config: Config, num_envs: int, seed: int) -> Envs:
         env_id, rom = find_env(config.env)
         if rom:
             return AtariEnvs(config, rom, num_envs, seed)
-        return GymnasiumEnvs(make_gymnasium_vector(env_id, num_envs), seed)
+        return GymnasiumEnvs(make_gymnasium_vector(env_id, num_envs, tick), seed)
 
 
 @contextmanager
@@ -300,15 +304,27 @@ def make_atari_vector(config: Config, rom: str, num_envs: int, **options: Any) -
     )
 
 
-def make_gymnasium_vector(env_id: str, num_envs: int, **options: Any) -> VectorEnv[Any, Any, Any]:
+def make_gymnasium_vector(
+    env_id: str, num_envs: int, tick: Callable[[], None] = no_tick, **options: Any
+) -> VectorEnv[Any, Any, Any]:
     """Gymnasium's vector environment of the id, with autoreset at the next step."""
-    envs = gym.make_vec(env_id, num_envs, **options)
-    if envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
-        return envs
-    envs.close()
-    next_step = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    if gym.spec(env_id).vector_entry_point is not None:
+        envs = gym.make_vec(env_id, num_envs, **options)
+        if envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
+            return envs
+        envs.close()
+
+    def ticking(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        tick()
+        return env
+
     return gym.make_vec(
-        env_id, num_envs, vectorization_mode="sync", vector_kwargs=next_step, **options
+        env_id,
+        num_envs,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP},
+        wrappers=[ticking],  # type: ignore[list-item]
+        **options,
     )
 
 

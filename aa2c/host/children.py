@@ -20,15 +20,10 @@ from aa2c.envs.registered import registered_here
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.host.commands import ChildSpec
 from aa2c.host.memory import RunMemory, Sharing
-from aa2c.host.process import (
-    MAX_BACKOFF_S,
-    Child,
-    ChildSlot,
-    RestartPolicy,
-    exit_in_words,
-    is_main_thread,
-    watch,
-)
+from aa2c.host.process import Child, ChildSlot, exit_in_words, is_main_thread
+from aa2c.host.restarts import MAX_BACKOFF_S, RestartPolicy
+from aa2c.host.upkeep import Upkeep, first_of
+from aa2c.host.watch import watch
 from aa2c.ports import Counters, Message, Report
 
 WORKERS_SHARE_OF_STOP = 0.6  # of the time to stop; the rest is for the updater's checkpoint
@@ -64,6 +59,13 @@ class Children:
         self._on_failure = on_failure
         self._stopping = asyncio.Event()
         self.have_come_up = asyncio.Event()
+        self._upkeep = Upkeep(
+            memory.counters.run,
+            run_dir,
+            log,
+            stopping=self._stopping,
+            have_come_up=self.have_come_up,
+        )
         self.updater = ChildSlot("updater")
         self.evaluator = ChildSlot("evaluator")
         self.workers = [ChildSlot("worker", i) for i in range(config.workers)]
@@ -76,6 +78,7 @@ class Children:
         """Start them all, in tasks that end when they have been stopped."""
         self._tasks = tasks
         counters = self._memory.counters
+        self._upkeep.start(tasks, lambda: (self.updater, self.evaluator, *self.workers))
         tasks.create_task(self._keep(self.updater, counters.updater))
         for slot in self.workers:
             self._keep_worker(slot)
@@ -167,6 +170,7 @@ class Children:
         for slot in (self.updater, self.evaluator, *self.workers):
             if slot.child:
                 slot.child.kill_and_wait()
+        self._upkeep.finish()
 
     async def _keep(self, slot: ChildSlot, row: Counters) -> None:
         """Keep a child running until the run ends: start, watch, and start again."""
@@ -180,7 +184,7 @@ class Children:
                     self._on_failure(StartError(f"the {slot.role} cannot be started: {error}."))
                     break
                 self._log.warning("a child cannot be started, for now", role=slot.role, why=error)
-                await self._sleep(MAX_BACKOFF_S)
+                await first_of(self._stopping, timeout_s=MAX_BACKOFF_S)
                 continue
             exit_code = await watch(child, row, self._is_paused, self._config)
             if slot.role == "updater":
@@ -199,7 +203,7 @@ class Children:
                 self._give_up(slot, child, exit_code, refused)
                 break
             slot.generation += 1
-            await self._sleep(policy.backoff_s)
+            await first_of(self._stopping, timeout_s=policy.backoff_s)
 
     def _start(self, slot: ChildSlot) -> Child:
         """Start the slot's next incarnation. Raises `OSError`."""
@@ -215,10 +219,7 @@ class Children:
 
     async def _keep_evaluator(self, row: Counters) -> None:
         """Once the others have come up, so that its start makes nobody wait."""
-        events = [asyncio.ensure_future(e.wait()) for e in (self.have_come_up, self._stopping)]
-        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-        for event in events:
-            event.cancel()
+        await first_of(self.have_come_up, self._stopping)
         await self._keep(self.evaluator, row)
 
     def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
@@ -236,8 +237,9 @@ class Children:
     def _give_up(self, slot: ChildSlot, child: Child, exit_code: int, refused: str) -> None:
         """The run ends with the child, unless it can go on without."""
         slot.is_given_up = True
+        how = child.error or exit_in_words(exit_code)
         if slot.role == "evaluator":
-            self._log.warning("there is no evaluator any more", reason=refused)
+            self._log.warning("there is no evaluator any more", reason=f"{how}; {refused}")
             return
         can_miss_one = self.have_come_up.is_set() and not self._config.deterministic
         if slot.role == "worker" and can_miss_one:
@@ -247,7 +249,7 @@ class Children:
                 self._log.warning(
                     "a worker is given up and the run goes on without it",
                     worker=slot.index,
-                    reason=f"{child.error or exit_in_words(exit_code)}; {refused}",
+                    reason=f"{how}; {refused}",
                 )
                 return
             refused += f"; {left} workers are left (--min-workers {least})" if left else ""
@@ -255,16 +257,9 @@ class Children:
         if exit_code == StartError.exit_code and child.error:
             self._on_failure(kind(child.error))
             return
-        how = child.error or exit_in_words(exit_code)
         self._on_failure(
             kind(f"{child.spec.title} ended ({how}) and {refused}: see {self._run_dir}/log.jsonl.")
         )
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, or return at once when the run ends."""
-        waiting = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait([waiting], timeout=seconds)
-        waiting.cancel()
 
     def _spec(self, slot: ChildSlot, commands: Connection, reports: Connection) -> ChildSpec:
         return ChildSpec(

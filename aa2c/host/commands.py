@@ -22,6 +22,11 @@ COMMAND_WAIT_S = 0.02
 Role = Literal["worker", "updater", "evaluator"]
 
 
+def title_of(role: Role, index: int) -> str:
+    """What a child is called, in the log and in the list of processes."""
+    return f"aa2c-worker-{index}" if role == "worker" else f"aa2c-{role}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChildSpec:
     """All that a child is told at its start; the rest comes with `Attach`."""
@@ -44,8 +49,14 @@ class ChildSpec:
     dies_with_parent_thread: bool
 
     @property
+    def budget(self) -> int | None:
+        """Env steps that the run's workers may make; in lock-step the updater's count decides."""
+        config = self.config
+        return None if config.deterministic else config.total_env_steps - self.env_steps_before
+
+    @property
     def title(self) -> str:
-        return f"aa2c-worker-{self.index}" if self.role == "worker" else f"aa2c-{self.role}"
+        return title_of(self.role, self.index)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from aa2c.config.config import Config
 from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
+from aa2c.machine import require_files
 from aa2c.ports import Message
 from aa2c.shm import segment as shm
 from aa2c.shm.board import board_bytes
@@ -23,6 +24,9 @@ from aa2c.shm.wakeup import Wakeup
 
 ROOM_FOR_WORKERS = 16  # that may be added while it runs: all children inherit their wake-ups
 MOST_WORKERS = 256
+MOST_OLD_RINGS = 3  # of one worker
+FILES_OF_A_CHILD = 7  # pipes, pidfd and ring, and while it is started the child's ends
+OTHER_FILES = 16
 
 
 class RunMemory:
@@ -40,6 +44,7 @@ class RunMemory:
         self._board: shm.Segment | None = None
         self._rings: dict[tuple[int, int], RingView] = {}
         self._committed_before = [0] * self.most_workers
+        require_files(self.most_workers + FILES_OF_A_CHILD * (config.workers + 2) + OTHER_FILES)
         nbytes = table_bytes(self.most_workers)
         shm.require_space(nbytes)
         self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
@@ -73,11 +78,21 @@ class RunMemory:
     def create_ring(self, worker: int, generation: int) -> Attach:
         """A ring for one incarnation of a worker; returns what that worker must know."""
         assert self._spec is not None
+        self._drop_oldest(worker)
         slots, slot_bytes = self._config.ring_slots, self._spec["slot_bytes"]
         name = f"{self._prefix}ring-{worker}-{generation}"
         segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
         self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
         return replace(self.board_attachment, ring=name)
+
+    def _drop_oldest(self, worker: int) -> None:
+        """While the updater is away, rings of dead incarnations wait for it: not for ever more of them.
+
+        What an updater has attached to stays with it.
+        """
+        rings = sorted(generation for owner, generation in self._rings if owner == worker)
+        for generation in rings[:-MOST_OLD_RINGS]:
+            self.retire_ring(worker, generation)
 
     def ring_attachments(self) -> list[AttachRing]:
         """What an updater must know of each ring there is: a worker's older ones first."""

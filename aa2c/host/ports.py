@@ -12,6 +12,7 @@ from aa2c.config.config import Config
 from aa2c.failpoint import failpoint
 from aa2c.host.journal import Journal
 from aa2c.host.lock_step import LockStep
+from aa2c.host.resting import Resting
 from aa2c.host.set_aside import SetAside
 from aa2c.host.settings import Settings
 from aa2c.ports import Record, Report, Vector, WaitsFor
@@ -96,11 +97,13 @@ class _ShmPort:
 
 
 class _PausingPort(_ShmPort):
-    """A port of those who rest while the run is paused."""
+    """A port of those who make env steps, and rest where they must not (see `Resting`)."""
+
+    resting: Resting
 
     def beat(self) -> bool:
         while super().beat():
-            if not self.run.count("is_paused"):
+            if not self.resting.is_due:
                 return True
             self.wait()
         return False
@@ -117,6 +120,7 @@ class ShmWorkerPort(_PausingPort):
         counters: Counters,
         run: Counters,
         *,
+        resting: Resting,
         updater: Counters,
         space: Wakeup,
         records: Wakeup,
@@ -129,6 +133,7 @@ class ShmWorkerPort(_PausingPort):
         super().__init__(
             config, board, counters, run, hear=hear, report=report, run_dir=run_dir, title=title
         )
+        self.resting = resting
         self._journal = Journal(run_dir, f"produced-{worker}-{generation}")
         self._lock_step = LockStep(config, run_dir)
         self._updater = updater
@@ -199,6 +204,7 @@ class ShmEvaluatorPort(_PausingPort):
     ) -> None:
         row, run = evaluator_row(counters_segment), run_row(counters_segment)
         super().__init__(config, board, row, run, hear=hear, report=report)
+        self.resting = Resting(counters_segment)
         self.updater = updater_row(counters_segment)
 
 

@@ -1,7 +1,7 @@
-"""One child process: spawn it, hear it, see it end, stop it; and when to start it again.
+"""One child process: spawn it, hear it, see it end, stop it.
 
-Runs in the orchestrator. The end of a child is seen through its pidfd, not by polling, which
-works alike on asyncio's own loop and on uvloop. What a child says arrives through its pipe.
+Runs in the orchestrator. The end of a child is seen through its handle, not by polling, and what it
+says arrives through its pipe.
 """
 
 from __future__ import annotations
@@ -10,29 +10,20 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
-import random
 import signal
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
-from aa2c.config.config import Config
-from aa2c.errors import StartError
-from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode
+from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
+from aa2c.host.handle import Handle
 from aa2c.host.launch import launch
-from aa2c.ports import Counters, Message, Report
+from aa2c.ports import Message, Report
 from aa2c.shm.queue import Receiver, Sender
 from aa2c.shm.slot import Malformed
-
-MAX_BACKOFF_S = 5.0
-WATCH_S = 0.5
-MAX_DOUBLINGS = 10
-FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # somebody's doing, which counts 1
-CRASH_WEIGHT = 20
-MAX_FUTILITY = 100
 
 
 class Child:
@@ -60,15 +51,14 @@ class Child:
         reports_in.close()
         self.pid = self._process.pid
         try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except OSError:  # too many open files: nobody would see its end
+            self._handle = Handle(self._process, self._reap)
+        except OSError:
             self._feed.close()
             self._process.kill()
             self._process.wait()
             raise
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._reports.fileno(), self._hear)
-        self._loop.add_reader(self._pidfd, self._reap)
 
     @property
     def is_alive(self) -> bool:
@@ -91,8 +81,7 @@ class Child:
     def kill(self) -> None:
         """End it at once."""
         if self.is_alive:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._handle.send(signal.SIGKILL)
 
     def kill_and_wait(self) -> None:
         """End it at once and block until it is gone: for when the event loop is going away."""
@@ -104,8 +93,7 @@ class Child:
     async def stop(self, deadline: float) -> None:
         """Ask it to stop, and kill it at the deadline (of `time.monotonic`)."""
         self.send(Stop())
-        with contextlib.suppress(ProcessLookupError, OSError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)  # somebody may have stopped it
+        self._handle.send(signal.SIGCONT)  # somebody may have stopped it
         await asyncio.wait([self.exited], timeout=max(0.0, deadline - time.monotonic()))
         self.kill()
         await asyncio.wait([self.exited])
@@ -132,7 +120,7 @@ class Child:
 
     def _reap(self) -> None:
         """The process has ended: read its last words, then tell."""
-        self._loop.remove_reader(self._pidfd)
+        self._handle.close()
         with contextlib.suppress(EOFError, Malformed):
             while messages := self._reports.drain():
                 self._deliver(messages)
@@ -141,7 +129,6 @@ class Child:
         self._feed.close()
         self._reports.close()
         self._commands.close()
-        os.close(self._pidfd)
         if not self.exited.done():
             self.exited.set_result(exit_code)
 
@@ -159,6 +146,15 @@ class ChildSlot:
     is_given_up: bool = False
     last_exit: str | None = None
     exits: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the run's start waits for it: nobody waits for the evaluator."""
+        return self.role != "evaluator" and not self.has_come_up
+
+    @property
+    def title(self) -> str:
+        return title_of(self.role, self.index)
 
     @property
     def state(self) -> str:
@@ -185,49 +181,11 @@ class ChildSlot:
 def signals_not_for(role: Role) -> set[signal.Signals]:
     """Signals that go to a whole process group or service, and are the orchestrator's to answer.
 
-    A terminal's Ctrl-C is for nobody else; the updater must live on to write the last checkpoint.
+    A terminal's Ctrl-C and a batch system's warnings are for nobody else; the updater must live on to
+    write the last checkpoint.
     """
-    return {signal.SIGINT} if role == "worker" else {signal.SIGINT, signal.SIGTERM}
-
-
-# What counts as getting something done, by role; an evaluation may take as long as it takes.
-PROGRESS: dict[Role, tuple[str, ...]] = {
-    "worker": ("env_steps", "records"),
-    "updater": ("records", "rejected", "stale"),
-    "evaluator": ("beats",),
-}
-TOO_LATE, STALLED, NO_PROGRESS = "too late", "stalled", "no progress"
-
-
-async def watch(child: Child, row: Counters, is_paused: Callable[[], bool], config: Config) -> int:
-    """Wait for a child's end and return its exit code.
-
-    Three clocks: it comes up, it lives (its working loop counts beats, so a hang is seen, too), and it
-    gets something done unless it waits for others. One that is late by any of them is killed, with
-    the reason in `child.error` and `child.replaced_as`.
-    """
-    names = PROGRESS[child.spec.role]
-    beats, progress = -1, [-1]
-    lived_at = progressed_at = time.monotonic()
-    while child.is_alive:
-        now = time.monotonic()
-        if row.count("beats") != beats:
-            beats, lived_at = row.count("beats"), now
-        done = [row.count(name) for name in names]
-        if done != progress or row.count("waits_for") or is_paused() or not child.is_ready:
-            progress, progressed_at = done, now
-        limit = config.stall_timeout_s if child.is_ready else config.start_timeout_s
-        if now - lived_at > limit:
-            option = "--stall-timeout-s" if child.is_ready else "--start-timeout-s"
-            child.error = f"no sign of life for {limit:g} s ({option})"
-            child.replaced_as = STALLED if child.is_ready else TOO_LATE
-            child.kill()
-        elif now - progressed_at > config.progress_timeout_s:
-            child.error = f"alive, but nothing done for {config.progress_timeout_s:g} s (--progress-timeout-s)"
-            child.replaced_as = NO_PROGRESS
-            child.kill()
-        await asyncio.wait([child.exited], timeout=WATCH_S)
-    return child.exited.result()
+    ours = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+    return ours if role == "worker" else ours | {signal.SIGTERM}
 
 
 def is_main_thread() -> bool:
@@ -242,48 +200,3 @@ def exit_in_words(exit_code: int) -> str:
     with contextlib.suppress(ValueError):
         return signal.Signals(-exit_code).name
     return f"signal {-exit_code}"
-
-
-class RestartPolicy:
-    """When a child that ended is started again: intensity, window, and backoff with jitter."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._restarts: deque[float] = deque()
-        self._fruitless = 0
-        self._futility = 0
-
-    def refuse_reason(
-        self, ended: Child, exit_code: int, *, produced: bool, has_come_up: bool
-    ) -> str | None:
-        """Count one end; why there shall be no restart, or None.
-
-        What never came up cannot; what had come up once, in an earlier incarnation, may again.
-        """
-        cannot = exit_code == StartError.exit_code or ended.replaced_as == TOO_LATE
-        if cannot and not has_come_up:
-            return "it cannot come up"
-        if produced:
-            self._fruitless = self._futility = 0
-        else:
-            self._fruitless += 1
-            self._futility += 1 if exit_code in FROM_OUTSIDE else CRASH_WEIGHT
-        if self._futility > MAX_FUTILITY:
-            return f"it ended {self._fruitless} times in a row without having produced anything"
-        window, now = self._config.restart_window_s, time.monotonic()
-        while self._restarts and now - self._restarts[0] > window:
-            self._restarts.popleft()
-        if len(self._restarts) >= self._config.max_restarts:
-            return (
-                f"it was restarted {len(self._restarts)} times within {window:g} s "
-                "(--max-restarts, --restart-window-s)"
-            )
-        self._restarts.append(now)
-        return None
-
-    @property
-    def backoff_s(self) -> float:
-        """How long to wait before the restart."""
-        doublings = min(self._fruitless, MAX_DOUBLINGS)
-        wait: float = min(MAX_BACKOFF_S, self._config.restart_backoff_s * 2.0**doublings)
-        return wait * random.uniform(0.75, 1.25)

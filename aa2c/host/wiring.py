@@ -5,6 +5,7 @@ Runs in the child.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,10 @@ from aa2c.config.config import Config
 from aa2c.envs.spec import Leaf
 from aa2c.host.commands import Attach, AttachRing, ChildSpec, Commands, LetGo, RingCommand, Role
 from aa2c.host.ports import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
+from aa2c.host.resting import Resting
 from aa2c.ports import Report
 from aa2c.shm.board import ParameterBoard
-from aa2c.shm.counters import run_row, updater_row, worker_row
+from aa2c.shm.counters import child_row, run_row, updater_row, worker_row
 from aa2c.shm.queue import Sender
 from aa2c.shm.ring import RingConsumer, RingProducer
 from aa2c.shm.segment import STORES_ARE_ORDERED, Segment
@@ -53,6 +55,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
             attach_board(config, attach),
             worker_row(counters, spec.index),
             run_row(counters),
+            resting=Resting(counters, budget=spec.budget),
             updater=updater_row(counters),
             space=spec.spaces[spec.index],
             records=spec.records,
@@ -65,7 +68,14 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
     if config.deterministic and spec.resume:
         saved_state = worker_state(spec.resume, config, spec.index)
     entropy = (config.seed, spec.index, spec.generation, spec.env_steps_before)
-    run_worker(config, spec.index, entropy, connect, saved_state)
+    run_worker(config, spec.index, entropy, connect, saved_state, signs_of_life(spec))
+
+
+def signs_of_life(spec: ChildSpec) -> Callable[[], None]:
+    """What to call while a child comes up, each time that it has got a little further."""
+    row = child_row(Segment.attach(spec.counters_segment), spec.role, spec.index)
+    row.add("beats", 1)  # its imports are done
+    return lambda: row.add("beats", 1)
 
 
 def _workers_niceness(config: Config) -> int:
@@ -99,6 +109,7 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
         functools.partial(_connect_updater, spec, commands, report),
         lambda: newest_after(spec.run_dir, spec.config, spec.last_sequence, spec.resume),
         is_restart=spec.generation > 0,
+        tick=signs_of_life(spec),
     )
 
 
@@ -135,10 +146,10 @@ def _connect_updater(
     def obey(command: RingCommand) -> None:
         match command:
             case AttachRing(ring=name, worker=worker, generation=generation):
-                segment, slots = Segment.attach(name), spec.config.ring_slots
-                port.attach_ring(
-                    RingConsumer(segment, slots, record_bytes, worker=worker, generation=generation)
-                )
+                with contextlib.suppress(FileNotFoundError):  # dropped since, for newer ones
+                    segment, slots = Segment.attach(name), spec.config.ring_slots
+                    whose = {"worker": worker, "generation": generation}
+                    port.attach_ring(RingConsumer(segment, slots, record_bytes, **whose))
             case LetGo(worker=worker):
                 port.let_go(worker)
 
@@ -163,7 +174,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
             report=report.send,
         )
 
-    run_evaluator(spec.config, connect)
+    run_evaluator(spec.config, connect, signs_of_life(spec))
 
 
 ROLES: dict[Role, Callable[[ChildSpec, Commands, Sender], None]] = {

@@ -58,14 +58,20 @@ def play(
 
 
 @contextlib.contextmanager
-def games_for(config: Config, episodes: int) -> Iterator[list[Game]]:
-    """As many games as play so many episodes side by side, up to `MAX_GAMES`, evenly loaded."""
+def games_for(
+    config: Config, episodes: int, tick: Callable[[], object] = always
+) -> Iterator[list[Game]]:
+    """As many games as play so many episodes side by side, up to `MAX_GAMES`, evenly loaded.
+
+    `tick` is called after each that was made.
+    """
     rounds = math.ceil(episodes / MAX_GAMES)
+    games: list[Game] = []
     with contextlib.ExitStack() as stack:
-        yield [
-            stack.enter_context(contextlib.closing(make_game(config)))
-            for _ in range(math.ceil(episodes / rounds))
-        ]
+        for _ in range(math.ceil(episodes / rounds)):
+            games.append(stack.enter_context(contextlib.closing(make_game(config))))
+            tick()
+        yield games
 
 
 def play_on(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from aa2c.config.config import Config
 from aa2c.envs.game import Game
+from aa2c.envs.vector import no_tick
 from aa2c.failpoint import failpoint
 from aa2c.learn.play import games_for, play_on
 from aa2c.policy.flat import FlatParameters
@@ -20,12 +21,18 @@ from aa2c.ports import EvaluatorPort, Report
 SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
 
 
-def run_evaluator(config: Config, connect: Callable[[], EvaluatorPort]) -> None:
+def run_evaluator(
+    config: Config,
+    connect: Callable[[], EvaluatorPort],
+    tick: Callable[[], None] = no_tick,
+) -> None:
     """Evaluate every `eval_interval_s` until the port says stop.
+
+    `tick` is called after each game that was made, before the port is asked for.
 
     Raises `StartError` if the environment or its network cannot be made.
     """
-    with games_for(config, config.eval_episodes) as games:
+    with games_for(config, config.eval_episodes, tick) as games:
         _evaluate_on(games, config, connect)
 
 

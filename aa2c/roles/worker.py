@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from aa2c.config.config import Config
-from aa2c.envs.vector import make_envs
+from aa2c.envs.vector import make_envs, no_tick
 from aa2c.modes.mode import MODES, WorkerSetup
 from aa2c.policy.network import make_policy
 from aa2c.ports import Report, WorkerPort
@@ -23,8 +23,11 @@ def run_worker(
     entropy: Sequence[int],
     connect: Callable[[], WorkerPort],
     saved_state: bytes | None = None,
+    tick: Callable[[], None] = no_tick,
 ) -> None:
     """Produce records until the port says stop; the port is asked for when all else is there.
+
+    `tick` is called meanwhile, after each environment that was made.
 
     It resumes from a state that was saved, if its environments could be.
 
@@ -32,7 +35,7 @@ def run_worker(
     Raises `StartError` if the environment cannot be made.
     """
     seeds = np.random.SeedSequence(entropy).generate_state(2)
-    envs = make_envs(config, config.num_envs, int(seeds[0]) % 2**31)
+    envs = make_envs(config, config.num_envs, int(seeds[0]) % 2**31, tick)
     generator = torch.Generator().manual_seed(int(seeds[1]))
     policy = make_policy(config, envs.spec)
     setup = WorkerSetup(config, worker, envs, policy, generator)

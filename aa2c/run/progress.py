@@ -6,9 +6,9 @@ of counters.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
+from aa2c.clock import LivedClock
 from aa2c.ports import ChildView, Counters, Engine, WaitsFor
 
 WAITS_FOR: dict[int, str] = {
@@ -20,9 +20,14 @@ WAITS_FOR: dict[int, str] = {
     WaitsFor.WORKER_STATES: "the workers' states",
 }
 
+MOST_LIVED_S = 2.0  # between two looks, of which there is one a second
+
 
 class ProgressWatch:
-    """Two clocks: of env steps, and of learning. `stall` says what is wrong, None while nothing is."""
+    """Two clocks: of env steps, and of learning. `stall` says what is wrong, None while nothing is.
+
+    Both stand still while the orchestrator does.
+    """
 
     def __init__(self, limit_s: float, engine: Engine, log: Any) -> None:
         self._limit_s = limit_s
@@ -30,12 +35,13 @@ class ProgressWatch:
         self._counters = engine.telemetry
         self._log = log
         self._env_steps = self._learning = (-1, -1)
-        self._stepped_at = self._learned_at = time.monotonic()
+        self._clock = LivedClock(MOST_LIVED_S)
+        self._stepped_at = self._learned_at = self._clock.look()
         self.stall: str | None = None
 
     def look(self, *, is_training: bool) -> None:
         """Look at the clocks, and log once when the run stops getting on, and when it does again."""
-        now, row = time.monotonic(), self._counters.updater
+        now, row = self._clock.look(), self._counters.updater
         # Beats of a long update count as learning, those of waiting for records do not.
         busy = row.count("beats") if not row.count("waits_for") else 0
         learning = (self._counters.updates_made + row.count("records"), busy)

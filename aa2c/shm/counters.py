@@ -73,6 +73,7 @@ RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost"))
 EVALUATOR = RowLayout(ints=("beats", "waits_for", "records"))
 RUN = RowLayout(
     ints=(
+        "beats",
         "episodes",
         "episodes_in_mean",
         "is_paused",
@@ -89,6 +90,11 @@ _ROWS_BEFORE_WORKERS = 3
 def table_bytes(workers: int) -> int:
     """Bytes of the segment: updater, evaluator, run, and for each worker its own and its ring's."""
     return (_ROWS_BEFORE_WORKERS + 2 * workers) * _ROW_BYTES
+
+
+def workers_in(segment: Segment) -> int:
+    """How many workers a table has room for."""
+    return (len(segment.buf) // _ROW_BYTES - _ROWS_BEFORE_WORKERS) // 2
 
 
 class Counters:
@@ -151,6 +157,13 @@ def run_row(segment: Segment) -> Counters:
 def worker_row(segment: Segment, worker: int) -> Counters:
     """The row of one worker, over all its generations."""
     return Counters(segment, _ROWS_BEFORE_WORKERS + 2 * worker, WORKER)
+
+
+def child_row(segment: Segment, role: str, index: int) -> Counters:
+    """The row of a child, by its role and, of a worker, its index."""
+    if role == "worker":
+        return worker_row(segment, index)
+    return updater_row(segment) if role == "updater" else evaluator_row(segment)
 
 
 def ring_row(segment: Segment, worker: int) -> Counters:

@@ -1,20 +1,21 @@
 """Shared-memory segments that leave nothing behind.
 
 The only place that names `SharedMemory`. The orchestrator creates and unlinks; children attach.
-A segment's name tells who made it (pid namespace, pid, start time of that process), so that
-the janitor of a later run can remove what a `kill -9` left without opening it.
+A creator holds a lock on each segment for as long as it lives, so the janitor of a later run knows
+what a `kill -9` left, across pid namespaces and boots.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import mmap
 import os
 import platform
 import re
+import struct
 import sys
-import threading
-from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -27,15 +28,13 @@ MIB = 1024 * 1024
 # x86 keeps stores in program order and loads in program order; elsewhere records need a checksum.
 STORES_ARE_ORDERED = platform.machine().lower() in {"x86_64", "amd64", "i686", "i386"}
 
-_register_lock = threading.Lock()
-
 
 class Segment:
     """One mapped segment. `buf` is its memory; it starts out zeroed."""
 
-    def __init__(self, memory: SharedMemory) -> None:
-        self.name = memory.name
-        self._memory: SharedMemory | None = memory
+    def __init__(self, name: str, memory: SharedMemory | _Attached) -> None:
+        self.name = name
+        self._memory: SharedMemory | _Attached | None = memory
 
     @classmethod
     def create(cls, name: str, nbytes: int) -> Segment:
@@ -44,9 +43,10 @@ class Segment:
         Raises `SharedMemoryTooSmall` where the file system cannot hold it.
         """
         require_space(nbytes)
-        with _register_lock:
-            memory = SharedMemory(name, create=True, size=nbytes)
+        memory = SharedMemory(name, create=True, size=nbytes)
         try:
+            with contextlib.suppress(OSError):  # a kernel without: then nobody takes it for dead
+                _lock(memory._fd, fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)  # type: ignore[attr-defined]
             os.posix_fallocate(memory._fd, 0, nbytes)  # type: ignore[attr-defined]
         except OSError as error:
             memory.close()
@@ -54,15 +54,12 @@ class Segment:
             if error.errno == errno.ENOSPC:
                 raise too_small(nbytes) from None
             raise
-        return cls(memory)
+        return cls(name, memory)
 
     @classmethod
     def attach(cls, name: str) -> Segment:
         """Map a segment another process created. Raises `FileNotFoundError`."""
-        if sys.version_info >= (3, 13):
-            return cls(SharedMemory(name, track=False))
-        with _no_registration():
-            return cls(SharedMemory(name))
+        return cls(name, _Attached(name))
 
     @property
     def buf(self) -> memoryview:
@@ -74,7 +71,7 @@ class Segment:
         """The segment's file, opened by this process for itself: what `flock` needs."""
         if self._memory is None:
             raise ValueError(f"segment {self.name} is closed")
-        descriptor: int = self._memory._fd  # type: ignore[attr-defined]
+        descriptor: int = self._memory._fd  # type: ignore[union-attr]
         return descriptor
 
     def close(self) -> None:
@@ -85,8 +82,8 @@ class Segment:
         try:
             memory.close()
         except BufferError:
-            memory._buf = None  # type: ignore[attr-defined]
-            memory._mmap = None  # type: ignore[attr-defined]
+            memory._buf = None  # type: ignore[union-attr]
+            memory._mmap = None  # type: ignore[union-attr]
             memory.close()
 
     def __del__(self) -> None:
@@ -99,19 +96,49 @@ class Segment:
         resource_tracker.unregister(f"/{self.name}", "shared_memory")
 
 
-@contextlib.contextmanager
-def _no_registration() -> Iterator[None]:
-    """Attach without telling the resource tracker, which would unlink a segment that is not ours.
+class _Attached:
+    """What `SharedMemory` is to a segment's creator, for all others, whom no resource tracker watches."""
 
-    Before Python 3.13 attaching registers as creating does (python/cpython#82300).
-    """
-    with _register_lock:
-        register = resource_tracker.register
-        resource_tracker.register = lambda *_: None
+    def __init__(self, name: str) -> None:
+        self._fd = _open(name)
         try:
-            yield
-        finally:
-            resource_tracker.register = register
+            self.buf: memoryview | None = memoryview(mmap.mmap(self._fd, 0))
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def close(self) -> None:
+        """The mapping goes with the last view of it."""
+        self.buf = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _open(name: str) -> int:
+    """Open a segment, also where its name was removed under its creator. Raises `FileNotFoundError`.
+
+    As a logout does (RemoveIPC in logind.conf): it is then found among its creator's open files.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(SHM_DIR / name, os.O_RDWR | os.O_CLOEXEC)
+    creator = _NAME.fullmatch(name)
+    for link in Path(f"/proc/{creator['pid']}/fd").glob("*") if creator else ():
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == f"{SHM_DIR / name} (deleted)":
+                return os.open(link, os.O_RDWR | os.O_CLOEXEC)
+    raise FileNotFoundError(
+        f"the shared memory {name} was removed under its run: do not remove /dev/shm/aa2c-*, and set "
+        "RemoveIPC=no in /etc/systemd/logind.conf if a logout does"
+    )
+
+
+def _lock(fd: int, command: int, kind: int) -> None:
+    """Set a lock of an open file, which is gone with its last holder. Raises `OSError`.
+
+    Not flock's, of which those who share a model make use.
+    """
+    fcntl.fcntl(fd, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
 
 
 def too_small(nbytes: int) -> SharedMemoryTooSmall:
@@ -139,34 +166,33 @@ def _free_bytes() -> int:
 
 def name_prefix(run_id: str) -> str:
     """The names of this run's segments begin with this: prefix, user, creator, run."""
-    pid = os.getpid()
-    return f"{_user_prefix()}{pid}-{_start_time(pid)}-{run_id}-"
-
-
-def _user_prefix() -> str:
     namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
-    return f"aa2c-{os.getuid()}-{namespace}-"
+    return f"aa2c-{os.getuid()}-{namespace}-{os.getpid()}-{run_id}-"
 
 
-def _start_time(pid: int) -> int | None:
-    """Clock ticks after boot at which a process began; None where there is no such process."""
+_NAME = re.compile(r"aa2c-(?P<uid>\d+)-\d+-(?P<pid>\d+)-.+-.+")
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether nobody holds a creator's lock on this segment, in whatever namespace."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # another run was faster, or it is not ours
+        return False
+    try:
+        _lock(fd, fcntl.F_OFD_SETLK, fcntl.F_WRLCK)
     except OSError:
-        return None
-    after_name = stat.rpartition(")")[2].split()
-    return None if after_name[0] in "ZX" else int(after_name[19])
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)
 
 
 def leftovers() -> list[Path]:
-    """The segments of this user's dead runs in this pid namespace."""
-    found = []
-    for path in SHM_DIR.glob(f"{_user_prefix()}*"):
-        pid, _, rest = path.name.removeprefix(_user_prefix()).partition("-")
-        start_time = rest.partition("-")[0]
-        if pid.isdigit() and start_time.isdigit() and _start_time(int(pid)) != int(start_time):
-            found.append(path)
-    return found
+    """The segments of this user's dead runs."""
+    ours = SHM_DIR.glob(f"aa2c-{os.getuid()}-*")
+    return [path for path in ours if _NAME.fullmatch(path.name) and _is_dead(path)]
 
 
 def remove_leftovers() -> list[str]:

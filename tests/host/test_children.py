@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from aa2c import Orchestrator
+from aa2c.shm.segment import SHM_DIR
 from tests.conftest import segments, until
 
 
@@ -49,3 +50,23 @@ async def test_a_worker_for_whose_new_ring_there_is_no_room_is_started_again_unt
     lines = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
     told = [line for line in lines if line["event"] == "child ended and is started again"]
     assert sum("/dev/shm has" in line.get("reason", "") for line in told) >= 2
+
+
+@pytest.mark.long
+async def test_children_are_restarted_though_the_run_lost_its_names_in_dev_shm(small):
+    """Some systems clear /dev/shm when a user logs out; the memory itself stays."""
+    config = small(mode="model", total_env_steps=10**9, restart_backoff_s=0.01)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        for name in segments():
+            if run.id in name:
+                (SHM_DIR / name).unlink()
+        for child in (run.status()["workers"][0], run.status()["updater"]):
+            os.kill(child["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["workers"][0]["restarts"] == 1)
+        await until(lambda: run.status()["workers"][0]["state"] == "running")
+        await until(lambda: run.status()["updater"]["state"] == "running")
+        steps = run.status()["workers"][0]["env_steps"]
+        await until(lambda: run.status()["workers"][0]["env_steps"] > steps)
+        status = await run.stop()
+    assert status["workers"][0]["restarts"] == status["updater"]["restarts"] == 1

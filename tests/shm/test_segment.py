@@ -1,5 +1,6 @@
 """Segments that leave nothing behind, and the wake-up beside them."""
 
+import fcntl
 import gc
 import multiprocessing
 import os
@@ -190,17 +191,52 @@ def test_leftovers_of_a_killed_process_are_removed_and_those_of_living_ones_stay
     assert (SHM_DIR / mine.name).exists()
 
 
-def test_leftovers_of_a_process_whose_number_was_given_away_are_removed(make_segment):
-    """Same pid as a living process, other start time."""
-    prefix = name_prefix("test").removesuffix("-test-")
-    user_and_pid, _, start_time = prefix.rpartition("-")
-    left = SHM_DIR / f"{user_and_pid}-{int(start_time) - 1}-test-0"
-    left.touch()
+def test_leftovers_of_another_pid_namespace_are_removed_and_of_a_living_run_there_stay(
+    make_segment,
+):
+    """Its lock decides, not a number that means nothing here."""
+    user, _, pid, run = name_prefix("test").removeprefix("aa2c-").rstrip("-").split("-")
+    left, kept = (f"aa2c-{user}-1-{pid}-{run}-{i}" for i in range(2))
+    (SHM_DIR / left).touch()
+    living = Segment.create(kept, 64)
     try:
-        assert left.name in remove_leftovers()
-        assert not left.exists()
+        removed = remove_leftovers()
+        assert left in removed
+        assert kept not in removed
+        assert (SHM_DIR / kept).exists()
+        living.close()
+        assert kept in remove_leftovers()
     finally:
-        left.unlink(missing_ok=True)
+        (SHM_DIR / left).unlink(missing_ok=True)
+        living.unlink()
+
+
+@pytest.mark.parametrize("is_attached", [True, False])
+def test_a_segment_that_is_locked_by_who_shares_a_model_is_its_creators_still(
+    make_segment, is_attached
+):
+    segment = make_segment(64)
+    other = Segment.attach(segment.name) if is_attached else segment
+    fcntl.flock(other.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert segment.name not in remove_leftovers()
+    fcntl.flock(other.fileno(), fcntl.LOCK_UN)
+    assert segment.name not in remove_leftovers()
+    other.close()
+
+
+def test_a_segment_whose_name_was_removed_can_be_attached_to_while_its_creator_lives(start_owner):
+    """As a logout does with RemoveIPC."""
+    owner, name = start_owner()
+    (SHM_DIR / name).unlink()
+    attached = Segment.attach(name)
+    attached.buf[0] = 7
+    again = Segment.attach(name)
+    assert again.buf[0] == 7
+    attached.close()
+    again.close()
+    owner.communicate(timeout=WAIT_S)
+    with pytest.raises(FileNotFoundError, match="RemoveIPC=no"):
+        Segment.attach(name)
 
 
 @pytest.mark.parametrize("tail", ["", "x-1-test", "1-x-test", "1"])

@@ -23,6 +23,7 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import Envs, make_envs
 from aa2c.host.child import keep_freed_memory
 from aa2c.host.ports import ShmUpdaterPort, ShmWorkerPort
+from aa2c.host.resting import Resting
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes.common import rollout_loss
@@ -135,6 +136,7 @@ def _ports(
         board,
         worker_row(counters, 0),
         run_row(counters),
+        resting=Resting(counters),
         updater=updater_row(counters),
         space=space,
         records=records,

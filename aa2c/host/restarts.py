@@ -1,0 +1,83 @@
+"""When a child that ended is started again, and when that is abandoned."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from collections import deque
+
+from aa2c.config.config import Config
+from aa2c.errors import StartError
+from aa2c.host.process import Child
+from aa2c.host.watch import TOO_LATE
+
+MAX_BACKOFF_S = 5.0
+MAX_DOUBLINGS = 10
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # somebody's doing, which counts 1
+CRASH_WEIGHT = 20
+MAX_FUTILITY = 100
+SAME_ERROR_TRIES = 4
+_NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
+
+
+class RestartPolicy:
+    """When a child that ended is started again: intensity, window, and backoff with jitter."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._restarts: deque[float] = deque()
+        self._fruitless = 0
+        self._futility = 0
+        self._error = ""
+        self._repeats = 0
+        self._ended_at = 0.0
+
+    def refuse_reason(
+        self, ended: Child, exit_code: int, *, produced: bool, has_come_up: bool
+    ) -> str | None:
+        """Count one end; why there shall be no restart, or None.
+
+        What never came up cannot; what had come up once, in an earlier incarnation, may again.
+        """
+        cannot = exit_code == StartError.exit_code or ended.replaced_as == TOO_LATE
+        if cannot and not has_come_up:
+            return "it cannot come up"
+        if produced:
+            self._fruitless = self._futility = 0
+        else:
+            self._fruitless += 1
+            self._futility += 1 if exit_code in FROM_OUTSIDE else CRASH_WEIGHT
+        if self._futility > MAX_FUTILITY:
+            return f"it ended {self._fruitless} times in a row without having produced anything"
+        window, now = self._config.restart_window_s, time.monotonic()
+        if self._repeats_of_error(ended, exit_code, now) >= SAME_ERROR_TRIES:
+            return f"it ended {self._repeats} times in a row with the same error"
+        while self._restarts and now - self._restarts[0] > window:
+            self._restarts.popleft()
+        if len(self._restarts) >= self._config.max_restarts:
+            return (
+                f"it was restarted {len(self._restarts)} times within {window:g} s "
+                "(--max-restarts, --restart-window-s)"
+            )
+        self._restarts.append(now)
+        return None
+
+    def _repeats_of_error(self, ended: Child, exit_code: int, now: float) -> int:
+        """How often in a row it has ended by the same error, whatever numbers that names.
+
+        One that had lived for a whole window before is tried anew.
+        """
+        error = _NUMBERS.sub("#", ended.error or "") if exit_code > 0 else ""
+        is_same = error == self._error and now - self._ended_at < self._config.restart_window_s
+        self._repeats = (self._repeats + 1 if is_same else 1) if error else 0
+        self._error, self._ended_at = error, now
+        return self._repeats
+
+    @property
+    def backoff_s(self) -> float:
+        """How long to wait before the restart."""
+        doublings = min(self._fruitless, MAX_DOUBLINGS)
+        wait: float = min(MAX_BACKOFF_S, self._config.restart_backoff_s * 2.0**doublings)
+        return wait * random.uniform(0.75, 1.25)

@@ -1,0 +1,56 @@
+"""Stall detection: a child that does not come up, does not live, or gets nothing done is killed.
+
+Runs in the orchestrator, on its event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aa2c.clock import LivedClock
+from aa2c.config.config import Config
+from aa2c.host.commands import Role
+from aa2c.host.process import Child
+from aa2c.ports import Counters
+
+WATCH_S = 0.5
+# What counts as getting something done, by role; an evaluation may take as long as it takes.
+PROGRESS: dict[Role, tuple[str, ...]] = {
+    "worker": ("env_steps", "records"),
+    "updater": ("records", "rejected", "stale"),
+    "evaluator": ("beats",),
+}
+TOO_LATE, STALLED, NO_PROGRESS = "too late", "stalled", "no progress"
+
+
+async def watch(child: Child, row: Counters, is_paused: Callable[[], bool], config: Config) -> int:
+    """Wait for a child's end and return its exit code.
+
+    Three clocks, which stand still while the orchestrator does: it comes up, it lives (its working loop
+    counts beats, so a hang is seen, too), and it gets something done unless it waits for others. One
+    that is late by any of them is killed, with the reason in `child.error` and `child.replaced_as`.
+    """
+    names = PROGRESS[child.spec.role]
+    clock = LivedClock(2 * WATCH_S)
+    beats, progress = -1, [-1]
+    lived_at = progressed_at = clock.look()
+    while child.is_alive:
+        now = clock.look()
+        if row.count("beats") != beats:
+            beats, lived_at = row.count("beats"), now
+        done = [row.count(name) for name in names]
+        if done != progress or row.count("waits_for") or is_paused() or not child.is_ready:
+            progress, progressed_at = done, now
+        limit = config.stall_timeout_s if child.is_ready else config.start_timeout_s
+        if now - lived_at > limit:
+            option = "--stall-timeout-s" if child.is_ready else "--start-timeout-s"
+            child.error = f"no sign of life for {limit:g} s ({option})"
+            child.replaced_as = STALLED if child.is_ready else TOO_LATE
+            child.kill()
+        elif now - progressed_at > config.progress_timeout_s:
+            child.error = f"alive, but nothing done for {config.progress_timeout_s:g} s (--progress-timeout-s)"
+            child.replaced_as = NO_PROGRESS
+            child.kill()
+        await asyncio.wait([child.exited], timeout=WATCH_S)
+    return child.exited.result()

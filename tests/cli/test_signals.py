@@ -1,0 +1,41 @@
+"""A batch system's warnings before its time limit: a checkpoint, and the run goes on."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.cli.test_main import page_of, start, wait_for_state
+
+
+def wait_for_text(path, text, process):
+    deadline = time.monotonic() + 60
+    while text not in path.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline, path.read_text()
+        time.sleep(0.05)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_warning_leads_to_a_checkpoint_and_the_run_goes_on(tmp_path, number):
+    """Whoever gets it, for some batch systems signal each process of a job, and however early."""
+    long = ("--total-env-steps", "1000000000", "--checkpoint-interval-s", "100000")
+    with start(*long, cwd=tmp_path) as process:
+        wait_for_state(page_of(process), "running")  # one of its processes, or the run
+        (run,) = tmp_path.glob("runs/*")
+        for child in psutil.Process(process.pid).children():
+            if child.name().startswith("aa2c-"):
+                child.send_signal(number)
+        process.send_signal(number)
+        wait_for_text(run / "marks.jsonl", '"checkpoint"', process)
+        saved = len(list(run.glob("checkpoints/step-*/MANIFEST.json")))
+        process.send_signal(signal.SIGXCPU)
+        output, _ = process.communicate(timeout=60)
+    assert saved == 1
+    assert process.returncode == 0, output
+    assert "checkpoint written: " in output
+    assert "started again" not in (run / "log.jsonl").read_text()

@@ -1,0 +1,42 @@
+"""Environments of people who have other things in mind than a trainer."""
+
+import gymnasium as gym
+import numpy as np
+
+
+class PlainEnv(gym.Env):
+    """Episodes of ten steps."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._left = 10
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self._left -= 1
+        return np.zeros(2, np.float32), 1.0, self._left == 0, False, {}
+
+
+class ChattyEnv(PlainEnv):
+    def step(self, action):
+        print("." * 4000)
+        return super().step(action)
+
+
+class FailingEnv(PlainEnv):
+    def __init__(self):
+        self._steps = 0
+
+    def step(self, action):
+        self._steps += 1
+        if self._steps > 100:
+            raise RuntimeError("no more than 100 steps")
+        return super().step(action)
+
+
+gym.register("HostFailing-v0", FailingEnv)
+gym.register("HostPlain-v0", PlainEnv)
+gym.register("HostChatty-v0", ChattyEnv)

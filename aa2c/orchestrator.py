@@ -275,7 +275,7 @@ class Orchestrator:
         match message["kind"]:
             case Report.EPISODES | Report.EVALUATED:
                 self._history.hear(self._counters.env_steps, child, message)
-            case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK:
+            case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK | Report.OPTIONS_UNDONE:
                 self.controls.hear(message)
             case Report.SAVED:
                 self._is_saved = True

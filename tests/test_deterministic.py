@@ -124,7 +124,7 @@ def test_environments_go_on_from_their_saved_state(env):
     first, second = make_envs(config, 3, seed=1), make_envs(config, 3, seed=2)
     first.reset()
     second.reset()
-    actions = np.random.default_rng(0).integers(0, first.spec.num_actions, (60, 3))
+    actions = np.random.default_rng(0).integers(0, first.spec.actions.n, (60, 3))
     for row in actions[:25]:
         first.step(row)
     second.load_state(first.state())

@@ -93,7 +93,7 @@ def _preset_for(mode: str, env: str) -> str:
     """The mode's recipe for Atari games or for everything else; none where there is none."""
     kind = "vector"
     if env != Config().env:  # the usual case must not wait for an import
-        from aa2c.envs.vector import is_atari
+        from aa2c.envs.find import is_atari
 
         kind = "atari" if is_atari(env) else "vector"
     preset = f"{mode}/{kind}"

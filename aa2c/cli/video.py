@@ -72,7 +72,7 @@ class _Film:
         self._writer.append_data(enlarge(self.picture()))
         return obs
 
-    def step(self, action: int) -> GameStep:
+    def step(self, action: NDArray[Any]) -> GameStep:
         step = self._game.step(action)
         self._writer.append_data(enlarge(self.picture()))
         return step

@@ -111,6 +111,10 @@ class Config(
                     f"{flag(name)} {getattr(self, name)} must be a multiple of "
                     f"--num-steps {self.num_steps}."
                 )
+        if self.sequence_length and self.num_steps % self.sequence_length:
+            raise ConfigError(
+                f"--sequence-length {self.sequence_length} must divide --num-steps {self.num_steps}."
+            )
         if self.deterministic and self.update_order == "hogwild":
             raise ConfigError(
                 "--update-order hogwild lets chance decide what is lost: not with --deterministic."
@@ -183,6 +187,9 @@ LEARNER_OPTIONS = (
     "env",
     "network",
     "hidden_sizes",
+    "memory",
+    "memory_size",
+    "action_bounds",
     "optimizer",
     "norm_obs",
     "norm_returns",

@@ -1,7 +1,8 @@
 """Every option of a run, once: name, type, default, unit, help and bounds, in groups.
 
 Flags, TOML keys, the table of options in the docs and `Config(...)` are all read off these
-dataclasses. Imported by every process; imports nothing heavy.
+dataclasses. Imported by every process; imports nothing heavy. It has more lines than other files: an
+option belongs beside its like.
 """
 
 from __future__ import annotations
@@ -139,6 +140,20 @@ class LearningOptions:
     )
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
+    )
+    memory: Literal["none", "lstm", "gru"] = option(
+        "none", "recurrent layer between trunk and heads, for what one observation does not show"
+    )
+    memory_size: int = option(256, "its units", minimum=1, maximum=65536)
+    sequence_length: int = option(
+        0,
+        "steps of the sequences that a policy with memory learns from; a rollout has several, whose "
+        "states at the start are kept; 0: num_steps", unit="vector steps", minimum=0,
+    )  # fmt: skip
+    action_bounds: Literal["clip", "tanh"] = option(
+        "clip",
+        "how continuous actions keep to their bounds; clip: a Gaussian's are clipped for the "
+        "environment; tanh: squashed, with the density of what comes out",
     )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",

@@ -181,6 +181,9 @@ class Controls:
             name, rate = Path(message["path"]).name, message["learning_rate"]
             self._note("rollback", f"back to {name}, learning_rate → {_shown(rate)}")
             return
+        if message["kind"] == Report.OPTIONS_UNDONE:
+            self._undo(message["options"])
+            return
         is_frames = message["kind"] == Report.FRAMES
         waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved
         if not is_frames:
@@ -189,6 +192,18 @@ class Controls:
             if not future.done():
                 future.set_result(message if is_frames else message["path"])
         waiting.clear()
+
+    def _undo(self, options: Mapping[str, Any]) -> None:
+        """Have options again as they were before they were set, as a rollback wants."""
+        before = self._settings.now()
+        for name, value in options.items():
+            good = _plain(tuple(value) if isinstance(value, list | tuple) else value)
+            if good == _plain(getattr(self._config, name)):
+                self._settings.unset(name)
+            else:
+                self._settings.set(name, good)
+            was = _shown(_plain(getattr(before, name)))
+            self._note("rollback", f"{name} {was} → {_shown(good)}, as before it was set")
 
     def _require_training(self) -> None:
         if self._phase() != "running":

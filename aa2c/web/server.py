@@ -25,12 +25,13 @@ from prometheus_client.registry import Collector
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.run.controls import Controls
+from aa2c.strict_json import strict_json
 from aa2c.web import docs
 from aa2c.web.assets import asset
 from aa2c.web.connections import Connection, connection
 from aa2c.web.prometheus import exposition
 from aa2c.web.security import EVERYWHERE, Guard, add_security_headers, in_url, refusal
-from aa2c.web.strict_json import dumps, json_response
+from aa2c.web.strict_json import json_response
 
 BODY_LIMIT = 16 * 1024
 BODY_TIMEOUT_S = 10.0
@@ -38,6 +39,7 @@ SHUTDOWN_S = 1.0
 EVENT_S = 1.0
 MOST_LISTENERS = 32
 IDLE_S = 30.0  # without a request
+TURNS = 4  # of strangers, in a round of the loop
 EVENT_HEADERS = {
     "Content-Type": "text/event-stream",
     "X-Accel-Buffering": "no",  # nginx would hold events back
@@ -103,7 +105,9 @@ class Server:
     def __init__(self, listening: socket.socket, config: Config, served: Served, log: Any) -> None:
         guard = Guard(served.token, config.host, config.allowed_host)
         routes = _Routes(served, guard)
-        app = web.Application(middlewares=[_known(guard), guard.check], client_max_size=BODY_LIMIT)
+        app = web.Application(
+            middlewares=[_in_turn(guard), guard.check], client_max_size=BODY_LIMIT
+        )
         app.on_response_prepare.append(add_security_headers)
         app.on_shutdown.append(routes.let_listeners_go)
         app.add_routes(routes.table())
@@ -140,19 +144,24 @@ class Server:
         self._socket.close()
 
 
-def _known(guard: Guard) -> Middleware:
-    """Tell the connection who asks, and while its request is answered."""
+def _in_turn(guard: Guard) -> Middleware:
+    """Answer the run's owner at once, and others a few in each round of the loop, which has more to do."""
+    turns = asyncio.Semaphore(TURNS)
 
     @web.middleware
-    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def take(request: web.Request, handler: Handler) -> web.StreamResponse:
         asking = connection(request)
         if asking is None:
             return await handler(request)
-        asking.is_owners = asking.is_owners or guard.may_control(request)
+        if guard.may_control(request):
+            asking.is_owners = True
+        else:
+            async with turns:
+                await asyncio.sleep(0)
         with asking.answering():
             return await handler(request)
 
-    return note
+    return take
 
 
 class _Routes:
@@ -285,7 +294,7 @@ class _Routes:
             is_last = self._closing.is_set()
             status = self._served.status()
             try:
-                await response.write(f"data: {dumps(status)}\n\n".encode())
+                await response.write(f"data: {strict_json(status)}\n\n".encode())
             except ConnectionError:
                 return
             if is_last or status["run"]["state"] in ENDED_STATES:

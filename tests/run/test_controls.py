@@ -12,7 +12,7 @@ import pytest
 from aa2c import ConfigError, Orchestrator
 from aa2c.checkpoints.files import read_checkpoint
 from aa2c.errors import ControlRefused
-from aa2c.ports import Counters
+from aa2c.ports import Counters, Report
 from tests.conftest import until
 
 pytestmark = pytest.mark.long
@@ -56,7 +56,7 @@ async def test_a_run_obeys_its_owner(small, mode):
         await run.wait()
         with pytest.raises(ControlRefused, match="ended already"):
             run.controls.stop()
-    paused, changed = ["pause", "resume"], ["checkpoint", "set", "set"]
+    paused, changed = ["pause", "resume"], ["checkpoint", "set", "set", "rollback"]
     assert kinds == [*paused, *changed, "workers", "workers", "workers", *paused]
     rows = [json.loads(line) for line in (run.dir / "marks.jsonl").read_text().splitlines()]
     assert [row["kind"] for row in rows] == [*kinds, "stop"]
@@ -103,6 +103,9 @@ async def _it_takes_new_values(run):
     assert ("clip_coef" in settings) == (run.config.mode == "traj")
     assert "eval_interval_s" not in settings, "there is no evaluator"
     _it_refuses_what_cannot_be(run, settings)
+    run.controls.hear({"kind": Report.OPTIONS_UNDONE, "options": {"ent_coef": [0.0]}})
+    assert run.status()["settings"]["ent_coef"]["value"] == 0.0
+    assert run.status()["marks"][-1]["text"] == "ent_coef 1.5 → 0, as before it was set"
 
 
 def _it_refuses_what_cannot_be(run, settings):

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from aa2c.config.config import Config
+from aa2c.envs.actions import random_actions
 from aa2c.envs.vector import Envs, make_envs
 from aa2c.host.child import keep_freed_memory
 from aa2c.host.ports import ShmUpdaterPort, ShmWorkerPort
@@ -51,7 +52,7 @@ def env_stage(config: Config, envs: Envs) -> Work:
     rng = np.random.default_rng(config.seed)
 
     def step() -> int:
-        envs.step(rng.integers(0, envs.spec.num_actions, config.num_envs))
+        envs.step(random_actions(envs.spec.actions, config.num_envs, rng))
         return config.num_envs
 
     return step
@@ -64,9 +65,10 @@ def act_stage(config: Config, policy: Policy, obs: torch.Tensor) -> Work:
 
     def act() -> int:
         policy.pack()
+        state = policy.initial_state(len(obs))
         with torch.inference_mode():
             for _ in range(config.num_steps):
-                policy.step(obs, (), is_first, generator=generator)
+                state = policy.step(obs, state, is_first, generator=generator).state
         return config.num_steps * len(obs)
 
     return act
@@ -78,7 +80,7 @@ def rollout_stage(config: Config, envs: Envs, network: Policy) -> Work:
     optimizer = make_optimizer(config, params.vector)
     (parameter,) = optimizer.param_groups[0]["params"]
     parameter.grad = params.grad
-    rollout = Rollout(envs, config.num_steps)
+    rollout = Rollout(envs, config, network.initial_state(envs.num_envs))
     collect(envs, network, rollout, torch.Generator().manual_seed(0))
 
     def learn() -> int:
@@ -213,7 +215,7 @@ class Bench:
 
     def _obs(self, batch_size: int) -> torch.Tensor:
         """Observations as a rollout holds them."""
-        rollout = Rollout(self._envs, 1)
+        rollout = Rollout(self._envs, self._config)
         rows = np.arange(batch_size) % self._config.num_envs
         obs = torch.from_numpy(rollout.now)
         return take_rows(obs, torch.from_numpy(rows))

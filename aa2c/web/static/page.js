@@ -48,15 +48,17 @@ const SMALL_CHARTS = {
 };
 
 const byId = (id) => document.getElementById(id);
-const whole = (x) => Math.round(x).toLocaleString("en");
-const short = (x) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(4))));
+const told = (write) => (x) => (x === null || x === undefined ? "–" : write(x)); // null: none yet, or no number
+const whole = told((x) => Math.round(x).toLocaleString("en"));
+const short = told((x) => String(Number(x.toPrecision(4))));
+const seconds = told((x) => `${x.toFixed(1)} s`);
 const times = (n) => (n === 1 ? "once" : `${whole(n)} times`);
-const percent = (x) => `${Math.round(100 * x)} %`;
+const percent = told((x) => `${Math.round(100 * x)} %`);
 const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${short(std)}`);
 
-function duration(seconds) {
-  if (seconds === null) return "–";
-  const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map(Math.floor);
+function duration(time) {
+  if (time === null) return "–";
+  const [h, m, s] = [time / 3600, (time / 60) % 60, time % 60].map(Math.floor);
   if (h > 48) return `${Math.floor(h / 24).toLocaleString("en")} days`;
   return h ? `${h} h ${m} min` : m ? `${m} min ${s} s` : `${s} s`;
 }
@@ -228,7 +230,7 @@ function showWaits({ throughput, policy_lag: lag }) {
   const waits = { "updater waits": throughput.updater_wait_share, "workers wait": throughput.worker_wait_share };
   byId("waits").replaceChildren(...Object.entries(waits).map(([name, share]) => {
     const row = element("div", "", { class: "wait" });
-    row.append(element("span", name), element("meter", "", { value: share, max: 1, "aria-label": name }), element("span", percent(share)));
+    row.append(element("span", name), element("meter", "", { value: share ?? 0, max: 1, "aria-label": name }), element("span", percent(share)));
     return row;
   }));
   const most = Math.max(1, ...lag.recent.map(({ count }) => count));
@@ -254,7 +256,7 @@ function showWorkers({ workers, rings, updater, evaluator }) {
     const row = element("tr");
     const fill = element("td", "");
     fill.append(element("meter", "", { value: ring.used, max: ring.capacity, "aria-label": `ring of worker ${worker.id}` }), `${ring.used} of ${ring.capacity}`);
-    const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), `${worker.wait_s.toFixed(1)} s`,
+    const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), seconds(worker.wait_s),
       fill, worker.generation, worker.restarts, worker.last_exit ?? "–", dropped];
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", String(cell)))));
     row.children[1].classList.toggle("bad", ["stopped", "given up"].includes(worker.state));
@@ -271,8 +273,8 @@ function showWorkers({ workers, rings, updater, evaluator }) {
 }
 
 function ends({ restarts, exits }) {
-  const told = Object.entries(exits).map(([how, count]) => `${how} ${times(count)}`);
-  return told.length ? `; started again ${times(restarts)}, after ${told.join(", ")}` : "";
+  const all = Object.entries(exits).map(([how, count]) => `${how} ${times(count)}`);
+  return all.length ? `; started again ${times(restarts)}, after ${all.join(", ")}` : "";
 }
 
 function showLog({ log }) {
@@ -434,9 +436,9 @@ function show(status) {
 }
 
 async function readHistory() {
-  const told = await (await fetch("history")).json();
-  columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, told.series[name]]));
-  marks = told.marks;
+  const kept = await (await fetch("history")).json();
+  columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, kept.series[name]]));
+  marks = kept.marks;
 }
 
 async function begin() {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,14 +169,19 @@ class TrainedPolicy:
 
 
 def load_policy(
-    path: str | Path, *, best: bool = False, env: str = "", network: str = ""
+    path: str | Path,
+    *,
+    best: bool = False,
+    env: str | Callable[..., Any] = "",
+    network: str | Callable[..., Any] = "",
 ) -> TrainedPolicy:
     """The policy of a run's newest or best checkpoint, or of one checkpoint.
 
     Where its run had an environment or a network of your own, as `package.module:name`, repeat the
-    name: a checkpoint does not decide what is imported. Raises `CheckpointError`, and `ConfigError`
+    name: a checkpoint does not decide what is imported; where it was a class or a function, pass it
+    again. Raises `CheckpointError`, and `ConfigError`
     for a name that is not repeated.
     """
     checkpoint = load_checkpoint(Path(path), best=best)
-    require_consent(checkpoint.config, {"env": env, "network": network}, path)
-    return TrainedPolicy(checkpoint)
+    config = require_consent(checkpoint.config, {"env": env, "network": network}, path)
+    return TrainedPolicy(dataclasses.replace(checkpoint, config=config))

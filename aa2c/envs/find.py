@@ -16,6 +16,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from aa2c.config.config import Config
 from aa2c.envs.plain import GymnasiumVector, PlainVector, Vector, is_next_step
+from aa2c.envs.registered import known_to_gymnasium
 from aa2c.errors import StartError
 
 MAX_FRAMES_PER_GAME = 108_000
@@ -68,7 +69,7 @@ def find_env(config: Config) -> tuple[str, AtariGameOptions | None]:
     Raises `StartError` if the id asks for what its game cannot be given.
     """
     gym.register_envs(ale_py)
-    module, _, env_id = config.env.rpartition(":")
+    module, _, env_id = known_to_gymnasium(config.env).rpartition(":")
     if module:
         importlib.import_module(module)
     registered = gym.spec(env_id)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config
+from aa2c.envs.registered import registered_here
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.host.commands import ChildSpec
 from aa2c.host.memory import RunMemory, Sharing
@@ -48,6 +49,7 @@ class Children:
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         self._config = config
+        self._registered = registered_here(config.env)
         self._run_dir = run_dir
         self._resume = resume
         self._memory = memory
@@ -271,6 +273,7 @@ class Children:
             reports=reports,
             records=self._memory.records,
             spaces=self._memory.spaces,
+            registered=self._registered,
             resume=self._resume,
             env_steps_before=self._memory.counters.env_steps_before,
             last_sequence=self._last_sequence,

@@ -9,7 +9,6 @@ environment variables. Only environments that come neither with Gymnasium nor wi
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -28,14 +27,12 @@ _TRUSTED = ("gymnasium.", "ale_py.")
 
 
 def let_start_processes(config: Config) -> None:
-    """Allow the environments of this child process to start processes, which end with it.
+    """Let what the environments of this child process start get signals as usual, and end with it.
 
     Call it before they are made. Raises `StartError` for an environment that cannot be found.
     """
-    process = multiprocessing.current_process()
-    if multiprocessing.parent_process() is None or not _is_foreign(config):
+    if not _is_foreign(config):
         return
-    process.daemon = False  # daemonic processes may have no children
     _deliver_signals()
     os.environ[MARK] = f"{os.getpid()}-{os.urandom(8).hex()}"
     if os.getpgrp() == os.getpid():

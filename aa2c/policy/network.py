@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from aa2c.config.config import Config
+from aa2c.config.factory import Factory, factory_of, is_factory
 from aa2c.envs.spec import EnvSpec
-from aa2c.errors import StartError
+from aa2c.errors import Aa2cError, StartError
 from aa2c.policy.actions import action_type
 from aa2c.policy.fast_cpu import choose_precision
 from aa2c.policy.layers import (
@@ -70,7 +71,7 @@ def _make_layers(config: Config, spec: EnvSpec, divisor: float) -> _Layers:
         return _convolutional(kind, spec, divisor)
     if kind == "impala":
         return _residual(spec, divisor)
-    if ":" in kind:
+    if ":" in kind or is_factory(kind):
         return _users_own(kind, spec)
     return _mlp(config.hidden_sizes, spec, is_shared=config.memory != "none")
 
@@ -161,16 +162,26 @@ def _residual(spec: EnvSpec, divisor: float) -> _Layers:
 def _users_own(name: str, spec: EnvSpec) -> _Layers:
     """Two heads on the features of a module that a user's function makes.
 
-    `package.module:function` is called with the shape of an observation; its module maps scaled
+    It is called with the shape of an observation; its module maps scaled
     observations [N, *shape] to features [N, F]. Raises `StartError` if it does not.
     """
-    module, _, function = name.partition(":")
     try:
-        trunk = getattr(importlib.import_module(module), function)(spec.obs_shape)
+        trunk = _function(name)(spec.obs_shape)
         features = _count_features(trunk, spec)
+    except Aa2cError:
+        raise
     except Exception as error:  # it is not our code
         raise StartError(f"--network {name}: {type(error).__name__}: {error}") from error
     return _Layers(trunk, features, _linear)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """What --network names, or is."""
+    if isinstance(name, Factory) or is_factory(name):
+        return factory_of("--network", name).load()
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:

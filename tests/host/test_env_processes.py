@@ -41,10 +41,10 @@ def child(pipe: Connection, leads_group: bool) -> None:
 
 @contextlib.contextmanager
 def started(*, leads_group: bool = True):
-    """A daemonic child that has come up with blocked signals, as children of a run do."""
+    """A child that has come up with blocked signals, as children of a run do."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
-    process = context.Process(target=child, args=(theirs, leads_group), daemon=True)
+    process = context.Process(target=child, args=(theirs, leads_group))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         process.start()
@@ -99,8 +99,7 @@ async def test_a_process_group_that_is_not_ones_own_is_left_alone():
         assert not any(is_alive(pid) for pid in pids)
 
 
-def test_nothing_happens_outside_a_child_or_for_environments_of_gymnasium():
+def test_nothing_happens_for_environments_of_gymnasium():
     before = psutil.Process().children(), dict(os.environ)
-    let_start_processes(CONFIG)
     let_start_processes(Config(env="CartPole-v1"))
     assert (psutil.Process().children(), dict(os.environ)) == before

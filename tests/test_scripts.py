@@ -256,7 +256,7 @@ async def test_a_run_with_code_is_resumed_and_its_policy_loaded_once_the_code_is
     options = small(env=Noisy, network=widened, total_env_steps=1000)
     async with Orchestrator(options) as run:
         status = await run.wait()
-    assert status["config"]["env"] == "Noisy()"
+    assert status["run"]["env"] == "Noisy()"
     named = aa2c.load_config(file=run.dir / "config.toml", flags={"total_env_steps": 2000})
     with pytest.raises(ConfigError, match=r"--env Noisy\(\) .* pass it again in Python, as env="):
         async with Orchestrator(named, resume=run.dir):

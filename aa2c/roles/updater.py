@@ -21,8 +21,8 @@ import torch
 from aa2c.checkpoints import tensors as checkpoint
 from aa2c.checkpoints.files import KEPT_COUNTS, CheckpointError
 from aa2c.config.config import Config
-from aa2c.envs.spec import EnvSpec, Leaf
 from aa2c.envs.find import no_tick
+from aa2c.envs.spec import EnvSpec, Leaf
 from aa2c.envs.vector import env_spec, make_envs
 from aa2c.failpoint import failpoint
 from aa2c.learn.rollout import observe_random_play

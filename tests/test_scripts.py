@@ -118,6 +118,14 @@ def test_a_program_without_a_main_guard_trains_on_what_it_defines_itself(way, tm
 
 
 @pytest.mark.long
+def test_a_service_without_standard_descriptors_trains(tmp_path):
+    program = script(tmp_path, OWN, 'steps("one", env=Even)')
+    command = ["sh", "-c", 'exec "$0" "$1" <&- >&- 2>&-', sys.executable, program]
+    subprocess.run(command, env=os.environ | {"RUNS": str(tmp_path)}, check=True)
+    assert list((tmp_path / "one" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 def test_a_sweep_in_a_pool_trains_in_its_daemonic_processes(method, tmp_path):
     sweep = f"""

@@ -1,4 +1,4 @@
-"""Embed a run in an asyncio program: start it, look at it while it trains, use what it learned."""
+"""Embed a run in an asyncio program: start it, watch it train, use the trained policy."""
 
 import asyncio
 import sys

@@ -197,7 +197,7 @@ class Children:
                 child, exit_code, produced=produced, has_come_up=slot.has_come_up
             )
             if self._config.deterministic and slot.role != "evaluator":
-                refused = refused or "--deterministic cannot go on without it, but --resume can"
+                refused = refused or "--deterministic cannot continue without it, but --resume can"
             self._log_end(slot, child, is_last=refused is not None)
             if refused:
                 self._give_up(slot, child, exit_code, refused)
@@ -247,7 +247,7 @@ class Children:
             least = max(self._config.min_workers, self._config.least_workers)
             if left >= least:
                 self._log.warning(
-                    "a worker is given up and the run goes on without it",
+                    "a worker is abandoned and the run continues without it",
                     worker=slot.index,
                     reason=f"{how}; {refused}",
                 )
@@ -298,7 +298,7 @@ class Children:
                 is_resumed = message.get("is_resumed", True)
                 if self._resume and self._config.deterministic and not is_resumed:
                     self._log.warning(
-                        "a worker's environments begin anew: they could not be saved",
+                        "a worker's environments start over: they could not be saved",
                         worker=slot.index,
                     )
                 if all(s.has_come_up for s in (self.updater, *self.workers)):

@@ -179,7 +179,7 @@ _NAME = re.compile(r"aa2c-(?P<uid>\d+)-(?P<namespace>\d+)-(?P<pid>\d+)-.+-.+")
 def _is_dead(path: Path) -> bool:
     """Whether nobody holds a creator's lock on this segment, in whatever namespace.
 
-    Nor does a process of the creator's number live here: versions before 0.2 held no lock.
+    Nor does a process of the creator's number live here: older versions held no lock.
     """
     named = _NAME.fullmatch(path.name)
     if named and named["namespace"] == _namespace() and Path(f"/proc/{named['pid']}").exists():

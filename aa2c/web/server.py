@@ -145,7 +145,7 @@ class Server:
 
 
 def _in_turn(guard: Guard) -> Middleware:
-    """Answer the run's owner at once, and others a few in each round of the loop, which has more to do."""
+    """Answer the run's owner at once, and a few others per round of the loop, which has more to do."""
     turns = asyncio.Semaphore(TURNS)
 
     @web.middleware
@@ -202,7 +202,9 @@ class _Routes:
         ]
 
     async def page(self, _: web.Request) -> web.Response:
-        return asset("index.html") or refusal(404, "The page did not ship.")
+        return asset("index.html") or refusal(
+            404, "The dashboard is missing from this installation."
+        )
 
     async def static(self, request: web.Request) -> web.Response:
         return asset(request.match_info["name"]) or refusal(404, "There is no such file.")
@@ -233,13 +235,13 @@ class _Routes:
         return self._health(request, run, run["state"] != "failed")
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """200 while the run is training and gets on."""
+        """200 while the run makes progress or is paused."""
         run = self._served.status()["run"]
         is_ready = run["state"] in ("running", "paused") and run["stall"] is None
         return self._health(request, run, is_ready)
 
     def _health(self, request: web.Request, run: Document, is_good: bool) -> web.Response:
-        """The reason is for those who may read."""
+        """The reason is only for those who may read."""
         keys = ("state", "error", "stall") if self._guard.may_read(request) else ("state",)
         told = {key: run[key] for key in keys}
         return json_response(told, status=200 if is_good else 503)
@@ -256,7 +258,7 @@ class _Routes:
         try:
             message = await self._served.controls.frames()
         except TimeoutError:
-            return refusal(504, "No frames came in time: the worker is busy or has ended.")
+            return refusal(504, "No frames arrived in time: the worker is busy or has died.")
         except ControlRefused as error:
             return refusal(409, str(error))
         parts = {key: message[key] for key in ("shape", "values", "data") if key in message}
@@ -268,7 +270,7 @@ class _Routes:
         """The status once a second, until the run has ended."""
         asking = connection(request)
         if asking is None or not self._has_room_for(asking):
-            return refusal(503, "Too many pages watch this run already.")
+            return refusal(503, "Too many clients are watching this run.")
         self._listeners[asking] = None
         try:
             response = web.StreamResponse(headers=EVENT_HEADERS)
@@ -314,7 +316,7 @@ def _control(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = json.loads(await request.read())
         except TimeoutError:
-            return refusal(408, "The body did not come in time.")
+            return refusal(408, "The body did not arrive in time.")
         except (ValueError, RecursionError):
             return refusal(400, "The body is not JSON.")
         if not isinstance(body, dict):

@@ -23,5 +23,5 @@ async def main(total_env_steps: int) -> None:
     print("action for a pole that leans to the right:", policy(np.float32([[0, 0, 0.1, 0.5]]))[0])
 
 
-if __name__ == "__main__":  # workers are spawned, and import this file again
+if __name__ == "__main__":
     asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 300_000))

@@ -118,6 +118,14 @@ def test_a_program_without_a_main_guard_trains_on_what_it_defines_itself(way, tm
 
 
 @pytest.mark.long
+def test_a_service_without_standard_descriptors_trains(tmp_path):
+    program = script(tmp_path, OWN, 'steps("one", env=Even)')
+    command = ["sh", "-c", 'exec "$0" "$1" <&- >&- 2>&-', sys.executable, program]
+    subprocess.run(command, env=os.environ | {"RUNS": str(tmp_path)}, check=True)
+    assert list((tmp_path / "one" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 def test_a_sweep_in_a_pool_trains_in_its_daemonic_processes(method, tmp_path):
     sweep = f"""
@@ -256,7 +264,7 @@ async def test_a_run_with_code_is_resumed_and_its_policy_loaded_once_the_code_is
     options = small(env=Noisy, network=widened, total_env_steps=1000)
     async with Orchestrator(options) as run:
         status = await run.wait()
-    assert status["config"]["env"] == "Noisy()"
+    assert status["run"]["env"] == "Noisy()"
     named = aa2c.load_config(file=run.dir / "config.toml", flags={"total_env_steps": 2000})
     with pytest.raises(ConfigError, match=r"--env Noisy\(\) .* pass it again in Python, as env="):
         async with Orchestrator(named, resume=run.dir):

@@ -23,17 +23,19 @@ _MAINS = ("__main__", "__mp_main__")
 def registered_here(env: str) -> dict[str, bytes]:
     """The ids that this program has registered, as far as they can be pickled.
 
-    Raises `ConfigError` if `env` cannot.
+    But for that of `module:id`, which importing the module registers. Raises `ConfigError` if `env`
+    cannot be pickled.
     """
     gymnasium = sys.modules.get("gymnasium")
+    module, _, wanted = env.rpartition(":")
     found = {}
     for env_id, spec in list(getattr(gymnasium, "registry", {}).items()):
-        if _is_known_everywhere(spec):
+        if _is_known_everywhere(spec) or (env_id == wanted and module not in ("", *_MAINS)):
             continue
         try:
             found[env_id] = pickled(_without_main(spec))
         except Exception as error:  # of other ids nobody may ever ask
-            if env_id == env.rpartition(":")[2]:
+            if env_id == wanted:
                 raise ConfigError(not_sent("--env", env, error)) from error
     return found
 

@@ -28,6 +28,7 @@ from aa2c.host.commands import ChildSpec, Commands, Stopped
 from aa2c.host.env_processes import let_start_processes
 from aa2c.host.wiring import ROLES
 from aa2c.log import LogFile, make_logger
+from aa2c.machine import open_standard_descriptors
 from aa2c.ports import Report
 from aa2c.shm.queue import Sender
 
@@ -39,6 +40,7 @@ def main(spec: ChildSpec) -> None:
     """Entry point of a child process."""
     _join_parent(spec)
     keep_freed_memory()
+    open_standard_descriptors()  # which the parent may have closed
     _redirect_output(spec.run_dir / "output.log")
     setproctitle.setproctitle(spec.title)
     log = make_logger(LogFile(spec.run_dir / "log.jsonl"), spec.title)

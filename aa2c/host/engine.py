@@ -20,6 +20,7 @@ from aa2c.errors import Aa2cError, ConfigError, RunFailed
 from aa2c.host.children import Children
 from aa2c.host.memory import RunMemory
 from aa2c.host.settings import Settings
+from aa2c.machine import open_standard_descriptors
 from aa2c.ports import ChildView, Counters, LiveSettings, Message, Telemetry
 from aa2c.shm.segment import remove_leftovers
 
@@ -45,6 +46,7 @@ class LocalEngine:
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
+        open_standard_descriptors()  # children have their own, in place of any pipe of that number
         leftovers = remove_leftovers()
         if leftovers:
             log.warning("removed shared memory of dead runs", segments=leftovers)

@@ -24,7 +24,7 @@ from aa2c.checkpoints.resume import (
 )
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, RunFailed, StartError
-from aa2c.host.engine import LocalEngine
+from aa2c.host.engine import LocalEngine, with_code
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run.controls import Controls
@@ -89,6 +89,7 @@ class Orchestrator:
         listening = open_socket(self.config) if self.token else None
         try:
             require_packages(self.config)
+            self.config = with_code(self.config)
             saved = read_to_resume(self._resume) if self._resume else None
             self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
             with undone_if_it_fails(self.dir, is_new=saved is None):
@@ -274,7 +275,7 @@ class Orchestrator:
         match message["kind"]:
             case Report.EPISODES | Report.EVALUATED:
                 self._history.hear(self._counters.env_steps, child, message)
-            case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK:
+            case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK | Report.OPTIONS_UNDONE:
                 self.controls.hear(message)
             case Report.SAVED:
                 self._is_saved = True

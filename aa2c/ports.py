@@ -62,6 +62,7 @@ class Report(StrEnum):
     REJECTED = auto()
     ROLLED_BACK = auto()
     RESUMED = auto()
+    OPTIONS_UNDONE = auto()
 
 
 class Counters(Protocol):
@@ -203,6 +204,8 @@ class UpdaterPort(TrainingPort, Protocol):
     def beat(self) -> bool:
         """Show a sign of life and hear commands; False once the updater is to stop."""
 
+    def wait(self) -> None: ...
+
     def pass_turn(self, records: int) -> None:
         """In lock-step: so many records have been dealt with."""
 
@@ -302,6 +305,8 @@ class LiveSettings(Protocol):
     def now(self) -> Config: ...
 
     def set(self, name: str, value: float) -> None: ...
+
+    def unset(self, name: str) -> None: ...
 
 
 class Engine(Protocol):

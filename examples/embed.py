@@ -1,4 +1,4 @@
-"""Embed a run in an asyncio program: start it, look at it while it trains, use what it learned."""
+"""Embed a run in an asyncio program: start it, watch it train, use the trained policy."""
 
 import asyncio
 import sys
@@ -23,5 +23,5 @@ async def main(total_env_steps: int) -> None:
     print("action for a pole that leans to the right:", policy(np.float32([[0, 0, 0.1, 0.5]]))[0])
 
 
-if __name__ == "__main__":  # workers import this file, too
+if __name__ == "__main__":  # workers are spawned, and import this file again
     asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 300_000))

@@ -1,4 +1,4 @@
-"""Play with what a run has learned, greedily, and tell how it went.
+"""Play episodes with a trained policy, greedily, and print the returns.
 
 python evaluate.py runs/NAME 30
 """
@@ -12,7 +12,7 @@ from aa2c import Config, load_policy, train
 
 
 def play(run: str, episodes: int) -> list[float]:
-    """Raw returns of whole episodes; a policy gives its most probable actions."""
+    """Raw returns of whole episodes; calling a policy returns its most probable actions."""
     policy = load_policy(run)
     env = gym.make(policy.checkpoint.config.env)
     returns = []
@@ -31,7 +31,7 @@ def play(run: str, episodes: int) -> list[float]:
 if __name__ == "__main__":
     if len(sys.argv) == 3:
         directory, count = sys.argv[1], int(sys.argv[2])
-    else:  # make a run of our own to play with
+    else:  # train a policy first
         status = train(Config(workers=2, total_env_steps=int(sys.argv[1])))
         directory, count = status["run"]["dir"], 5
     found = play(directory, count)

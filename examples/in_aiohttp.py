@@ -1,10 +1,10 @@
-"""A trainer inside an aiohttp service of your own: POST /train starts a run, GET /train shows it.
+"""Train inside an aiohttp service of your own: POST /train starts a run, GET /train shows it.
 
 python in_aiohttp.py &
 curl -X POST -H "Content-Type: application/json" -d '{}' localhost:8000/train
 curl localhost:8000/train
 
-JSON is demanded, because a page of another site cannot send it here without being asked for permission.
+It requires JSON, which pages of other sites cannot send without a CORS preflight.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ ENV_STEPS = web.AppKey("env_steps", int)
 
 
 async def start(request: web.Request) -> web.Response:
-    """Begin a run, unless one is under way."""
+    """Start a run, unless one is in progress."""
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send JSON")
     runs = request.app[RUN]
     if "run" in runs and runs["run"].state not in ("finished", "failed"):
-        raise web.HTTPConflict(text="there is a run already")
+        raise web.HTTPConflict(text="a run is in progress")
     run = Orchestrator(Config(workers=2, total_env_steps=request.app[ENV_STEPS]))
     try:
         await run.start()
@@ -35,7 +35,7 @@ async def start(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """What /status of a run by itself would serve."""
+    """What a run's own /status would serve."""
     runs = request.app[RUN]
     if "run" not in runs:
         raise web.HTTPNotFound(text="there is no run: POST to this address")
@@ -43,7 +43,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def stop(app: web.Application) -> None:
-    """The service ends: so does its run, with a last checkpoint."""
+    """On shutdown, end the run with a final checkpoint."""
     if "run" in app[RUN]:
         await app[RUN]["run"].close()
 
@@ -59,7 +59,7 @@ def make_app(env_steps: int) -> web.Application:
 
 
 async def try_it(env_steps: int) -> None:
-    """Use the service once, as a client would."""
+    """Use the service as a client would."""
     import aiohttp
 
     runner = web.AppRunner(make_app(env_steps))

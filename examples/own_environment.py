@@ -1,4 +1,4 @@
-"""Train on an environment of your own: register it, and name it as module:EnvId.
+"""Train on an environment of your own: register it, then name it as module:EnvId.
 
     python -m aa2c serve --env own_environment:Corridor-v0 --total-env-steps 100000
 

@@ -1,4 +1,4 @@
-"""Train with a network of your own: a function that makes the layers below policy and value.
+"""Train a network of your own: a function that makes the layers below the policy and value heads.
 
     python -m aa2c serve --network own_network:make_trunk
 

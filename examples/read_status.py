@@ -9,12 +9,12 @@ import sys
 import time
 import urllib.request
 
-# The proxies of the environment (http_proxy) do not reach a run on this machine.
+# Ignore http_proxy, which does not lead to a run on this machine.
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def ask(url: str, path: str, token: str | None = None) -> dict:
-    """GET, or with a token POST, a JSON document of a run."""
+    """GET (with a token: POST) a JSON document of a run."""
     request = urllib.request.Request(url + path, method="POST" if token else "GET")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -25,13 +25,13 @@ def ask(url: str, path: str, token: str | None = None) -> dict:
 
 
 def stop_when_good(page: str, good: float) -> None:
-    """Look once a second; a checkpoint is written at the end."""
+    """Poll once a second; stopping writes a final checkpoint."""
     url, _, token = page.partition("#token=")
     while True:
         try:
             status = ask(url, "status")
         except OSError as error:
-            print(f"the run does not answer any more: {error}")
+            print(f"the run no longer answers: {error}")
             return
         train, state = status["returns"]["train"], status["run"]["state"]
         print(state, status["progress"]["env_steps"], "env steps, return", train["mean"])
@@ -46,7 +46,7 @@ def stop_when_good(page: str, good: float) -> None:
 if __name__ == "__main__":
     if len(sys.argv) == 3:
         stop_when_good(sys.argv[1], float(sys.argv[2]))
-    else:  # start a run of our own to watch
+    else:  # start a run to watch
         serve = [sys.executable, "-m", "aa2c", "serve", "--quiet", "--port", "0", "--workers", "2"]
         run = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
         stop_when_good(run.stdout.readline().split()[-1], float(sys.argv[1]))

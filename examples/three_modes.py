@@ -1,4 +1,4 @@
-"""The three ways to be asynchronous on one task: gradients, one shared network, trajectories."""
+"""All three modes on the same task: gradients, one shared network, trajectories."""
 
 import sys
 from dataclasses import replace

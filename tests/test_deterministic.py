@@ -80,17 +80,17 @@ async def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(small, mode,
     assert differences(whole, rest) == []
 
 
-async def test_a_run_on_atari_that_goes_on_says_that_its_games_begin_anew(small):
+async def test_a_run_on_atari_that_is_resumed_says_that_its_games_start_over(small):
     config = small(mode="traj", deterministic=True, **ATARI, total_env_steps=10**9)
     async with Orchestrator(config) as run:
         await until(lambda: run.status()["progress"]["updates"] > 2)
         await run.stop()
     async with Orchestrator(config, resume=run.dir) as run:
         await run.ready()
-        await until(lambda: any("begin anew" in line["text"] for line in run.status()["log"]))
+        await until(lambda: any("start over" in line["text"] for line in run.status()["log"]))
 
 
-async def test_a_killed_worker_ends_it_and_the_run_can_be_gone_on_with(small):
+async def test_a_killed_worker_ends_it_and_the_run_can_be_resumed(small):
     config = small(
         mode="traj", deterministic=True, total_env_steps=10**9, checkpoint_interval_s=1.0
     )
@@ -98,7 +98,7 @@ async def test_a_killed_worker_ends_it_and_the_run_can_be_gone_on_with(small):
         await run.ready()
         await until(lambda: run.status()["updater"]["checkpoint_at"])
         os.kill(run.status()["workers"][0]["pid"], signal.SIGKILL)
-        with pytest.raises(RunFailed, match="--deterministic cannot go on without it"):
+        with pytest.raises(RunFailed, match="--deterministic cannot continue without it"):
             await run.wait()
     async with Orchestrator(config, resume=run.dir) as run:
         await run.ready()
@@ -124,7 +124,7 @@ def test_environments_go_on_from_their_saved_state(env):
     first, second = make_envs(config, 3, seed=1), make_envs(config, 3, seed=2)
     first.reset()
     second.reset()
-    actions = np.random.default_rng(0).integers(0, first.spec.num_actions, (60, 3))
+    actions = np.random.default_rng(0).integers(0, first.spec.actions.n, (60, 3))
     for row in actions[:25]:
         first.step(row)
     second.load_state(first.state())

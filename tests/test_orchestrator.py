@@ -251,11 +251,11 @@ async def test_a_worker_that_takes_too_long_to_come_up_ends_the_run(small):
 
 
 @pytest.mark.long
-async def test_a_worker_that_crashes_before_it_produces_is_given_up(small):
+async def test_a_worker_that_crashes_before_it_produces_is_abandoned(small):
     config = small(env="tests.crashing_env:Broken-v0", total_env_steps=10**9)
     async with Orchestrator(config) as run:
         with pytest.raises(
-            RunFailed, match=r"as planned.* ended 4 times in a row with the same error"
+            RunFailed, match=r"as planned.* ended 4 consecutive times with the same error"
         ):
             await run.wait()
 

@@ -129,7 +129,7 @@ async def test_a_run_that_is_being_trained_cannot_be_resumed(small):
     config = small(total_env_steps=10**9, checkpoint_interval_s=1.0)
     async with Orchestrator(config) as run:
         await until(lambda: list(run.dir.glob("checkpoints/step-*")))
-        with pytest.raises(ConfigError, match="is being trained already"):
+        with pytest.raises(ConfigError, match="is already being trained"):
             await Orchestrator(config, resume=run.dir).start()
         assert run.status()["run"]["state"] == "running"
 

@@ -160,7 +160,7 @@ async def test_a_run_whose_budget_ends_while_the_updater_is_away_ends_with_all_l
     assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"] > 0
 
 
-async def test_a_worker_that_keeps_crashing_is_given_up_and_the_others_go_on(small):
+async def test_a_worker_that_keeps_crashing_is_abandoned_and_the_others_continue(small):
     config = small(workers=3, total_env_steps=10**9, max_restarts=2, min_workers=2)
     async with Orchestrator(config) as run:
         await run.ready()
@@ -168,18 +168,18 @@ async def test_a_worker_that_keeps_crashing_is_given_up_and_the_others_go_on(sma
         def worker(index):
             return run.status()["workers"][index]
 
-        async def kill_until_given_up(index):
-            while worker(index)["state"] != "given up":
+        async def kill_until_abandoned(index):
+            while worker(index)["state"] != "abandoned":
                 if pid := worker(index)["pid"]:
                     os.kill(pid, signal.SIGKILL)
                 await asyncio.sleep(0.05)
 
-        await kill_until_given_up(2)
+        await kill_until_abandoned(2)
         assert worker(2)["exits"] == {"SIGKILL": 3}
         updates = now(run)["updates"]
         await until(lambda: now(run)["updates"] > updates)
         with pytest.raises(RunFailed, match=r"1 workers are left \(--min-workers 2\)"):
-            await asyncio.wait_for(asyncio.gather(kill_until_given_up(1), run.wait()), timeout=60)
+            await asyncio.wait_for(asyncio.gather(kill_until_abandoned(1), run.wait()), timeout=60)
     assert load_checkpoint(run.dir).counts["updates"] >= updates
 
 
@@ -194,13 +194,13 @@ def test_what_had_come_up_once_may_be_late_the_next_time(small):
         assert policy.refuse_reason(ended, exit_code, **how) == "it cannot come up"
 
 
-async def test_a_worker_given_up_may_be_taken_away_and_added_again(small):
+async def test_an_abandoned_worker_may_be_removed_and_added_again(small):
     config = small(total_env_steps=10**9, max_restarts=0)
     async with Orchestrator(config) as run:
         await run.ready()
         os.kill(run.status()["workers"][1]["pid"], signal.SIGKILL)
-        await until(lambda: run.status()["workers"][1]["state"] == "given up")
-        assert "Worker 1 is given up (last: SIGKILL)" in run.status()["throughput"]["advice"]
+        await until(lambda: run.status()["workers"][1]["state"] == "abandoned")
+        assert "Worker 1 is abandoned (last: SIGKILL)" in run.status()["throughput"]["advice"]
         await run.controls.set_workers(1)
         await run.controls.set_workers(2)
         await until(lambda: run.status()["workers"][1]["state"] == "running")
@@ -240,12 +240,12 @@ async def test_a_run_that_does_not_get_on_says_who_waits_for_whom(small):
         os.kill(updater, signal.SIGSTOP)
         await until(lambda: run.status()["run"]["stall"])
         stall = run.status()["run"]["stall"]
-        assert "worker 0 waits for a free slot of its ring" in stall
+        assert "worker 0 waits for a free slot in its ring" in stall
         assert "for more than 2 s" in stall
         assert (await session.get(f"{run.url}readyz")).status == 503
         metrics = await (await session.get(f"{run.url}metrics")).text()
         assert "aa2c_run_stalled 1.0" in metrics
-        assert any("does not get on" in line["text"] for line in run.status()["log"])
+        assert any("the run has stalled" in line["text"] for line in run.status()["log"])
         os.kill(updater, signal.SIGCONT)
         await until(lambda: run.status()["run"]["stall"] is None)
         assert (await session.get(f"{run.url}readyz")).status == 200

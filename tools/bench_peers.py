@@ -1,19 +1,19 @@
-"""aa2c beside its peers, in turn, on this machine: env steps a second, all of them learned from.
+"""aa2c compared with other libraries on this machine: env steps per second, all of them learned from.
 
     python tools/bench_peers.py [--game Pong] [--rounds 3] [--seconds 60] [--venvs DIR] [--json]
 
-Protocol. One game, frame skip 4, 84x84 grey, 4 frames stacked, the Nature CNN, learning on the CPU
-with everything the machine has. aa2c, Sample Factory and
-RLlib have 2 worker processes with 16 environments each (aa2c's traj 32: Sample Factory is no faster
-with 32); Stable-Baselines3 has a process for each environment. Env steps are agent steps: frames are 4 times as many. Each program is measured for
-so many seconds after it has warmed up, one after the other, and again in the next round; medians
-and their ratios count. What each script in tools/peers/ says at its top is part of the protocol.
+Protocol. One game, frame skip 4, 84x84 greyscale, 4 stacked frames, the Nature CNN, learning on all cores
+of the CPU. aa2c, Sample Factory and RLlib have 2 worker processes with 16 environments each (aa2c's traj 32:
+Sample Factory is no faster with 32); Stable-Baselines3 has a process per environment. Env steps are agent
+steps: frames are 4 times as many. Programs take turns; each is measured for --seconds after warming up, once
+per round, and medians and their ratios are reported. The docstrings of the scripts in tools/peers/ are part of
+the protocol.
 
-The peers compute in float32; aa2c in what `--precision auto` finds, and in mode traj also in float32.
-RLlib tells which share of its samples it learned from, Sample Factory does not.
+The peers compute in float32; aa2c in the precision that `--precision auto` chooses, and in mode traj also
+in float32. RLlib reports the share of its samples that it learned from, Sample Factory does not.
 
-Each peer gets a virtual environment of its own, under --venvs, from the exact versions in
-tools/peers/. One that cannot be installed or does not run is reported with its reason.
+Each peer gets a virtual environment of its own, under --venvs, with the exact versions in tools/peers/.
+If one cannot be installed or does not run, the reason is reported.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ import ale_py
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
-EXTRA_S = 240.0  # for starting, warming up and stopping
+EXTRA_S = 240.0  # for start-up, warm-up and stopping
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is run: a script of tools/peers with an argument, in the environment of a peer."""
+    """A script of tools/peers with its argument, run in a peer's virtual environment."""
 
     name: str
     peer: str  # "" is aa2c
@@ -60,8 +60,8 @@ PROGRAMS = (
     Program("aa2c model", "", "model"),
     Program("SB3 PPO, 8 environments, 4 passes", "stable_baselines3", "ppo"),
     Program("RLlib APPO, 1 pass", "rllib", "appo"),
-    Program("aa2c grad, recipe of its own", "", "recipe-grad"),
-    Program("aa2c model, recipe of its own", "", "recipe-model"),
+    Program("aa2c grad, tuned recipe", "", "recipe-grad"),
+    Program("aa2c model, tuned recipe", "", "recipe-model"),
 )
 RATIOS = (
     ("aa2c traj, 1 pass", "Sample Factory APPO, 1 pass", 3.0),
@@ -70,13 +70,13 @@ RATIOS = (
     ("aa2c traj, 1 pass", "RLlib APPO, 1 pass", 10.0),
     ("aa2c grad", "SB3 A2C, 16 environments", 2.5),
     ("aa2c model", "SB3 A2C, 16 environments", 2.5),
-    ("aa2c grad, recipe of its own", "SB3 A2C, 16 environments", 2.5),
-    ("aa2c model, recipe of its own", "SB3 A2C, 16 environments", 2.5),
+    ("aa2c grad, tuned recipe", "SB3 A2C, 16 environments", 2.5),
+    ("aa2c model, tuned recipe", "SB3 A2C, 16 environments", 2.5),
 )
 
 
 def install(peer: str, venvs: Path) -> str:
-    """Make a peer's virtual environment unless it is there; what went wrong, or nothing."""
+    """Make a peer's virtual environment unless it exists; returns what went wrong, or ""."""
     home = venvs / peer
     done = home / "installed"
     wanted = (PEERS / f"{peer}.txt").read_text()
@@ -84,7 +84,7 @@ def install(peer: str, venvs: Path) -> str:
         return ""
     steps = [
         [sys.executable, "-m", "venv", str(home)],
-        # torch first: from a range another package would bring the build for GPUs.
+        # torch first: another package's version range would bring in the GPU build.
         [str(home / "bin" / "pip"), "install", "--quiet", "torch==2.13.0"],
         [str(home / "bin" / "pip"), "install", "--quiet", "-r", str(PEERS / f"{peer}.txt")],
     ]
@@ -98,7 +98,7 @@ def install(peer: str, venvs: Path) -> str:
 
 
 def measure(program: Program, options: argparse.Namespace) -> tuple[float, float | None]:
-    """Env steps a second and the share learned from. Raises `RuntimeError` if it does not run."""
+    """Env steps per second, and the share learned from. Raises `RuntimeError` if it does not run."""
     roms = Path(ale_py.__file__).parent / "roms"
     process = subprocess.Popen(
         program.command(options.venvs, options.game, options.seconds),
@@ -111,9 +111,9 @@ def measure(program: Program, options: argparse.Namespace) -> tuple[float, float
     try:
         out, err = process.communicate(timeout=options.seconds + EXTRA_S)
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"nothing came within {options.seconds + EXTRA_S:.0f} s") from None
+        raise RuntimeError(f"no result within {options.seconds + EXTRA_S:.0f} s") from None
     finally:
-        # Some leave processes behind, which would slow down whatever is measured next.
+        # Some leave processes behind, which would slow down the next measurement.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -126,7 +126,7 @@ def measure(program: Program, options: argparse.Namespace) -> tuple[float, float
 
 
 def run_rounds(options: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Rates of each program in each round, and what there is to say of some."""
+    """Each program's rates, one per round, and notes on some programs."""
     rates: dict[str, list[float]] = {}
     notes = {}
     peers = sorted({p.peer for p in PROGRAMS if p.peer})
@@ -150,7 +150,7 @@ def run_rounds(options: argparse.Namespace) -> tuple[dict[str, list[float]], dic
 
 
 def print_table(rates: dict[str, list[float]], notes: dict[str, str]) -> None:
-    """Medians with their ranges, then the ratios that aa2c aims at."""
+    """Print medians with their ranges, then ratios with their targets."""
     print(f"{'':36}{'env steps/s':>12}{'lowest':>9}{'highest':>9}")
     for program in PROGRAMS:
         values, note = rates.get(program.name), notes.get(program.name, "")
@@ -163,23 +163,26 @@ def print_table(rates: dict[str, list[float]], notes: dict[str, str]) -> None:
     for ours, theirs, aim in RATIOS:
         if rates.get(ours) and rates.get(theirs):
             ratio = statistics.median(rates[ours]) / statistics.median(rates[theirs])
-            print(f"{ours} / {theirs}: {ratio:.2f} (aim {aim:g})")
+            print(f"{ours} / {theirs}: {ratio:.2f} (target {aim:g})")
 
 
 def main() -> None:
-    """Read the options, run, print."""
+    """Parse arguments, run, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--game", default="Pong", help="as in ALE/Pong-v5")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=60.0, help="seconds per measurement")
     parser.add_argument(
-        "--venvs", type=Path, default=Path.home() / ".cache" / "aa2c-peers", help="environments"
+        "--venvs",
+        type=Path,
+        default=Path.home() / ".cache" / "aa2c-peers",
+        help="directory of the peers' virtual environments",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no peer is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no peer behind
     rates, notes = run_rounds(options)
     if options.json:
         print(

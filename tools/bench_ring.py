@@ -1,18 +1,18 @@
-"""Throughput of the ring beside a plain memcpy and `multiprocessing.Queue`, in one run.
+"""Throughput of the ring compared with a memcpy and `multiprocessing.Queue`.
 
     python tools/bench_ring.py [--seconds 1] [--rounds 3] [--slots 4] [--payload-checksum] [--json]
 
-What one record costs in each column:
+What moves one record in each column:
 
-    memcpy          one numpy copy between two separate buffers, in one process
-    ring zero-copy  the producer process copies its buffer into the slot; the consumer process takes
-                    and releases, and reads nothing but the header, as the optimizer reads in place
-    ring copy-out   the same, and the consumer copies the array out into a buffer of its own
-    queue bytes     `multiprocessing.Queue`: put(bytes) in the producer process, get() in the other
-    queue array     the same with a numpy array, which is what a record is
+    memcpy          one NumPy copy between two separate buffers, in one process
+    ring zero-copy  the producer process copies its buffer into the slot; the consumer process takes and
+                    releases, and reads only the header, since the optimizer reads in place
+    ring copy-out   the same, but the consumer also copies the array into a buffer of its own
+    queue bytes     `multiprocessing.Queue`: put(bytes) in one process, get() in the other
+    queue array     the same with a NumPy array, as in a record
 
-Producer and consumer post and wait as worker and updater do. Rounds are interleaved, so that a
-busy moment of the machine meets every column; the table has the medians. MB are 10**6 bytes.
+Producer and consumer wake each other as worker and updater do. Rounds are interleaved, so that a busy
+moment of the machine affects all columns alike; the table has medians. MB are 10**6 bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZES = {"16 KiB": 2**14, "1 MiB": 2**20, "16 MiB": 2**24}
 
 
 def bench_ring(nbytes: int, options: argparse.Namespace, *, copy_out: bool) -> float:
-    """A producer process and this one, over one ring."""
+    """From a producer process to this one, over a ring."""
     return ring_rate(
         nbytes,
         options.seconds,
@@ -50,7 +50,7 @@ def produce_into_queue(target: Any, nbytes: int, as_array: bool) -> None:
 
 
 def bench_queue(nbytes: int, options: argparse.Namespace, *, as_array: bool) -> float:
-    """A producer process and this one, over one `multiprocessing.Queue`."""
+    """From a producer process to this one, over a `multiprocessing.Queue`."""
     records = spawn.Queue(options.slots)
 
     def receive() -> bool:
@@ -87,7 +87,7 @@ def run_rounds(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def ratios(row: dict[str, float]) -> dict[str, float]:
-    """Of each way of taking, to a memcpy and to the faster queue."""
+    """The ring's rates over a memcpy's, and over those of the faster queue."""
     best_queue = max(row["queue bytes"], row["queue array"])
     return {
         f"{way} / {other}": row[f"ring {way}"] / rate
@@ -97,7 +97,7 @@ def ratios(row: dict[str, float]) -> dict[str, float]:
 
 
 def print_table(medians: dict[str, dict[str, float]]) -> None:
-    """Throughput, then ratios, one line a size."""
+    """Print throughput, then ratios, one line per size."""
     print("MB/s      " + "".join(f"{column:>16}" for column in COLUMNS))
     for size, row in medians.items():
         print(f"{size:<10}" + "".join(f"{rate:>16,.0f}" for rate in row.values()))
@@ -107,15 +107,15 @@ def print_table(medians: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    """Read the options, run, print."""
+    """Parse arguments, run, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds per measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--slots", type=int, default=4, help="of the ring and of the queue")
+    parser.add_argument("--slots", type=int, default=4, help="slots of the ring and the queue")
     parser.add_argument("--payload-checksum", action="store_true")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     load_before = os.getloadavg()[0]
     medians = run_rounds(options)

@@ -1,16 +1,15 @@
-"""What a run costs beside the training, as it grows: a null environment and a tiny network.
+"""The overhead of a run by number of workers, with a null environment and a tiny network.
 
     python tools/bench_scale.py [--workers 1 4 16 64] [--seconds 20] [--json]
 
-For each number of workers it starts `serve` as a user does and prints
+For each number of workers it starts `serve` as a user would, and prints
 
-    first step    s from the command to the first env step
-    running       s until every child has come up
-    CPU           of the orchestrator, in percent of one core, while nobody asks it anything, and
-                  while one client asks for /status fifty times a second
-    memory        of the orchestrator and of each worker, MB (10**6) of resident memory, with
-                  what is shared divided among those who share it (PSS)
-    p50, p99      ms for /status, asked again and again by one client while all workers work
+    first step    seconds from the command to the first env step
+    running       seconds until every child is up
+    CPU           of the orchestrator, in percent of one core: without clients, and while one client
+                  requests /status fifty times per second
+    memory        of the orchestrator and of a worker: proportional set size (PSS) in MB (10**6 bytes)
+    p50, p99      latency of /status in ms, with all workers busy
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PAUSE_S = 0.02  # between two requests: fifty a second, as a few open pages ask
+PAUSE_S = 0.02  # between two requests: fifty per second
 START_S = 600.0
 
 
 def options_for(workers: int, directory: str) -> list[str]:
-    """The command line: a mode's usual options, but for the network and the environment."""
+    """The command line: default options, except for the network and the environment."""
     return [
         sys.executable, "-m", "aa2c", "serve", "--preset", "none", "--env", "null_env:Null-v0",
         "--workers", str(workers), "--num-envs", "4", "--num-steps", "64", "--network", "mlp",
@@ -46,7 +45,7 @@ def options_for(workers: int, directory: str) -> list[str]:
 
 
 class Run:
-    """A `serve` process, for a `with` statement."""
+    """A `serve` process, as a context manager."""
 
     def __init__(self, workers: int, directory: str) -> None:
         self.started = time.perf_counter()
@@ -69,13 +68,13 @@ class Run:
         return document
 
     def wait_until(self, what: str, condition: Any) -> float:
-        """Seconds from the command until a status fulfils the condition."""
+        """Seconds from the command until the status meets the condition."""
         while not condition(self.status()):
             if time.perf_counter() - self.started > START_S:
-                raise TimeoutError(f"{what} did not come within {START_S:g} s")
+                raise TimeoutError(f"{what} took more than {START_S:g} s")
             time.sleep(PAUSE_S)
         passed = time.perf_counter() - self.started
-        self._client.close()  # idle for long, the server would; the next request opens another
+        self._client.close()  # the server closes idle connections; the next request opens another
         return passed
 
     @property
@@ -130,14 +129,14 @@ def measure(workers: int, seconds: float) -> dict[str, float]:
 
 
 def _cpu_share(run: Run, act: Callable[[], None]) -> float:
-    """CPU time of the orchestrator per second, meanwhile."""
+    """CPU time of the orchestrator per second, during a call."""
     began, before = time.perf_counter(), run.cpu_s
     act()
     return (run.cpu_s - before) / (time.perf_counter() - began)
 
 
 def _ask_for(run: Run, seconds: float, latencies: list[float]) -> None:
-    """Ask for /status again and again; milliseconds of each."""
+    """Request /status repeatedly; collect latencies in ms."""
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         asked = time.perf_counter()
@@ -147,13 +146,13 @@ def _ask_for(run: Run, seconds: float, latencies: list[float]) -> None:
 
 
 def main() -> None:
-    """Read the options, run, print."""
+    """Parse arguments, run, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 16, 64])
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds per measurement")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     rows = []
     for workers in options.workers:

@@ -1,12 +1,11 @@
-"""A real run among accidents: kills, stops, floods, full memory and a full disk; then the accounts.
+"""Chaos test of a real run: kills, suspensions, HTTP abuse, a full /dev/shm and a full disk; then an audit.
 
     python tools/chaos.py --mode grad --minutes 30 --seed 0
 
-Random SIGKILL, SIGTERM, SIGSTOP and SIGCONT hit workers, updater and evaluator; the endpoint is abused;
-/dev/shm (a small one of its own, where this may be made: as root) is filled for moments. At the end the
-disk is filled as well, or the run is stopped. It exits with 0 if the accounts are right: every record
-was learned from at most once and in order, counters never went back, the run went on, and descriptors,
-threads, memory, segments and processes are as before. Prints one JSON document.
+Random SIGKILL, SIGTERM, SIGSTOP and SIGCONT hit workers, updater and evaluator; the endpoint gets garbage;
+as root, a small /dev/shm of its own is filled for moments, and at the end the disk. The exit code is 0 if the
+audit passes: every record was learned from at most once and in order, counters never decreased, the run kept
+making progress, and no descriptors, threads, memory, segments or processes leaked. Prints JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ INSIDE = "AA2C_CHAOS_INSIDE"
 MOST_MORE_DESCRIPTORS = 8
 MOST_MORE_BYTES = 64 * 2**20
 FULL_DISK_S = 4.0
-QUIET_S = 60.0  # for all to be running again when it is over
+QUIET_S = 60.0  # for all children to run again afterwards
 ABUSE = (
     b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
     b"POST /control/stop HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999999999\r\n\r\n{",
@@ -51,7 +50,7 @@ ABUSE = (
 
 
 class Chaos:
-    """The accidents of one run, drawn from a seed, and what was seen meanwhile."""
+    """Faults injected into a run, drawn from a seed, and the counters seen meanwhile."""
 
     def __init__(self, run: Orchestrator, seed: int) -> None:
         self._run = run
@@ -60,8 +59,8 @@ class Chaos:
         self.acts: collections.Counter[str] = collections.Counter()
         self._seen: dict[str, float] = {}
 
-    async def go_on(self, seconds: float) -> None:
-        """One accident after the other."""
+    async def inject(self, seconds: float) -> None:
+        """Inject one fault after another."""
         acts = (self._kill, self._kill, self._kill, self._stop, self._abuse, self._fill)
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at and self._run.state == "running":
@@ -74,7 +73,7 @@ class Chaos:
             await task
 
     def look(self) -> None:
-        """Counters never go back."""
+        """Check that no counter has decreased."""
         status = self._run.status()
         now = dict(status["progress"]) | {
             f"ring {ring['worker']}": ring["committed"] for ring in status["rings"]
@@ -82,7 +81,7 @@ class Chaos:
         now |= {f"worker {worker['id']}": worker["env_steps"] for worker in status["workers"]}
         now.pop("time_left_s")
         for name, value in now.items():
-            assert value >= self._seen.get(name, 0), f"{name} went back to {value}"
+            assert value >= self._seen.get(name, 0), f"{name} decreased to {value}"
         self._seen = now
 
     def _victim(self) -> tuple[str, int] | None:
@@ -128,10 +127,10 @@ class Chaos:
             writer.close()
 
     def _fill(self) -> None:
-        """Leave /dev/shm no room for a while: who is started again meanwhile gets no ring."""
+        """Fill /dev/shm for a while: a worker restarted meanwhile gets no ring."""
         if os.environ.get(INSIDE):
             self.acts["full /dev/shm"] += 1
-            path = f"/dev/shm/filler-{self.acts['full /dev/shm']}"  # two may be there at a time
+            path = f"/dev/shm/filler-{self.acts['full /dev/shm']}"  # two may exist at a time
             self._later(_fill_for(path, self._random.uniform(0.5, 3.0)))
 
     def _later(self, act: Any) -> None:
@@ -147,14 +146,14 @@ async def _fill_for(path: str, seconds: float) -> None:
 
 
 def fill(path: str) -> None:
-    """Take all that a file system still has."""
+    """Fill a file system."""
     with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
         while file.write(b"\0" * 65536) == 65536:
             pass
 
 
 def held(run: Orchestrator) -> dict[str, int]:
-    """What this process has, and what the updater has open, which gets a ring for each new worker."""
+    """Resources of this process, and the updater's descriptors, which grow with each new ring."""
     me, updater = psutil.Process(), psutil.Process(run.status()["updater"]["pid"])
     return {
         "descriptors": me.num_fds(),
@@ -165,7 +164,7 @@ def held(run: Orchestrator) -> dict[str, int]:
 
 
 async def until_all_run(run: Orchestrator) -> None:
-    """Everybody who was hit comes back, and the run goes on."""
+    """Wait until every child runs again and the run makes progress."""
 
     def is_well() -> bool:
         status = run.status()
@@ -180,11 +179,11 @@ async def until_all_run(run: Orchestrator) -> None:
             while run.status()["progress"]["updates"] <= wanted:  # noqa: ASYNC110 (as above)
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise AssertionError(f"it does not get on: {json.dumps(run.status(), indent=1)}") from None
+        raise AssertionError(f"no progress: {json.dumps(run.status(), indent=1)}") from None
 
 
 async def train(options: argparse.Namespace, runs_dir: str) -> dict[str, Any]:
-    """The run, its accidents, and the accounts. Raises `AssertionError` or `ValueError`."""
+    """The run, its faults, and the audit. Raises `AssertionError` or `ValueError`."""
     config = Config(
         mode=options.mode,
         env=options.env,
@@ -205,10 +204,10 @@ async def train(options: argparse.Namespace, runs_dir: str) -> dict[str, Any]:
     async with Orchestrator(config, http=True) as run:
         await run.ready()
         chaos = Chaos(run, options.seed)
-        await chaos.go_on(0.2 * 60 * options.minutes)
+        await chaos.inject(0.2 * 60 * options.minutes)
         await until_all_run(run)
         early = held(run)
-        await chaos.go_on(0.8 * 60 * options.minutes)
+        await chaos.inject(0.8 * 60 * options.minutes)
         await until_all_run(run)
         late = held(run)
         for name in ("descriptors", "updater_descriptors"):
@@ -246,12 +245,12 @@ async def train(options: argparse.Namespace, runs_dir: str) -> dict[str, Any]:
 
 
 async def end(run: Orchestrator) -> str:
-    """With a full disk, where there is a small one: it is told, and the checkpoint before survives."""
+    """End the run, on a full disk if it is a small one: reported, and the last checkpoint survives."""
     told = ""
     if os.environ.get(INSIDE):
         fill(f"{run.dir}/filler")
         await asyncio.sleep(FULL_DISK_S)
-        told = f"with a full disk, after warning of it {_warnings_of(run, 'No space left')} times; "
+        told = f"with a full disk, after {_warnings_of(run, 'No space left')} warnings about it; "
         assert _warnings_of(run, "No space left"), "a full disk was not noticed"
     try:
         await asyncio.wait_for(run.stop(), 60)
@@ -265,7 +264,7 @@ def _warnings_of(run: Orchestrator, words: str) -> int:
 
 
 def inside(command: list[str]) -> int | None:
-    """Run this program again where /dev/shm and the runs' disk are small; None if that may not be."""
+    """Rerun this program with a small /dev/shm and disk; None if that is not permitted."""
     disk = tempfile.mkdtemp()
     script = (
         f"mount -t tmpfs -o size={SMALL_SHM} tmpfs /dev/shm && "
@@ -285,7 +284,7 @@ def inside(command: list[str]) -> int | None:
 
 
 def main() -> None:
-    """Read the options, run, print."""
+    """Parse arguments, run, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -298,17 +297,15 @@ def main() -> None:
         code = inside([sys.executable, *sys.argv])
         if code is not None:
             sys.exit(code)
-        print(
-            "no small /dev/shm and disk here (it takes root): these are not filled", file=sys.stderr
-        )
+        print("without root, /dev/shm and the disk are not filled", file=sys.stderr)
     os.environ[journal.VARIABLE] = "1"
     runs_dir = os.environ.get(INSIDE) or tempfile.mkdtemp()
     before = {path.name for path in Path("/dev/shm").iterdir()}
     report = asyncio.run(train(options, runs_dir))
     left = {path.name for path in Path("/dev/shm").iterdir()} - before
-    assert not left, f"segments are left: {left}"
+    assert not left, f"leaked segments: {left}"
     children = [child.name() for child in psutil.Process().children() if "aa2c" in child.name()]
-    assert not children, f"processes are left: {children}"
+    assert not children, f"leaked processes: {children}"
     print(json.dumps(report, indent=2))
 
 

@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing (atheris) of everything that reads bytes which somebody else wrote.
+"""Coverage-guided fuzzing (atheris) of everything that reads untrusted bytes.
 
     python tools/fuzz.py ring --seconds 600
 
-Each target may answer with what it reads or with its own error, and with nothing else: any other
-exception ends the search and prints the input. Inputs that reach new code are kept in --corpus.
+A target may succeed or raise its own error; any other exception ends the search and prints the input.
+Inputs that reach new code are kept in --corpus.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CAPACITY = 4
 
 
 def slot(data: bytes) -> None:
-    """A header that passes its checksum, whatever it says, and arrays of whatever follows it."""
+    """An arbitrary header with a valid checksum, followed by arbitrary bytes."""
     memory = memoryview(bytearray(SLOT_BYTES))
     header_bytes = min(len(data), 960)
     memory[PREFIX_BYTES : PREFIX_BYTES + header_bytes] = data[:header_bytes]
@@ -51,7 +51,7 @@ def slot(data: bytes) -> None:
 
 
 def ring(data: bytes) -> None:
-    """Any words and slots: the consumer never raises, and reads no more than there is room for."""
+    """Arbitrary words and slots: the consumer never raises, and reads at most a full ring."""
     segment = Segment.create(f"{name_prefix('fuzz')}ring", ring_bytes(CAPACITY, SLOT_BYTES))
     segment.unlink()
     try:
@@ -69,7 +69,7 @@ def ring(data: bytes) -> None:
 
 
 def message(data: bytes) -> None:
-    """What a child may write into its pipe."""
+    """Arbitrary bytes in a child's pipe."""
     reader, writer = multiprocessing.Pipe(duplex=False)
     receiver = Receiver(reader)
     os.write(writer.fileno(), data[:60_000])
@@ -81,7 +81,7 @@ def message(data: bytes) -> None:
 
 
 def config(data: bytes) -> None:
-    """A file of --config."""
+    """An arbitrary --config file."""
     path = Path(tempfile.gettempdir()) / f"aa2c-fuzz-{os.getpid()}.toml"
     path.write_bytes(data)
     with contextlib.suppress(ConfigError):
@@ -90,7 +90,7 @@ def config(data: bytes) -> None:
 
 
 def checkpoint(data: bytes) -> None:
-    """A manifest, or a state with a manifest that agrees with it; read and typed."""
+    """An arbitrary manifest, or an arbitrary state with a matching manifest."""
     with tempfile.TemporaryDirectory(prefix="aa2c-fuzz") as directory:
         path = Path(directory) / "step-000000000001"
         path.mkdir()
@@ -105,7 +105,7 @@ def checkpoint(data: bytes) -> None:
 
 
 def good_slot() -> memoryview:
-    """A slot with a record, to begin with."""
+    """A valid slot with a record."""
     memory = memoryview(bytearray(SLOT_BYTES))
     specs = (ArraySpec("obs", "|u1", (2, 3)), ArraySpec("reward", "<f4", (5,)))
     header = Header(0, 0, 0, 1, {"env_steps": 8.0})
@@ -123,7 +123,7 @@ def good_ring() -> bytes:
 
 
 def seeds() -> dict[str, bytes]:
-    """What each target takes, to begin with."""
+    """A valid input for each target, to start from."""
     state = {"format": FORMAT, "config": {"env": "CartPole-v1"}, "counts": {"env_steps": 1}}
     header_bytes = good_slot()[:PREFIX_BYTES].cast("Q")[1]
     return {
@@ -141,13 +141,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def main() -> None:
-    """Read the options and search; libFuzzer ends the process."""
+    """Parse arguments and search; libFuzzer ends the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--corpus", type=Path, help="directory to go on from and to add to")
+    parser.add_argument("--corpus", type=Path, help="directory of inputs to start from and add to")
     options = parser.parse_args()
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix="aa2c-fuzz"))
     corpus.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
-"""Breaks made on purpose: does a test notice each of them?
+"""Mutation testing with hand-written mutations: does a test catch each?
 
     python tools/mutate.py                    # all of tools/mutations.toml
     python tools/mutate.py rollback release   # those whose names contain one of these words
-    python tools/mutate.py --check            # only whether each text is still in its file, once
+    python tools/mutate.py --check            # only check that each text occurs once in its file
 
-Each break is one text of one file, replaced in a temporary copy of the working tree, and the tests that
-must then fail run in that copy; before any break all of them must pass there. A break that no test
-notices SURVIVED, one whose text is not found exactly once is stale: the exit code is 1 for either.
+A mutation replaces one text in one file of a temporary copy of the working tree; one of its tests must
+then fail there. All tests must pass before the first mutation. A mutation that no test catches SURVIVED;
+one whose text does not occur exactly once is stale. The exit code is 1 for either.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MUTATIONS = ROOT / "tools/mutations.toml"
-PASSED, FAILED = 0, 1  # pytest's exit codes; greater ones say that no test was run
+PASSED, FAILED = 0, 1  # pytest's exit codes; greater ones mean that no test was run
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """One break: `text` of `file` becomes `replacement`, and one of `tests` must fail."""
+    """`text` in `file` becomes `replacement`, and one of `tests` must fail."""
 
     name: str
     file: str
@@ -50,7 +50,7 @@ class Mutation:
 
 
 def load_mutations(words: Sequence[str] = ()) -> list[Mutation]:
-    """The breaks whose names contain one of the words; all of them if there are none."""
+    """The mutations whose names contain one of the words; all of them without words."""
     tables = tomllib.loads(MUTATIONS.read_text())["mutation"]
     found = [Mutation(**table | {"tests": tuple(table["tests"])}) for table in tables]
     return [m for m in found if not words or any(word in m.name for word in words)]
@@ -71,7 +71,7 @@ def copied_tree() -> Iterator[Path]:
 
 
 def run_tests(tree: Path, tests: Sequence[str], timeout_s: float) -> tuple[int | None, str]:
-    """Exit code of pytest, None if it took too long, and what it says of the first failure."""
+    """Pytest's exit code, None if it took too long, and its line on the first failure."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(tree), "COLUMNS": "250"}
     with subprocess.Popen(
@@ -82,17 +82,17 @@ def run_tests(tree: Path, tests: Sequence[str], timeout_s: float) -> tuple[int |
             output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            return None, f"no end within {timeout_s:g} s"
+            return None, f"timed out after {timeout_s:g} s"
     lines = ["", *output.splitlines()]
     failures = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     return process.returncode, (failures or lines)[-1]
 
 
 def outcome_of(mutation: Mutation, timeout_s: float) -> tuple[str, str]:
-    """What became of a break, and the first failure it led to."""
+    """A mutation's outcome, and the first failure that it caused."""
     with copied_tree() as tree:
         if mutation.is_stale(tree):
-            return "stale", f"not exactly once in {mutation.file}"
+            return "stale", f"does not occur exactly once in {mutation.file}"
         mutation.apply(tree)
         code, detail = run_tests(tree, mutation.tests, timeout_s)
     if code == PASSED:
@@ -102,22 +102,24 @@ def outcome_of(mutation: Mutation, timeout_s: float) -> tuple[str, str]:
 
 
 def main() -> int:
-    """Returns the exit code."""
+    """Parse arguments, run; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("words", nargs="*", help="parts of names; without any, all breaks")
-    parser.add_argument("--check", action="store_true", help="only look for the texts")
-    parser.add_argument("--timeout-s", type=float, default=300, help="for the tests of one break")
+    parser.add_argument("words", nargs="*", help="parts of names; by default all mutations")
+    parser.add_argument("--check", action="store_true", help="only check that texts occur")
+    parser.add_argument(
+        "--timeout-s", type=float, default=300, help="for the tests of one mutation"
+    )
     arguments = parser.parse_args()
     mutations = load_mutations(arguments.words)
     stale = [mutation.name for mutation in mutations if mutation.is_stale()]
     if arguments.check:
-        print(f"{len(mutations)} breaks, stale: {', '.join(stale) or 'none'}")
+        print(f"{len(mutations)} mutations, stale: {', '.join(stale) or 'none'}")
         return int(bool(stale) or not mutations)
     tests = sorted({test for m in mutations if m.name not in stale for test in m.tests})
     with copied_tree() as tree:
         code, detail = run_tests(tree, tests, arguments.timeout_s * max(1, len(tests)))
     if code != PASSED:
-        print(f"the tests do not pass as it is: {detail}")
+        print(f"the tests fail without any mutation: {detail}")
         return 1
     outcomes: Counter[str] = Counter()
     for mutation in mutations:

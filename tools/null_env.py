@@ -1,4 +1,4 @@
-"""An environment that costs nothing, to measure what everything else costs."""
+"""An environment that does nothing, to measure the overhead of everything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EPISODE_STEPS = 1000
 
 
 class NullEnv(gym.Env[Any, Any]):
-    """Four zeros, two actions without effect, no reward, and an end after some steps."""
+    """Observations are four zeros, actions have no effect, and there is no reward."""
 
     observation_space = gym.spaces.Box(-1, 1, (4,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -21,13 +21,13 @@ class NullEnv(gym.Env[Any, Any]):
         self._left = EPISODE_STEPS
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Begin again."""
+        """Start an episode."""
         super().reset(seed=seed)
         self._left = EPISODE_STEPS
         return self._obs, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Count."""
+        """Count down to the end of the episode."""
         self._left -= 1
         return self._obs, 0.0, False, self._left == 0, {}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from aa2c.checkpoints.files import (
     write_checkpoint,
 )
 from aa2c.config.config import Config, require_consent
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.actions import to_space
+from aa2c.envs.spec import EnvSpec, plain_actions, read_actions
+from aa2c.policy.memory import State
 from aa2c.policy.network import make_policy
 from aa2c.policy.policy import Policy
 
@@ -66,7 +68,7 @@ def save(
     """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
     state = {
         "config": dataclasses.asdict(config),
-        "spec": dataclasses.asdict(spec),
+        "spec": vars(spec) | {"actions": plain_actions(spec.actions)},
         "counts": dict(counts),
         "score": score,
     }
@@ -98,11 +100,16 @@ def _finite(score: Any) -> float | None:
     return float(score) if score is not None and math.isfinite(score) else None
 
 
-def _spec(obs_shape: Any, obs_dtype: Any, num_actions: Any, is_stacked: Any) -> EnvSpec:
-    """Raises `ValueError` or `TypeError` for what is none."""
-    if not all(type(size) is int and size > 0 for size in (*obs_shape, num_actions)):
-        raise ValueError(f"its spaces are no spaces: {obs_shape}, {num_actions}")
-    return EnvSpec(tuple(obs_shape), str(np.dtype(obs_dtype)), num_actions, bool(is_stacked))
+def _spec(obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any, obs_scale: Any) -> EnvSpec:
+    """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
+    if not all(type(size) is int and size > 0 for size in obs_shape):
+        raise ValueError(f"its observations are none: {obs_shape}")
+    if not 0 <= float(obs_scale) < math.inf:
+        raise ValueError(f"its observations have no scale: {obs_scale}")
+    dtype = str(np.dtype(obs_dtype))
+    return EnvSpec(
+        tuple(obs_shape), dtype, read_actions(actions), bool(is_stacked), float(obs_scale)
+    )
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
@@ -122,30 +129,59 @@ def load_network(checkpoint: Checkpoint, network: Policy) -> None:
 
 
 class TrainedPolicy:
-    """A trained policy: call it with observations [N, …], get actions [N]."""
+    """A trained policy: call it with observations [N, …], get actions of the environment's space."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.network = make_policy(checkpoint.config, checkpoint.spec)
         load_network(checkpoint, self.network)
 
-    def __call__(self, obs: NDArray[Any]) -> NDArray[np.int64]:
-        """The most probable action of each observation."""
+    def __call__(self, obs: NDArray[Any]) -> Any:
+        """The most probable action of each observation: an array [N, …], or a list where the
+        space is a Tuple or a Dict.
+
+        Raises `ValueError` for a policy with memory, which needs `act`.
+        """
+        if self.network.memory is not None:
+            raise ValueError("this policy has a memory: call act(obs, state, is_first)")
+        return self.act(obs)[0]
+
+    def act(
+        self,
+        obs: NDArray[Any],
+        state: State | None = None,
+        is_first: NDArray[np.bool_] | None = None,
+    ) -> tuple[Any, State]:
+        """The most probable actions, and what is to be given as `state` with what follows them.
+
+        `state` is None at first; `is_first` [N] is true where an episode begins.
+        """
+        spec = self.checkpoint.spec
+        rows = torch.from_numpy(np.array(obs, spec.obs_dtype))
+        begins = np.zeros(len(rows), np.bool_) if is_first is None else np.array(is_first, np.bool_)
         with torch.inference_mode():
-            distribution, _ = self.network.evaluate(torch.from_numpy(np.array(obs)))
-            actions: NDArray[np.int64] = distribution.mode().numpy()
-            return actions
+            before = self.network.initial_state(len(rows)) if state is None else state
+            seen = self.network.evaluate(rows, before, torch.from_numpy(begins).unsqueeze(0))
+            chosen = seen.distribution.mode().numpy()
+        actions = [to_space(spec.actions, row) for row in chosen]
+        is_array = isinstance(actions[0], np.ndarray | np.generic)
+        return (np.stack(actions) if is_array else actions), seen.state
 
 
 def load_policy(
-    path: str | Path, *, best: bool = False, env: str = "", network: str = ""
+    path: str | Path,
+    *,
+    best: bool = False,
+    env: str | Callable[..., Any] = "",
+    network: str | Callable[..., Any] = "",
 ) -> TrainedPolicy:
     """The policy of a run's newest or best checkpoint, or of one checkpoint.
 
     Where its run had an environment or a network of your own, as `package.module:name`, repeat the
-    name: a checkpoint does not decide what is imported. Raises `CheckpointError`, and `ConfigError`
+    name: a checkpoint does not decide what is imported; where it was a class or a function, pass it
+    again. Raises `CheckpointError`, and `ConfigError`
     for a name that is not repeated.
     """
     checkpoint = load_checkpoint(Path(path), best=best)
-    require_consent(checkpoint.config, {"env": env, "network": network}, path)
-    return TrainedPolicy(checkpoint)
+    config = require_consent(checkpoint.config, {"env": env, "network": network}, path)
+    return TrainedPolicy(dataclasses.replace(checkpoint, config=config))

@@ -1,6 +1,6 @@
-"""From the words of a command line to a configuration: preset, file and flags, in this order.
+"""From a command line to a configuration: preset, then file, then flags.
 
-Flags are read off the dataclasses of options, so none is written down twice.
+Flags derive from the dataclasses of options, so that none is defined twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Resolved:
-    """The configuration that the command line asks for, how it came about, and the other flags."""
+    """The configuration of a command line, the preset it starts from, and the command's own flags."""
 
     config: Config
     preset: str
@@ -60,7 +60,7 @@ def resolve(
 
 
 def parse(command: str, about: str, flags: type[T], arguments: Sequence[str]) -> T:
-    """The flags of a command, an instance of the dataclass. Wrong ones end the program with 2."""
+    """Parse a command's flags into the dataclass. Invalid flags exit the program with 2."""
     return tyro.cli(
         flags,
         prog=f"python -m aa2c {command}",
@@ -70,10 +70,12 @@ def parse(command: str, about: str, flags: type[T], arguments: Sequence[str]) ->
 
 
 def _base(sources: argparse.Namespace) -> tuple[Config, str]:
-    """What the flags go on top of, and where it comes from."""
+    """The configuration that flags override, and where it comes from."""
     if sources.resume is not None:
         if sources.preset != "auto" or sources.config is not None:
-            raise ConfigError("--resume brings the run's own options: leave --preset and --config.")
+            raise ConfigError(
+                "--resume uses the run's own options: it excludes --preset and --config."
+            )
         if not sources.resume.exists():
             raise ConfigError(f"--resume {sources.resume} does not exist: name a run's directory.")
         from aa2c.checkpoints.resume import config_to_resume
@@ -90,10 +92,10 @@ def _base(sources: argparse.Namespace) -> tuple[Config, str]:
 
 
 def _preset_for(mode: str, env: str) -> str:
-    """The mode's recipe for Atari games or for everything else; none where there is none."""
+    """The mode's recipe for Atari games or for everything else; "none" if it has none."""
     kind = "vector"
-    if env != Config().env:  # the usual case must not wait for an import
-        from aa2c.envs.vector import is_atari
+    if env != Config().env:  # do not make the default case wait for an import
+        from aa2c.envs.find import is_atari
 
         kind = "atari" if is_atari(env) else "vector"
     preset = f"{mode}/{kind}"
@@ -104,7 +106,13 @@ def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
     """A dataclass for tyro: every option, with `base` as defaults, its help and its unit."""
     hints = {**option_types(), "mode": Literal[tuple(FACTS)]}
     fields = [
-        own_flag("preset", str, "auto", f"auto, none, or one of: {', '.join(preset_names())}"),
+        own_flag(
+            "preset",
+            str,
+            "auto",
+            "auto: the mode's recipe for Atari games or for everything else; none: the bare "
+            f"defaults; or one of: {', '.join(preset_names())}",
+        ),
         own_flag("config", Path | None, None, "TOML file of options; flags override it"),
         *more,
     ]
@@ -117,7 +125,7 @@ def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
 
 
 def _number(kind: type[float]) -> Any:
-    """A type that tyro reads as `Config(...)` does: 1e6 is an integer, too."""
+    """A type that tyro parses as `Config(...)` does: 1e6 is an integer as well."""
     spec = PrimitiveConstructorSpec(
         nargs=1,
         metavar=kind.__name__.upper(),
@@ -137,6 +145,6 @@ _FLAG_TYPES: Mapping[Any, Any] = {
 
 
 def own_flag(name: str, hint: Any, default: Any, text: str) -> Flag:
-    """A flag that is no option of a run."""
+    """A flag that is not an option of a run."""
     annotated = Annotated[hint, arg(help=text)]
     return name, annotated, dataclasses.field(default=default)

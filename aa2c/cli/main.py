@@ -1,4 +1,4 @@
-"""python -m aa2c: flags derived from `Config`; signals, uvloop and exit codes, only here.
+"""python -m aa2c: commands, with flags derived from `Config`. Home of signals, uvloop and exit codes.
 
 Exit codes of `serve`: 0 finished or stopped on request, 1 the run failed, 2 wrong usage or
 configuration, 3 it never came up.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator
 
-INTERRUPTED = 128 + signal.SIGINT  # as a shell tells it; of serve, which stops in order, it is 0
+INTERRUPTED = 128 + signal.SIGINT  # as shells report it; serve, which stops cleanly, returns 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_standard_descriptors()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show ends no run
+        sys.stdout.reconfigure(errors="replace")  # an unprintable character must not end a run
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in ("-h", "--help"):
         print(_usage())
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output, as in `presets | head`, has seen enough
+    except BrokenPipeError:  # the reader has seen enough, as in `presets | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -77,7 +77,7 @@ def _about(command: str) -> str:
 
 def _nearest_command(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(COMMANDS)}."
+    return f"; did you mean {near[0]}?" if near else f"; the commands are {', '.join(COMMANDS)}."
 
 
 def config(arguments: Sequence[str]) -> int:
@@ -92,7 +92,7 @@ class _Nothing:
 
 
 def presets(arguments: Sequence[str]) -> int:
-    """List the presets, with what the user's document says of each."""
+    """List the presets, with a note on each."""
     parse("presets", _about("presets"), _Nothing, arguments)
     for name in preset_names():
         print(f"{name:16} {preset_says(name)}")
@@ -100,14 +100,14 @@ def presets(arguments: Sequence[str]) -> int:
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Train, and serve the page, /status and /metrics meanwhile."""
+    """Train, and serve the dashboard, /status and /metrics meanwhile."""
     more = [
-        own_flag("resume", Path | None, None, "go on with this run, from its newest checkpoint"),
-        own_flag("keep_serving", bool, False, "leave the HTTP endpoint up after the run"),
-        own_flag("quiet", bool, False, "print only the page's URL and errors"),
+        own_flag("resume", Path | None, None, "resume a run, or start from one of its checkpoints"),
+        own_flag("keep_serving", bool, False, "keep the dashboard up after the run has ended"),
+        own_flag("quiet", bool, False, "print only the dashboard's address and errors"),
     ]
     resolved = resolve("serve", _about("serve"), arguments, more)
-    import uvloop  # here, as in _serve, because --help must be instant
+    import uvloop  # here, as in _serve, so that --help is instant
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(resolved))
@@ -116,12 +116,12 @@ def serve(arguments: Sequence[str]) -> int:
 async def _serve(resolved: Resolved) -> int:
     stop, save = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    warnings = (signal.SIGUSR1, signal.SIGUSR2)  # of a batch system, before its time limit
+    warnings = (signal.SIGUSR1, signal.SIGUSR2)  # from a batch system, before its time limit
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, *warnings):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and background jobs set it
+        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup, or in the background
             loop.add_signal_handler(number, (save if number in warnings else stop).set)
     from aa2c.cli.terminal import Terminal
-    from aa2c.orchestrator import Orchestrator  # after the handlers: it takes a while
+    from aa2c.orchestrator import Orchestrator  # after the handlers: this import takes a while
 
     terminal = Terminal(quiet=resolved.more["quiet"])
     orchestrator = Orchestrator(
@@ -135,22 +135,22 @@ async def _serve(resolved: Resolved) -> int:
         try:
             await terminal.show_until(run, {stopping, ending})
             if stop.is_set():
-                terminal.say("stopping: the updater writes a last checkpoint")
+                terminal.say("stopping: the updater writes a final checkpoint")
         finally:
             stopping.cancel()
             saving.cancel()
-            # Stopped also where the terminal is gone, so that to show it failed.
+            # Stop even if the terminal is gone and showing progress failed.
             await asyncio.gather(stopping, ending, run.stop(), return_exceptions=True)
             terminal.end(run.status())
         if resolved.more["keep_serving"] and not stop.is_set():
-            terminal.say(f"{run.state}; still serving {run.url} (Ctrl-C ends it)")
+            terminal.say(f"{run.state}; still serving {run.url} (Ctrl-C to exit)")
             await stop.wait()
-        await run.wait()  # raises what made it fail
+        await run.wait()  # raises if the run failed
     return 0
 
 
 async def _save_when_told(save: asyncio.Event, run: Orchestrator, terminal: Terminal) -> None:
-    """A checkpoint for each warning, as soon as there is something to save, and the run goes on."""
+    """Write a checkpoint on each warning, as soon as there is something to save."""
     while await save.wait():
         save.clear()
         try:
@@ -162,20 +162,20 @@ async def _save_when_told(save: asyncio.Event, run: Orchestrator, terminal: Term
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """What is played, and how."""
+    """Flags of `eval`."""
 
     run: Annotated[Positional[Path], arg(help="a run, or one of its checkpoints")]
     episodes: Annotated[int, arg(help="whole games to play")] = 30
     greedy: Annotated[bool, arg(help="take the most probable actions")] = False
-    sampled: Annotated[bool, arg(help="sample actions; neither: both ways")] = False
-    best: Annotated[bool, arg(help="take the run's best checkpoint, not its newest")] = False
-    seed: Annotated[int, arg(help="of the games and of sampling")] = 0
+    sampled: Annotated[bool, arg(help="sample actions; by default both ways are played")] = False
+    best: Annotated[bool, arg(help="evaluate the best checkpoint instead of the newest")] = False
+    seed: Annotated[int, arg(help="seed of the games and of sampled actions")] = 0
     max_steps: Annotated[
-        int, arg(help="a longer episode is cut and counted as it is [env steps]")
+        int, arg(help="cut longer episodes off here, and count them as they are [env steps]")
     ] = Config().eval_max_steps
-    video: Annotated[Path | None, arg(help="also film the first game, to this .mp4 file")] = None
-    env: Annotated[str, arg(help="repeat it where it imports a module of yours")] = ""
-    network: Annotated[str, arg(help="repeat it where it is a function of yours")] = ""
+    video: Annotated[Path | None, arg(help="record the first game to this .mp4 file")] = None
+    env: Annotated[str, arg(help="the run's --env, if it imports a module of your own")] = ""
+    network: Annotated[str, arg(help="the run's --network, if it is a function of your own")] = ""
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -186,14 +186,14 @@ class _Evaluation:
 
 
 def evaluate(arguments: Sequence[str]) -> int:
-    """Play whole games with what a run has learned, and tell how they went."""
+    """Play whole games with a trained policy, and report the returns."""
     flags = parse("eval", _about("eval"), _Evaluation, arguments)
     import torch
 
     from aa2c.checkpoints.tensors import load_policy
     from aa2c.learn.play import play, protocol, summarise
 
-    torch.set_num_threads(1)  # batches are small: more threads would wait for each other
+    torch.set_num_threads(1)  # batches are small: more threads would only wait for each other
     policy = load_policy(flags.run, best=flags.best, env=flags.env, network=flags.network)
     checkpoint, config = policy.checkpoint, policy.checkpoint.config
     print(f"{checkpoint.path}: {config.env} after {checkpoint.counts['env_steps']:,} env steps")
@@ -223,17 +223,17 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Which runs are drawn."""
+    """Flags of `report`."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="one run, or several to compare")]
     out: Annotated[
         Path | None,
-        arg(help="directory for the pictures; by default the run's report/, ./report for several"),
+        arg(help="directory for the report; by default the run's report/, for several ./report"),
     ] = None
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Draw loss, training and test returns of one or several runs."""
+    """Plot losses and training and test returns of one or several runs, with a summary table."""
     flags = parse("report", _about("report"), _Pictures, arguments)
     from aa2c.report.pictures import draw_report
 
@@ -243,11 +243,13 @@ def report(arguments: Sequence[str]) -> int:
 
 
 def bench(arguments: Sequence[str]) -> int:
-    """Measure what this machine can do of a run's stages, and how near the whole run comes."""
+    """Measure each stage of a run on this machine, and how close the whole run comes to them."""
     more = [
-        own_flag("rounds", int, 3, "everything is measured so many times; medians count"),
-        own_flag("seconds", float, 3.0, "time for each stage in a round; 4 times that for the run"),
-        own_flag("json", bool, False, "print one JSON document"),
+        own_flag("rounds", int, 3, "how often to measure everything; medians are reported"),
+        own_flag(
+            "seconds", float, 3.0, "seconds per stage and round; the whole run gets 4 times that"
+        ),
+        own_flag("json", bool, False, "print JSON"),
     ]
     resolved = resolve("bench", _about("bench"), arguments, more)
     for name, least in (("rounds", 1), ("seconds", 0.1)):
@@ -267,37 +269,37 @@ def bench(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class _Watched:
-    """Which run is watched."""
+    """Flags of `top`."""
 
-    url: Annotated[str, arg(help="the address that serve printed, with its token or without")] = (
+    url: Annotated[str, arg(help="the address that serve printed, with or without its token")] = (
         f"http://127.0.0.1:{Config().port}/"
     )
     token: Annotated[
-        str, arg(help="of the run, where reading needs it; by default the variable AA2C_TOKEN")
+        str, arg(help="the run's token, if reading needs it; by default from AA2C_TOKEN")
     ] = ""
 
 
 def top(arguments: Sequence[str]) -> int:
-    """Show a run that was started elsewhere, as serve shows its own."""
-    if arguments and not arguments[0].startswith("-"):  # the address alone, as one pastes it
+    """Watch a run that was started elsewhere."""
+    if arguments and not arguments[0].startswith("-"):  # an address, pasted without --url
         arguments = ["--url", *arguments]
     flags = parse("top", _about("top"), _Watched, arguments)
     from aa2c.cli.top import watch_run
 
-    with contextlib.suppress(KeyboardInterrupt):  # the usual way to leave it
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way out
         watch_run(flags.url, flags.token or os.environ.get("AA2C_TOKEN", ""))
     return 0
 
 
 @dataclass(frozen=True)
 class _Examination:
-    """How the findings are told."""
+    """Flags of `doctor`."""
 
-    json: Annotated[bool, arg(help="print one JSON document")] = False
+    json: Annotated[bool, arg(help="print JSON")] = False
 
 
 def doctor(arguments: Sequence[str]) -> int:
-    """Check this machine and what is installed, with a remedy for each finding."""
+    """Check this machine and the installed packages, and suggest fixes."""
     flags = parse("doctor", _about("doctor"), _Examination, arguments)
     from aa2c.cli.doctor import examine, in_words
 

@@ -1,6 +1,6 @@
-"""What a person sees of a run in a terminal: a live display, or plain lines where there is none.
+"""A run in a terminal: a live display, or plain lines if the output is not a terminal.
 
-Everything is drawn from a status document, so `serve` and `top` show the same.
+Everything is drawn from a status document, so that `serve` and `top` show the same.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ BAR_WIDTH = 40
 
 
 class Terminal:
-    """The person's view of a run. With `quiet`, only the URL and what goes wrong."""
+    """Prints a run's progress. With `quiet`, only the URL and warnings."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._console = Console(file=sys.stdout, highlight=False)
 
     def on_event(self, event: EventDict) -> None:
-        """Show warnings of the orchestrator's log as they come."""
+        """Show the orchestrator's warnings as they are logged."""
         if event["level"] in SHOWN_LEVELS:
             self.print(readable(event))
 
     def begin(self, run: Orchestrator, preset: str) -> None:
-        """The first lines: where the page is, what is trained and where it is kept."""
+        """The first lines: the dashboard's address, what is trained, and the run's directory."""
         self.print(f"page      {run.url}#token={run.token}")
         config = run.config
         self.say(
@@ -53,31 +53,31 @@ class Terminal:
         self.say(f"run       {run.dir}")
 
     def say(self, text: str) -> None:
-        """A line, unless quiet."""
+        """Print a line, unless quiet."""
         if not self._quiet:
             self.print(text)
 
     def print(self, text: str) -> None:
-        """A line, in any case; lost where nobody reads any more, or the disk is full."""
+        """Print a line; it is lost if the pipe is closed or the disk is full."""
         with contextlib.suppress(OSError):
             self._console.print(Text(text), soft_wrap=True)
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a display to keep up to date, rather than lines."""
+        """Whether to keep a display up to date, rather than print lines."""
         return self._console.is_terminal and not self._quiet
 
     def live(self) -> Live:
-        """A place below all lines for `display`."""
+        """A region below all lines, for `display`."""
         return Live(console=self._console, auto_refresh=False, transient=True)
 
     def display(self, status: Status, url: str | None) -> RenderableType:
-        """The whole status, as large as the terminal is."""
+        """The whole status, fitted to the terminal's height."""
         rows = max(1, self._console.height - LINES_BESIDE_WORKERS)
         return display(status, url, rows)
 
     async def show_until(self, run: Orchestrator, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Show progress until one of the tasks is done."""
+        """Show progress until any of the tasks is done."""
         waiting = list(tasks)
         if self.is_live:
             with self.live() as live:
@@ -104,7 +104,7 @@ class Terminal:
                     f"last test, {policy}: {test['mean']:.1f} ± {test['std']:.1f} "
                     f"after {test['env_steps']:,} env steps"
                 )
-        self.say(f"kept in {run['dir']}")
+        self.say(f"saved in {run['dir']}")
 
 
 async def _any_done(tasks: list[asyncio.Task[Any]], timeout_s: float) -> bool:
@@ -113,7 +113,7 @@ async def _any_done(tasks: list[asyncio.Task[Any]], timeout_s: float) -> bool:
 
 
 def display(status: Status, url: str | None, worker_rows: int) -> RenderableType:
-    """A status for a terminal; of the workers as many rows, those in trouble first."""
+    """A status for a terminal, with at most so many workers, those in trouble first."""
     run, progress = status["run"], status["progress"]
     head = Table.grid(padding=(0, 1))
     state = Text(run["state"], style=STATE_STYLES.get(run["state"], "yellow"))
@@ -154,7 +154,7 @@ def _numbers(status: Status) -> list[RenderableType]:
 
 
 def _workers(status: Status, most: int) -> list[RenderableType]:
-    """A table of the workers; where they are too many, of those that are not just running."""
+    """A table of the workers; if there are too many, those that are not running come first."""
     pairs = list(zip(status["workers"], status["rings"], strict=True))
     if len(pairs) > most:
         pairs.sort(key=lambda pair: (pair[0]["state"] == "running", -pair[0]["restarts"]))
@@ -214,6 +214,6 @@ def _short(number: float | None) -> str:
 
 def _return_in_words(train: dict[str, Any]) -> str:
     if train["mean"] is None:
-        return "episodes: none ended yet"
+        return "episodes: none finished yet"
     shown = min(train["count"], 100)
     return f"{shown} episodes {_spread(train)}"

@@ -1,7 +1,7 @@
 """`top`: the display of `serve`, for a run that was started elsewhere, from its /status.
 
-Only reads. A connection that is lost is tried again for a while; then the run has probably ended, and
-what was seen of it last is told.
+Read-only. A lost connection is retried for a while; then the run has probably ended, and the last
+status is shown.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aa2c.run.status import SCHEMA, Status
 
 EVERY_S = 1.0
 TIMEOUT_S = 5.0
-LOST_S = 20.0  # no answer for so long: no run
+LOST_S = 20.0  # without an answer for this long, the run has ended
 MOST_BYTES = 8 * 1024 * 1024
 ENDED = ("finished", "failed")
 
@@ -30,7 +30,7 @@ ENDED = ("finished", "failed")
 def watch_run(url: str, token: str) -> None:
     """Show a run until it ends. Raises `ConfigError` if there is none, `RunFailed` if it fails."""
     if not _is_address(url):
-        raise ConfigError(f"--url {url} is not an address: give one like http://127.0.0.1:8420/.")
+        raise ConfigError(f"--url {url} is not an address such as http://127.0.0.1:8420/.")
     terminal = Terminal(quiet=False)
     address, _, token_in_it = url.partition("#token=")
     address = address.partition("#")[0].rstrip("/") + "/"
@@ -49,7 +49,7 @@ def watch_run(url: str, token: str) -> None:
         terminal.end(status)
     except KeyError as missing:
         raise ConfigError(
-            f"--url {url} is a run of an older aa2c: its status has no {missing}."
+            f"--url {url} is a run of another version of aa2c: its status has no {missing}."
         ) from None
     if status["run"]["state"] == "failed":
         raise RunFailed(status["run"]["error"])
@@ -85,22 +85,22 @@ def _show_lines(terminal: Terminal, ask: Callable[[], Status], status: Status) -
 
 
 def _again(terminal: Terminal, ask: Callable[[], Status]) -> Status | None:
-    """The next status; None if the run does not answer for long."""
+    """The next status; None if the run does not answer for `LOST_S`."""
     lost_at = None
     while True:
         try:
             status = ask()
         except ConfigError as error:
             if lost_at is None:
-                terminal.print(f"connection lost, trying again for {LOST_S:g} s: {error}")
+                terminal.print(f"connection lost, retrying for {LOST_S:g} s: {error}")
                 lost_at = time.monotonic()
             if time.monotonic() - lost_at > LOST_S:
-                terminal.print("it does not answer any more; what was seen of it last:")
+                terminal.print("the run no longer answers; its last status:")
                 return None
             time.sleep(EVERY_S)
         else:
             if lost_at is not None:
-                terminal.print("connected again")
+                terminal.print("reconnected")
             return status
 
 
@@ -109,7 +109,7 @@ def read_status(url: str, token: str) -> Status:
     request = urllib.request.Request(f"{url}status")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
-    # Without the environment's proxies: a run is on this machine, or where a token guards it.
+    # Not through http_proxy: a run is on this machine, or reached directly.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=TIMEOUT_S) as answer:
@@ -117,7 +117,7 @@ def read_status(url: str, token: str) -> Status:
     except urllib.error.HTTPError as error:
         if error.code == 401:
             raise ConfigError(
-                f"--url {url} needs the run's token: give it as --token, or in AA2C_TOKEN."
+                f"--url {url} needs the run's token: pass it as --token or in AA2C_TOKEN."
             ) from None
         raise ConfigError(f"--url {url} answers with status {error.code}: {_said(error)}") from None
     except (urllib.error.URLError, OSError, HTTPException) as error:
@@ -126,12 +126,12 @@ def read_status(url: str, token: str) -> Status:
     except ValueError:
         status = None
     if not isinstance(status, dict) or status.get("schema") != SCHEMA:
-        raise ConfigError(f"--url {url} is not the page of an aa2c run.")
+        raise ConfigError(f"--url {url} is not the address of an aa2c run.")
     return status
 
 
 def _said(error: urllib.error.HTTPError) -> str:
-    """Why it was refused, in the run's own words if it has any: they name the remedy."""
+    """Why it was refused: the run's own message, if any, which names the remedy."""
     with contextlib.suppress(ValueError, TypeError, KeyError, OSError, HTTPException):
         said = str(json.loads(error.read(MOST_BYTES))["error"])
         return "".join(filter(str.isprintable, said))

@@ -1,4 +1,4 @@
-"""Videos of episodes, as a person would see them, at the game's own speed."""
+"""Videos of episodes, rendered for people, at the game's own speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aa2c.learn.play import TestEpisode, play_on
 from aa2c.policy.policy import Policy
 
 SUFFIX = ".mp4"
-WIDTH = 480  # pixels; narrower pictures are enlarged by the whole number that comes nearest
+WIDTH = 480  # pixels; smaller pictures are enlarged by the integer factor that comes closest
 
 
 def record(
@@ -25,9 +25,9 @@ def record(
 ) -> TestEpisode:
     """Play one episode, write it to `path` as an H.264 video and return it.
 
-    It is the first episode that `play` gives for the same seed. The file appears when it is
-    whole, and replaces one of that name. Raises `ConfigError`, which names --video, for a path
-    that cannot be written or an environment that cannot be drawn, and `StartError` for one that
+    It is the first episode that `play` plays with the same seed. The file appears once it is
+    complete, and replaces one of the same name. Raises `ConfigError`, which names --video, if the
+    path cannot be written or the environment cannot be rendered, and `StartError` if the environment
     cannot be made.
     """
     if path.suffix != SUFFIX:
@@ -38,13 +38,13 @@ def record(
             raise ConfigError(f"--video {path} is a directory.")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
-        film = _Film(make_game(config, with_pictures=True), partial)
+        recorded = _Recorded(make_game(config, with_pictures=True), partial)
         try:
             episodes = play_on(
-                [film], network, episodes=1, greedy=greedy, seed=seed, max_steps=max_steps
+                [recorded], network, episodes=1, greedy=greedy, seed=seed, max_steps=max_steps
             )
         finally:
-            film.close()
+            recorded.close()
         partial.replace(path)
     except OSError as error:
         reason = error.strerror or "the encoder failed"
@@ -52,12 +52,12 @@ def record(
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-    assert episodes is not None, "nothing was to stop it"
+    assert episodes is not None, "play_on was not interrupted"
     return episodes[0]
 
 
-class _Film:
-    """A game that is filmed while it is played."""
+class _Recorded:
+    """A game that is recorded while it is played."""
 
     def __init__(self, game: Game, path: Path) -> None:
         self._game = game
@@ -72,7 +72,7 @@ class _Film:
         self._writer.append_data(enlarge(self.picture()))
         return obs
 
-    def step(self, action: int) -> GameStep:
+    def step(self, action: NDArray[Any]) -> GameStep:
         step = self._game.step(action)
         self._writer.append_data(enlarge(self.picture()))
         return step
@@ -86,7 +86,7 @@ class _Film:
 
 
 def enlarge(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture [H, W, 3] near `WIDTH` without blur, cut to the even sides that H.264 needs."""
+    """A picture [H, W, 3] enlarged to about `WIDTH` without blur; sides are even, as H.264 needs."""
     factor = max(1, round(WIDTH / picture.shape[1]))
     large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = (side // 2 * 2 for side in large.shape[:2])

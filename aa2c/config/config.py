@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
+from aa2c.config.factory import Factory, is_factory
 from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
     NETWORKS,
@@ -48,7 +49,8 @@ class Config(
 ):
     """The configuration of a run. Raises `ConfigError` for what cannot be.
 
-    Values are converted as the command line's are: `1e6`, `"1e-4"`, a `Path`, NumPy's numbers.
+    Values are converted as the command line's are: `1e6`, `"1e-4"`, a `Path`, NumPy's numbers. `env`
+    and `network` may also be a class or a function that makes one.
     """
 
     def __new__(cls, **options: Any) -> Self:
@@ -62,7 +64,7 @@ class Config(
     def __post_init__(self) -> None:
         for item in fields(self):
             try:
-                value = converted(getattr(self, item.name), option_types()[item.name])
+                value = _converted(item.name, getattr(self, item.name))
             except ValueError as error:
                 raise ConfigError(f"{flag(item.name)} {error}") from None
             object.__setattr__(self, item.name, value)
@@ -76,7 +78,8 @@ class Config(
             raise ConfigError("--env is empty: give a Gymnasium id, such as CartPole-v1.")
         if not self.host:
             raise ConfigError("--host is empty: give an address, such as 127.0.0.1.")
-        if self.network not in NETWORKS and self.network.count(":") != 1:
+        is_own = self.network.count(":") == 1 or is_factory(self.network)
+        if self.network not in NETWORKS and not is_own:
             raise ConfigError(
                 f"--network {self.network} does not exist: give one of {', '.join(NETWORKS)}, or a "
                 "function of your own as package.module:function."
@@ -108,6 +111,10 @@ class Config(
                     f"{flag(name)} {getattr(self, name)} must be a multiple of "
                     f"--num-steps {self.num_steps}."
                 )
+        if self.sequence_length and self.num_steps % self.sequence_length:
+            raise ConfigError(
+                f"--sequence-length {self.sequence_length} must divide --num-steps {self.num_steps}."
+            )
         if self.deterministic and self.update_order == "hogwild":
             raise ConfigError(
                 "--update-order hogwild lets chance decide what is lost: not with --deterministic."
@@ -158,6 +165,18 @@ class Config(
         return self.ent_coef[worker % len(self.ent_coef)]
 
 
+def _converted(name: str, value: Any) -> Any:
+    """An option's value with its type. Raises `ValueError`."""
+    if name not in IMPORTING_OPTIONS or isinstance(value, str):
+        return value if isinstance(value, Factory) else converted(value, option_types()[name])
+    if callable(value):
+        return Factory.of(value)
+    try:
+        return converted(value, str)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}, class or function that makes one.") from None
+
+
 def changed(config: Config, values: Mapping[str, float]) -> Config:
     """The configuration with other values of live options. Raises `ConfigError`."""
     return dataclasses.replace(config, **values)  # type: ignore[arg-type]
@@ -168,6 +187,9 @@ LEARNER_OPTIONS = (
     "env",
     "network",
     "hidden_sizes",
+    "memory",
+    "memory_size",
+    "action_bounds",
     "optimizer",
     "norm_obs",
     "norm_returns",
@@ -188,18 +210,23 @@ def check_same_learner(saved: Config, wanted: Config) -> None:
 IMPORTING_OPTIONS = ("env", "network")
 
 
-def require_consent(saved: Config, repeated: Mapping[str, str | None], where: str | Path) -> None:
+def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Path) -> Config:
     """A checkpoint may name code, and does not decide that it is imported: its reader repeats the name.
 
-    Raises `ConfigError`.
+    Or gives the class or function itself, which the configuration that is returned has. Raises
+    `ConfigError`.
     """
+    given = {}
     for name in IMPORTING_OPTIONS:
-        value = getattr(saved, name)
-        if ":" in value and repeated[name] != value:
+        value, again = getattr(saved, name), repeated[name]
+        if callable(again) and (":" in value or is_factory(value)):
+            given[name] = again
+        elif ":" in value and again != value:
             raise ConfigError(
                 f"{where} would import {value.partition(':')[0]}: if you trust it, repeat "
                 f"{flag(name)} {value}."
             )
+    return dataclasses.replace(saved, **given)
 
 
 @functools.cache

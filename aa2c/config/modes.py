@@ -1,7 +1,7 @@
-"""What a mode says of itself before anything heavy is imported, and the registry of modes.
+"""What a mode declares before anything heavy is imported, and the registry of modes.
 
-A mode is declared in a place of its own, `aa2c.modes.NAME`, and registers itself there. The rest of
-the package asks these facts and never for a mode's name.
+Each mode lives in a package of its own, `aa2c.modes.NAME`, and registers itself there. The rest of
+the package reads these facts and never tests a mode's name.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from aa2c.config.config import Config
 
-BALANCED = "Nobody waits much for anybody."
+BALANCED = "Neither the workers nor the updater wait much."
 
 
 class ModeFacts:
     """How the workers and the updater share the work.
 
-    `uses` are the options that belong to this mode, or to this one and some others: a mode that does
-    not name such an option refuses it. `loss_in` is the role that evaluates the loss. Where
-    `workers_step`, they step one network in shared memory themselves, one at a time in lock-step,
-    and the updater only counts. `losses` are the parts of the loss that an update tells, and
-    `advice` is a sentence on each bottleneck, with {share} for the share of the waiting.
+    `uses` are the mode-specific options that this mode uses; it refuses those that only other modes
+    use. `loss_in` is the role that evaluates the loss. With `workers_step`, workers step one network
+    in shared memory themselves (one at a time in lock-step), and the updater only counts. `losses`
+    are the loss terms that an update reports. `advice` has a sentence for each bottleneck, with
+    {share} for the share of time spent waiting.
     """
 
     name: ClassVar[str]
@@ -35,19 +35,19 @@ class ModeFacts:
     advice: ClassVar[Mapping[str, str]] = {"balanced": BALANCED}
 
     def check(self, config: Config) -> None:
-        """Raise `ConfigError` for what this mode cannot do."""
+        """Raise `ConfigError` for options that do not fit together in this mode."""
 
     def least_workers(self, config: Config) -> int:
-        """Fewer could not make one update."""
+        """The number of workers below which not even one update could be made."""
         return 1
 
 
 FACTS: dict[str, ModeFacts] = {}
-"""All modes by name, in the order in which they were declared."""
+"""All modes by name, in order of declaration."""
 
 
 def register(mode: ModeFacts) -> None:
-    """Make a mode known by its name."""
+    """Add a mode to `FACTS`."""
     FACTS[mode.name] = mode
 
 

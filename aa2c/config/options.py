@@ -1,7 +1,8 @@
 """Every option of a run, once: name, type, default, unit, help and bounds, in groups.
 
-Flags, TOML keys, the table of options in the docs and `Config(...)` are all read off these
-dataclasses. Imported by every process; imports nothing heavy.
+Flags, TOML keys, the docs' table of options and `Config(...)` all derive from these dataclasses.
+Imported by every process; imports nothing heavy. It exceeds the usual file size to keep all options
+in one place.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def option(
     maximum: float | None = None,
     live: bool = False,
 ) -> T:
-    """A field with its unit, help and inclusive bounds; `live` ones may change while a run goes on.
+    """A field with its unit, help and inclusive bounds; a `live` one may change during a run.
 
-    A new live option needs a word in the orchestrator's row of counters, which is made of them.
+    Each live option has a word in the orchestrator's row of counters.
     """
     metadata = {"help": help, "unit": unit, "minimum": minimum, "maximum": maximum, "live": live}
     result: T = field(default=default, metadata=metadata)
@@ -38,7 +39,7 @@ def option(
 
 
 def seconds(default: float, help: str, *, minimum: float = 1, live: bool = False) -> float:
-    """An option that is a time, of which no clock and no wait overflows."""
+    """A duration, bounded so that no clock or wait overflows."""
     return option(default, help, unit="s", minimum=minimum, maximum=LONGEST_S, live=live)
 
 
@@ -56,10 +57,10 @@ class RunOptions:
     )
     seed: int = option(0, "seed of networks, environments and actions", minimum=0, maximum=2**31)
     deterministic: bool = option(
-        False, "lock-step: the same seed gives the same parameters bit for bit, more slowly"
+        False, "lock-step: the same seed gives bit-identical parameters, at lower speed"
     )
-    name: str = option("", "name of the run's directory; empty: environment, mode and time")
-    runs_dir: str = option("runs", "directory that holds the runs")
+    name: str = option("", "name of the run's directory; empty: environment, mode and time stamp")
+    runs_dir: str = option("runs", "directory in which runs are kept")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,23 +68,23 @@ class EnvOptions:
     """The environment."""
 
     env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
-    num_envs: int = option(16, "environments inside one worker", minimum=1, maximum=65536)
+    num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536)
     reward_clip: float = option(
-        0.0, "learn from rewards clipped to [-x, x]; 0: unclipped. Reports stay raw",
+        0.0, "clip rewards to [-x, x] for learning; 0: no clipping. Reported returns stay raw",
         minimum=0, maximum=10**9,
     )  # fmt: skip
     frame_skip: int = option(
-        4, "Atari: frames an action is repeated", unit="frames", minimum=1, maximum=1000
+        4, "Atari: repeat each action for this many frames", unit="frames", minimum=1, maximum=1000
     )
     noop_max: int = option(
-        30, "Atari: a game starts with up to this many no-ops", unit="steps",
+        30, "Atari: start each game with up to this many no-ops", unit="steps",
         minimum=0, maximum=10_000,
     )  # fmt: skip
     sticky_action_prob: float = option(
-        0.0, "Atari: chance that the last action is repeated", minimum=0, maximum=1
+        0.0, "Atari: probability of repeating the previous action", minimum=0, maximum=1
     )
     terminal_on_life_loss: bool = option(
-        True, "Atari: learn as if a lost life ended the episode; the game goes on"
+        True, "Atari: treat a lost life as the end of the episode for learning; the game continues"
     )
 
 
@@ -101,8 +102,8 @@ class WorkerOptions:
     )
     grad_sync_steps: int = option(
         0,
-        "vector steps between pushes; the gradients of grad_sync_steps / num_steps rollouts "
-        "are summed; 0: num_steps",
+        "vector steps between gradient pushes, which sum the gradients of grad_sync_steps / num_steps "
+        "rollouts; 0: num_steps",
         unit="vector steps",
         minimum=0,
         maximum=2**30,
@@ -115,15 +116,15 @@ class WorkerOptions:
         maximum=2**30,
     )
     ring_slots: int = option(
-        2, "records a worker may be ahead of the updater", unit="records", minimum=1, maximum=1024
+        2, "records a worker may run ahead of the updater", unit="records", minimum=1, maximum=1024
     )
     act_on: Literal["live", "snapshot"] = option(
         "live",
-        "act on the shared network as others change it, or on a copy made for each rollout; networks "
-        "with convolutions are a copy in any case",
+        "live: act on the shared network while others change it; snapshot: on a copy made for each "
+        "rollout. Networks with convolutions always use a copy",
     )
     payload_checksum: Literal["auto", "on", "off"] = option(
-        "auto", "checksum the arrays of a record; auto: where the CPU does not order stores"
+        "auto", "checksum the arrays of each record; auto: on CPUs that may reorder stores"
     )
 
 
@@ -133,47 +134,61 @@ class LearningOptions:
 
     network: str = option(
         "auto",
-        "a3c: the small CNN of the A3C paper; nature: DQN's larger one; document: nature with "
-        "separate 512-unit layers for policy and value; impala: residual CNN; mlp: two tanh "
-        "networks; auto: nature for images, mlp for vectors; package.module:function: your own",
+        "auto: nature for images, mlp for vectors; mlp: tanh layers of hidden_sizes, separate for "
+        "policy and value; a3c: the small CNN of the A3C paper; nature: DQN's larger CNN; document: "
+        "nature with separate 512-unit layers for policy and value, as in the seed document; impala: "
+        "residual CNN; package.module:function: your own",
     )
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
     )
+    memory: Literal["none", "lstm", "gru"] = option(
+        "none", "recurrent layer between trunk and heads, for partially observable tasks"
+    )
+    memory_size: int = option(256, "units of the recurrent layer", minimum=1, maximum=65536)
+    sequence_length: int = option(
+        0,
+        "sequence length of backpropagation through time: a rollout is cut into such sequences, and the "
+        "state at the start of each is kept; 0: num_steps", unit="vector steps", minimum=0,
+    )  # fmt: skip
+    action_bounds: Literal["clip", "tanh"] = option(
+        "clip",
+        "how continuous actions are bounded; clip: Gaussian samples are clipped for the environment; "
+        "tanh: a tanh-squashed Gaussian, with the density of the squashed action",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",
-        "arithmetic of convolutions and what follows them up to the heads; auto: bfloat16 where the CPU has it (AMX, AVX512-BF16) and a "
-        "self-test against float32 passes",
+        "arithmetic of convolutional trunks, heads excluded; auto: bfloat16 if the CPU has it (AMX, "
+        "AVX512-BF16) and a self-test against float32 passes",
     )
     obs_scale: float = option(
-        0.0, "observations are divided by this; 0: 255 for bytes, 1 otherwise",
+        0.0, "divide observations by this; 0: 255 for bytes, 1 otherwise",
         minimum=0, maximum=10**9,
     )  # fmt: skip
     norm_obs: bool = option(
         False,
-        "normalize observations by their mean and std in random play before the first update; where "
-        "the updater evaluates the loss, they follow later observations, too, and elsewhere this suits "
-        "only games in which random play sees what matters",
+        "normalize observations by their mean and std under random play before the first update. If "
+        "the updater evaluates the loss (mode traj), the statistics keep following the data; in other "
+        "modes this only suits games in which random play visits what matters",
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
     optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12, maximum=1)
-    learning_rate: float = option(
-        1e-3, "the optimizer's learning rate", minimum=0, maximum=1, live=True
-    )
-    anneal_learning_rate: bool = option(True, "lower learning_rate linearly to 0 over the budget")
-    gamma: float = option(0.99, "discount", minimum=0, maximum=1)
+    learning_rate: float = option(1e-3, "learning rate", minimum=0, maximum=1, live=True)
+    anneal_learning_rate: bool = option(True, "anneal learning_rate linearly to 0 over the budget")
+    gamma: float = option(0.99, "discount factor", minimum=0, maximum=1)
     gae_lambda: float = option(
-        0.95, "1: n-step returns as in A3C; below: GAE", minimum=0, maximum=1
+        0.95, "lambda of GAE; 1: n-step returns, as in A3C", minimum=0, maximum=1
     )
     norm_adv: bool = option(True, "normalize each batch's advantages to mean 0 and std 1")
-    vf_coef: float = option(0.5, "weight of the value loss", minimum=0, maximum=1000)
-    value_loss: Literal["mse", "huber"] = option("mse", "loss of the value, mean over the batch")
+    vf_coef: float = option(0.5, "coefficient of the value loss", minimum=0, maximum=1000)
+    value_loss: Literal["mse", "huber"] = option("mse", "value loss, averaged over the batch")
     ent_coef: tuple[float, ...] = option(
-        (0.0,), "weight of the entropy bonus; one number, or one for each worker", minimum=0,
+        (0.0,), "coefficient of the entropy bonus; one number, or one per worker", minimum=0,
         live=True, maximum=1000,
     )  # fmt: skip
     max_grad_norm: float = option(
-        0.5, "each rollout's gradient is clipped to this L2 norm; 0: not clipped", minimum=0,
+        0.5, "clip each rollout's (mode traj: minibatch's) gradient to this L2 norm; 0: off",
+        minimum=0,
         live=True, maximum=10**6,
     )  # fmt: skip
 
@@ -183,37 +198,37 @@ class TrajOptions:
     """Trajectories and PPO."""
 
     batch_steps: int = option(
-        0, "vector steps popped for an update of the policy; 0: num_steps x workers",
+        0, "vector steps in a batch; 0: num_steps x workers",
         unit="vector steps", minimum=0,
     )  # fmt: skip
     update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000)
     minibatches: int = option(
-        4, "parts of a shuffled batch, one optimizer step each", minimum=1, maximum=2**20
+        4, "minibatches per pass, one optimizer step each", minimum=1, maximum=2**20
     )
     clip_coef: float = option(
-        0.2, "PPO's clipping of the probability ratio", minimum=0, maximum=1, live=True
+        0.2, "PPO's clipping range of the probability ratio", minimum=0, maximum=1, live=True
     )
-    clip_vloss: bool = option(False, "clip the value's change by clip_coef, too")
+    clip_vloss: bool = option(False, "clip the change of the value by clip_coef as well")
     target_kl: float = option(
-        0.0, "no further pass over a batch once approx_kl exceeds this; 0: never", unit="nats",
+        0.0, "stop the passes over a batch once approx_kl exceeds this; 0: never", unit="nats",
         minimum=0, maximum=1000,
     )  # fmt: skip
     adaptive_kl: float = option(
         0.0,
-        "the learning rate is divided by 1.5 after a pass with an approx_kl above twice this, and "
-        "multiplied by it below half; 0: not adapted", unit="nats", minimum=0, maximum=1000,
+        "target of an adaptive learning rate: after each pass, divide it by 1.5 if approx_kl is above "
+        "twice this, multiply it by 1.5 if below half; 0: off", unit="nats", minimum=0, maximum=1000,
     )  # fmt: skip
     norm_returns: bool = option(
-        False, "let the value head learn returns normalized by their running mean and std (PopArt)"
+        False, "the value head learns returns normalized by their running mean and std (PopArt)"
     )
     advantage: Literal["gae", "recompute", "vtrace"] = option(
         "gae",
-        "gae: on the values that acted; recompute: GAE on new values before each pass; "
-        "vtrace: corrected for policy lag, before each pass",
+        "gae: GAE on the workers' values; recompute: GAE on fresh values before each pass; vtrace: "
+        "V-trace, which corrects for policy lag, before each pass",
     )
     max_policy_lag: int = option(
         0,
-        "trajectories that lag more are dropped and counted; 0: none",
+        "drop (and count) records that lag more than this; 0: drop none",
         unit="versions",
         minimum=0,
         maximum=10**9,
@@ -226,37 +241,38 @@ class UpdaterOptions:
 
     update_order: Literal["fifo", "sum", "hogwild"] = option(
         "fifo",
-        "fifo: one update for each gradient, in order; sum: one for all that wait; hogwild: "
-        "threads, or workers that share a network, update without synchronisation",
+        "fifo: one update per gradient, in order of arrival; sum: one update for all waiting "
+        "gradients; hogwild: threads (in mode model: workers) update without synchronization",
     )
-    update_threads: int = option(1, "threads that step the network", minimum=1, maximum=64)
+    update_threads: int = option(1, "threads that update the network", minimum=1, maximum=64)
     checkpoint_interval_s: float = seconds(
-        60.0, "time between checkpoints; there is always one at the end"
+        60.0, "time between checkpoints; a final one is always written"
     )
-    checkpoints_kept: int = option(3, "newest checkpoints that are kept", minimum=1, maximum=10**6)
+    checkpoints_kept: int = option(3, "newest checkpoints to keep", minimum=1, maximum=10**6)
     nonfinite_limit: int = option(
-        10, "so many records in a row whose losses or gradients are not finite are too many; 0: never",
+        10, "consecutive records with non-finite losses or gradients that trigger nonfinite_action; "
+        "0: never",
         minimum=0, maximum=10**9,
     )  # fmt: skip
     nonfinite_action: Literal["rollback", "stop"] = option(
         "rollback",
-        "what follows then: back to the newest checkpoint at half the learning rate, or the end",
+        "rollback: return to the newest checkpoint at half the learning rate; stop: end the run",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """The evaluator: test episodes while it trains."""
+    """The evaluator: test episodes during training."""
 
     eval_interval_s: float = seconds(
         60.0, "time from one evaluation's start to the next; 0: no evaluator", minimum=0, live=True
     )
     eval_episodes: int = option(
-        10, "whole games of an evaluation, greedy and again sampled", minimum=1, maximum=10_000
+        10, "whole games per evaluation, once greedy and once sampled", minimum=1, maximum=10_000
     )
     eval_max_steps: int = option(
         27_000,
-        "an episode that is longer is cut and counted as it is",
+        "cut longer test episodes off here, and count them as they are",
         unit="env steps",
         minimum=1,
         maximum=10**9,
@@ -269,31 +285,31 @@ class SupervisionOptions:
 
     start_timeout_s: float = seconds(
         120.0,
-        "a child without a sign of life, such as an environment that was made, for so long before it has "
-        "come up ends the run",
+        "end the run if a child shows no sign of life for this long while starting up; each environment "
+        "that has been made is one",
     )
-    stall_timeout_s: float = seconds(60.0, "a child without a sign of life for so long is replaced")
+    stall_timeout_s: float = seconds(60.0, "replace a child without a sign of life for this long")
     progress_timeout_s: float = seconds(
         600.0,
-        "a child that is alive, waits for nobody and makes no progress for so long is replaced",
+        "replace a child that makes no progress for this long without waiting for another process",
     )
     no_progress_s: float = seconds(
         60.0,
-        "stall: the run says who waits for whom once there were no env steps or updates for so long",
+        "report a stall, and who waits for what, after this long without env steps or updates",
     )
-    stop_timeout_s: float = seconds(8.0, "time to stop in; children that need longer are killed")
+    stop_timeout_s: float = seconds(8.0, "kill children that take longer than this to stop")
     max_restarts: int = option(
         60,
-        "restarts of one child within restart_window_s; one that needs more is abandoned",
+        "abandon a child that needs more restarts than this within restart_window_s",
         minimum=0,
         maximum=10**6,
     )
     min_workers: int = option(
         1,
-        "the run ends, with a checkpoint, once fewer workers than this are left",
+        "end the run, with a checkpoint, once fewer workers than this are left",
         minimum=1,
     )
-    restart_window_s: float = seconds(120.0, "window in which restarts are counted")
+    restart_window_s: float = seconds(120.0, "window over which restarts are counted")
     restart_backoff_s: float = seconds(
         0.1,
         "wait before a restart; exponential backoff with jitter up to 5 s while nothing is produced",
@@ -306,19 +322,19 @@ class TrackingOptions:
     """Experiment trackers."""
 
     track: tuple[Literal["tensorboard", "wandb"], ...] = option(
-        (), "also record for TensorBoard (the run's tb/), Weights & Biases, or both"
+        (), "also log to TensorBoard (in the run's tb/), Weights & Biases, or both"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class HttpOptions:
-    """The page, /status and /metrics."""
+    """The HTTP endpoint: dashboard, /status, /metrics."""
 
     host: str = option(
-        "127.0.0.1", "address to listen on; beyond loopback reading, too, needs the token"
+        "127.0.0.1", "address to listen on; beyond loopback, reading needs the token as well"
     )
     allowed_host: tuple[str, ...] = option(
-        (), "more names, or name:port, by which the page may be asked for"
+        (), "further host names (NAME or NAME:PORT) under which the dashboard may be requested"
     )
     port: int = option(8420, "TCP port; 0: a free one", minimum=0, maximum=65535)
 
@@ -342,7 +358,7 @@ LIVE_OPTIONS = tuple(
 
 
 def help_of(item: dataclasses.Field[Any]) -> str:
-    """What an option is for, with its unit."""
+    """An option's help text, with its unit."""
     help: str = item.metadata["help"]
     unit = item.metadata["unit"]
     more = f"; {about_modes()}" if item.name == "mode" else ""

@@ -13,17 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.actions import check_actions
+from aa2c.envs.failure import ENV_ERRORS, explain_failures, one_line
+from aa2c.envs.find import AtariGameOptions, find_env, has_pictures, make_gymnasium_vector
+from aa2c.envs.plain import Vector
 from aa2c.envs.spec import EnvSpec
-from aa2c.envs.vector import (
-    atari_spec,
-    check_actions,
-    explain_failures,
-    find_env,
-    make_atari_vector,
-    make_gymnasium_vector,
-    one_line,
-    spec_of,
-)
+from aa2c.envs.vector import atari_spec, make_atari_vector
 from aa2c.errors import ConfigError, RunFailed
 
 ATARI_FRAMES_PER_S = 60
@@ -49,8 +44,8 @@ class Game(Protocol):
     def start(self, seed: int) -> NDArray[Any]:
         """Start a game, the same for the same seed in 0 … 2^31-1; its first observation."""
 
-    def step(self, action: int) -> GameStep:
-        """Take one action in 0 … num_actions-1. Raises `ValueError` for others."""
+    def step(self, action: NDArray[Any]) -> GameStep:
+        """Take one action of a policy. Raises `ValueError` for others."""
 
     def picture(self) -> NDArray[np.uint8]:
         """What a person would see now, [height, width, 3]. Only if made `with_pictures`."""
@@ -61,27 +56,28 @@ class Game(Protocol):
 class GymnasiumGame:
     """One environment of Gymnasium. `envs` is a vector of one, to be the same as in training."""
 
-    def __init__(self, envs: Any, name: str) -> None:
+    def __init__(self, envs: Vector, name: str) -> None:
         self._envs = envs
         self._name = name
-        self.spec, self._first_action = spec_of(envs)
-        self.pictures_per_s = float(envs.metadata.get("render_fps", PICTURES_PER_S))
+        self.spec = envs.spec
+        self.pictures_per_s = float(envs.metadata.get("render_fps") or PICTURES_PER_S)
 
     def start(self, seed: int) -> NDArray[Any]:
-        obs: NDArray[Any] = self._envs.reset(seed=seed)[0][0]
-        return obs
+        first: NDArray[Any] = self._envs.reset(seed)[0]
+        return first
 
-    def step(self, action: int) -> GameStep:
-        actions = np.array([action])
-        check_actions(actions, self.spec.num_actions)
-        obs, rewards, terminated, truncated, _ = self._envs.step(actions + self._first_action)
-        return GameStep(obs[0], float(rewards[0]), bool(terminated[0] or truncated[0]))
+    def step(self, action: NDArray[Any]) -> GameStep:
+        actions = np.asarray(action)[None]
+        check_actions(self.spec.actions, actions)
+        step = self._envs.step(actions)
+        is_over = bool(step.terminated[0] or step.truncated[0])
+        return GameStep(step.obs[0], float(step.rewards[0]), is_over)
 
     def picture(self) -> NDArray[np.uint8]:
         """Raises `ConfigError`, with the cause, for an environment that cannot be drawn."""
         try:
-            picture = np.asarray(self._envs.render()[0], np.uint8)
-        except Exception as error:  # whatever it raises, most often for want of a package
+            picture = np.asarray(self._envs.render(), np.uint8)
+        except ENV_ERRORS as error:  # whatever it raises, most often for want of a package
             raise _no_picture(self._name, one_line(error)) from error
         if picture.ndim != 3 or picture.shape[2] != 3:
             raise _no_picture(self._name, f"its picture has the shape {picture.shape}")
@@ -99,16 +95,16 @@ class AtariGame:
     game's start. The picture is that of a second emulator, which plays the same game in colour.
     """
 
-    def __init__(self, config: Config, rom: str, *, with_pictures: bool) -> None:
+    def __init__(self, config: Config, game: AtariGameOptions, *, with_pictures: bool) -> None:
         options = {"life_loss_info": False, "max_num_frames_per_episode": NO_FRAME_LIMIT}
-        self._envs = make_atari_vector(config, rom, 1, **options)
+        self._envs = make_atari_vector(config, game, 1, **options)
         self._screen: Any = None
         self._picture: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
         if with_pictures:
             height, width = ATARI_SCREEN
             options |= {"img_height": height, "img_width": width}
             self._screen = make_atari_vector(
-                config, rom, 1, grayscale=False, stack_num=1, **options
+                config, game, 1, grayscale=False, stack_num=1, **options
             )
         buttons = [action.name for action in self._envs.ale.get_action_set()]
         self._fire = buttons.index("FIRE") if "FIRE" in buttons else None
@@ -125,11 +121,11 @@ class AtariGame:
         first: NDArray[Any] = obs[0]
         return first
 
-    def step(self, action: int) -> GameStep:
+    def step(self, action: NDArray[Any]) -> GameStep:
         if self._life_was_lost and self._fire is not None:
-            action = self._fire
-        actions = np.array([action])
-        check_actions(actions, self.spec.num_actions)
+            action = np.array(self._fire)
+        actions = np.asarray(action)[None]
+        check_actions(self.spec.actions, actions)
         obs, rewards, terminated, truncated, info = self._envs.step(actions)
         step = GameStep(obs[0], float(rewards[0]), bool(terminated[0] or truncated[0]))
         lives = int(info["lives"][0])
@@ -160,15 +156,14 @@ def make_game(config: Config, *, with_pictures: bool = False) -> Game:
     `ConfigError`, which names --video, if there shall be pictures and it has none.
     """
     with explain_failures(config.env):
-        env_id, rom = find_env(config.env)
-        if rom:
-            return AtariGame(config, rom, with_pictures=with_pictures)
-        envs = make_gymnasium_vector(env_id, 1)
-        if with_pictures:
-            envs.close()
-            if "rgb_array" not in envs.metadata.get("render_modes", ()):
-                raise _no_picture(config.env, "it has no render mode rgb_array")
-            envs = make_gymnasium_vector(env_id, 1, render_mode="rgb_array")
+        env_id, game = find_env(config)
+        if game:
+            return AtariGame(config, game, with_pictures=with_pictures)
+        if not with_pictures:
+            return GymnasiumGame(make_gymnasium_vector(config, env_id, 1), config.env)
+        if not has_pictures(env_id):
+            raise _no_picture(config.env, "it has no render mode rgb_array")
+        envs = make_gymnasium_vector(config, env_id, 1, render_mode="rgb_array")
         return GymnasiumGame(envs, config.env)
 
 

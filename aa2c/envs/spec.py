@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Leaf(NamedTuple):
@@ -23,7 +23,80 @@ class Leaf(NamedTuple):
         return self._replace(shape=(*outer, *self.shape))
 
 
-OBS = "obs"
+@dataclass(frozen=True)
+class Discrete:
+    """One of `n` actions, 0 … n-1; the environment's own numbers begin with `start`."""
+
+    n: int
+    start: int = 0
+
+    @property
+    def leaf(self) -> Leaf:
+        """Of one environment's action, as the policy takes it."""
+        return Leaf(ACTIONS, "<i8")
+
+
+@dataclass(frozen=True)
+class MultiBinary:
+    """Switches of this shape, 0 or 1 each, in one row of `n`."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def leaf(self) -> Leaf:
+        return Leaf(ACTIONS, "<i8", (self.n,))
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """Real numbers of this shape within bounds, in one row of `n`.
+
+    The policy's are unbounded: they are clipped for the environment, or, if `is_squashed`, their
+    tanh spans the bounds.
+    """
+
+    shape: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    dtype: str = "float32"
+    is_squashed: bool = False
+
+    @property
+    def n(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def leaf(self) -> Leaf:
+        return Leaf(ACTIONS, "<f4", (self.n,))
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Several at once, side by side in one row: a MultiDiscrete of this shape, a Tuple, or a Dict."""
+
+    parts: tuple[ActionSpec, ...]
+    shape: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of each part's actions."""
+        return tuple(math.prod(part.leaf.shape) for part in self.parts)
+
+    @property
+    def leaf(self) -> Leaf:
+        dtypes = {part.leaf.dtype for part in self.parts}
+        return Leaf(ACTIONS, dtypes.pop() if len(dtypes) == 1 else "<f4", (sum(self.widths),))
+
+
+ActionSpec = Discrete | MultiBinary | Continuous | Joint
+
+OBS, ACTIONS = "obs", "actions"
+
 
 STEP_LEAVES = (
     Leaf("rewards", "<f4"),
@@ -39,13 +112,78 @@ class EnvSpec:
     """What a network must know of an environment: one observation's shape and dtype, actions.
 
     `is_stacked`: frames along the first axis, oldest first, zeros before a game's first.
+    `obs_scale` brings integers within the space's bounds to -1 … 1; 0 stands for 255 of bytes and 1.
     """
 
     obs_shape: tuple[int, ...]
     obs_dtype: str
-    num_actions: int
+    actions: ActionSpec
     is_stacked: bool = False
+    obs_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.obs_scale:
+            scale = 255.0 if self.obs_dtype == "uint8" else 1.0
+            object.__setattr__(self, "obs_scale", scale)
 
     @property
     def is_image(self) -> bool:
         return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
+
+
+def plain_actions(spec: ActionSpec) -> dict[str, Any]:
+    """For JSON, in which an infinite bound is null."""
+    plain = {"kind": type(spec).__name__, **vars(spec)}
+    if isinstance(spec, Joint):
+        plain["parts"] = [plain_actions(part) for part in spec.parts]
+    for bound in {"low", "high"} & plain.keys():
+        plain[bound] = [x if math.isfinite(x) else None for x in plain[bound]]
+    return plain
+
+
+def read_actions(plain: Any) -> ActionSpec:
+    """What `plain_actions` gave. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+    fields = dict(plain)
+    match fields.pop("kind"):
+        case "Discrete":
+            return Discrete(_size(fields["n"]), _integer(fields["start"]))
+        case "MultiBinary":
+            return MultiBinary(_sizes(fields["shape"]))
+        case "Continuous":
+            shape = _sizes(fields["shape"])
+            low, high = (_bounds(fields[name], sign) for name, sign in (("low", -1), ("high", 1)))
+            if not len(low) == len(high) == math.prod(shape) or fields["dtype"] not in _FLOATS:
+                raise ValueError("its actions do not fit their bounds")
+            return Continuous(shape, low, high, fields["dtype"], bool(fields["is_squashed"]))
+        case "Joint":
+            parts = tuple(map(read_actions, fields["parts"]))
+            shape, names = _sizes(fields["shape"]), tuple(map(str, fields["names"]))
+            if not parts or (shape and math.prod(shape) != len(parts)):
+                raise ValueError("its actions have no parts")
+            if names and len(names) != len(parts):
+                raise ValueError("its actions do not fit their names")
+            return Joint(parts, shape, names)
+    raise ValueError(f"its actions are of no kind that there is: {plain!r}")
+
+
+_FLOATS = ("float16", "float32", "float64")
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is no integer")
+    return value
+
+
+def _size(value: Any) -> int:
+    if _integer(value) < 1:
+        raise ValueError(f"{value} is no size")
+    return int(value)
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    return tuple(map(_size, values))
+
+
+def _bounds(values: Any, sign: int) -> tuple[float, ...]:
+    return tuple(sign * math.inf if x is None else float(x) for x in values)

@@ -8,6 +8,7 @@ lists and dictionaries of such. One with anything else (an emulator, a socket) c
 from __future__ import annotations
 
 import enum
+import random
 import types
 from collections import deque
 from typing import Any
@@ -55,6 +56,10 @@ def _save(value: Any, where: str) -> Any:
         return {"env": save_env(value)}
     if isinstance(value, np.random.Generator):
         return {"rng": value.bit_generator.state}
+    if isinstance(value, random.Random):
+        return {"random": _save_python(value)}
+    if isinstance(value, np.random.RandomState):
+        return {"legacy_rng": _save_legacy(value)}
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
         return {"array": [value.dtype.str, list(np.shape(value)), np.ravel(value).tolist()]}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -84,6 +89,12 @@ def _load(saved: Any, present: Any) -> Any:
         case "rng":
             present.bit_generator.state = value
             return present
+        case "random":
+            _load_python(present, value)
+            return present
+        case "legacy_rng":
+            _load_legacy(present, value)
+            return present
         case "array":
             dtype, shape, numbers = value
             array = np.array(numbers, dtype).reshape(shape)
@@ -95,3 +106,35 @@ def _load(saved: Any, present: Any) -> Any:
     known_items += [None] * (len(value) - len(known_items))
     items = [_load(item, known) for item, known in zip(value, known_items, strict=False)]
     return {"list": list, "tuple": tuple, "deque": deque}[kind](items)
+
+
+def save_random() -> dict[str, Any]:
+    """The state of the global generators of Python and NumPy, from which environments may draw."""
+    legacy: np.random.RandomState = np.random.mtrand._rand
+    return {"python": _save_python(random), "numpy": _save_legacy(legacy)}
+
+
+def load_random(saved: dict[str, Any]) -> None:
+    """Go on from what `save_random` gave."""
+    _load_python(random, saved["python"])
+    _load_legacy(np.random.mtrand._rand, saved["numpy"])
+
+
+def _save_python(generator: Any) -> list[Any]:
+    version, words, gauss = generator.getstate()
+    return [version, list(words), gauss]
+
+
+def _load_python(generator: Any, saved: list[Any]) -> None:
+    version, words, gauss = saved
+    generator.setstate((version, tuple(words), gauss))
+
+
+def _save_legacy(generator: np.random.RandomState) -> list[Any]:
+    name, words, *rest = generator.get_state(legacy=True)
+    return [str(name), np.asarray(words).tolist(), *rest]
+
+
+def _load_legacy(generator: np.random.RandomState, saved: list[Any]) -> None:
+    name, words, *rest = saved
+    generator.set_state((name, np.array(words, np.uint32), *rest))

@@ -22,8 +22,10 @@ from typing import Any
 import setproctitle
 
 from aa2c import failpoint
+from aa2c.envs.registered import register
 from aa2c.errors import Aa2cError, StartError
 from aa2c.host.commands import ChildSpec, Commands, Stopped
+from aa2c.host.env_processes import let_start_processes
 from aa2c.host.wiring import ROLES
 from aa2c.log import LogFile, make_logger
 from aa2c.ports import Report
@@ -52,6 +54,8 @@ def _run(spec: ChildSpec, log: Any) -> int:
     try:
         failpoint.arm(spec.title, spec.generation)
         _import_torch()
+        register(spec.registered)
+        let_start_processes(spec.config)
         ROLES[spec.role](spec, Commands(spec.commands), report)
     except (Stopped, KeyboardInterrupt):
         return 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config
+from aa2c.envs.registered import registered_here
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.host.commands import ChildSpec
 from aa2c.host.memory import RunMemory, Sharing
@@ -48,6 +49,7 @@ class Children:
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         self._config = config
+        self._registered = registered_here(config.env)
         self._run_dir = run_dir
         self._resume = resume
         self._memory = memory
@@ -195,7 +197,7 @@ class Children:
                 child, exit_code, produced=produced, has_come_up=slot.has_come_up
             )
             if self._config.deterministic and slot.role != "evaluator":
-                refused = refused or "--deterministic cannot go on without it, but --resume can"
+                refused = refused or "--deterministic cannot continue without it, but --resume can"
             self._log_end(slot, child, is_last=refused is not None)
             if refused:
                 self._give_up(slot, child, exit_code, refused)
@@ -245,7 +247,7 @@ class Children:
             least = max(self._config.min_workers, self._config.least_workers)
             if left >= least:
                 self._log.warning(
-                    "a worker is given up and the run goes on without it",
+                    "a worker is abandoned and the run continues without it",
                     worker=slot.index,
                     reason=f"{how}; {refused}",
                 )
@@ -271,6 +273,7 @@ class Children:
             reports=reports,
             records=self._memory.records,
             spaces=self._memory.spaces,
+            registered=self._registered,
             resume=self._resume,
             env_steps_before=self._memory.counters.env_steps_before,
             last_sequence=self._last_sequence,
@@ -295,7 +298,7 @@ class Children:
                 is_resumed = message.get("is_resumed", True)
                 if self._resume and self._config.deterministic and not is_resumed:
                     self._log.warning(
-                        "a worker's environments begin anew: they could not be saved",
+                        "a worker's environments start over: they could not be saved",
                         worker=slot.index,
                     )
                 if all(s.has_come_up for s in (self.updater, *self.workers)):

@@ -5,7 +5,7 @@ Commands are typed objects at both ends and msgpack dicts in between (see `aa2c.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -41,6 +41,7 @@ class ChildSpec:
     reports: Connection
     records: Wakeup
     spaces: tuple[Wakeup, ...]
+    registered: Mapping[str, bytes]  # environments, by their ids (see `aa2c.envs.registered`)
     resume: Path | None
     env_steps_before: int
     last_sequence: int  # of the checkpoints that were there when the run was started

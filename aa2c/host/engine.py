@@ -6,18 +6,24 @@ All that `aa2c.ports.Engine` promises, on one host.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from aa2c.checkpoints.files import CheckpointFiles, last_sequence
-from aa2c.config.config import Config
-from aa2c.errors import Aa2cError, RunFailed
+from aa2c.config.config import IMPORTING_OPTIONS, Config, flag
+from aa2c.config.factory import Factory, factory_of, is_factory
+from aa2c.envs.registered import not_sent, registered_here
+from aa2c.errors import Aa2cError, ConfigError, RunFailed
 from aa2c.host.children import Children
 from aa2c.host.memory import RunMemory
 from aa2c.host.settings import Settings
 from aa2c.ports import ChildView, Counters, LiveSettings, Message, Telemetry
 from aa2c.shm.segment import remove_leftovers
+
+_OF_MAIN = "__main__:"
 
 
 class LocalEngine:
@@ -85,3 +91,31 @@ class LocalEngine:
 
     def release(self) -> None:
         self._memory.release()
+
+
+def with_code(config: Config) -> Config:
+    """With the classes and functions among its options as they are now, to be sent to children.
+
+    Raises `ConfigError` for those, and for an environment's id, that cannot be sent.
+    """
+    registered_here(config.env)
+    code: dict[str, Any] = {}
+    for name in IMPORTING_OPTIONS:
+        value = getattr(config, name)
+        if name == "network" and value.startswith(_OF_MAIN):
+            value = _of_main(value)
+        if isinstance(value, Factory) or is_factory(value):
+            factory = factory_of(flag(name), value)
+            try:
+                code[name] = factory.packed()
+            except Exception as error:  # whatever a stranger's object raises when it is pickled
+                raise ConfigError(not_sent(flag(name), value, error)) from error
+    return dataclasses.replace(config, **code)
+
+
+def _of_main(value: str) -> Factory:
+    """A function of the program itself that was named: to its children __main__ is another."""
+    function = getattr(sys.modules["__main__"], value.removeprefix(_OF_MAIN), None)
+    if function is None:
+        raise ConfigError(f"--network {value} does not exist: this program has no such function.")
+    return Factory(value, function)

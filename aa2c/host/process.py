@@ -159,7 +159,7 @@ class ChildSlot:
     @property
     def state(self) -> str:
         if self.is_given_up:
-            return "given up"
+            return "abandoned"
         if self.child is None:
             return "starting"
         if self.is_leaving and self.child.is_alive:

@@ -50,10 +50,10 @@ class RestartPolicy:
             self._fruitless += 1
             self._futility += 1 if exit_code in FROM_OUTSIDE else CRASH_WEIGHT
         if self._futility > MAX_FUTILITY:
-            return f"it ended {self._fruitless} times in a row without having produced anything"
+            return f"it ended {self._fruitless} consecutive times without producing anything"
         window, now = self._config.restart_window_s, time.monotonic()
         if self._repeats_of_error(ended, exit_code, now) >= SAME_ERROR_TRIES:
-            return f"it ended {self._repeats} times in a row with the same error"
+            return f"it ended {self._repeats} consecutive times with the same error"
         while self._restarts and now - self._restarts[0] > window:
             self._restarts.popleft()
         if len(self._restarts) >= self._config.max_restarts:

@@ -22,7 +22,7 @@ class Settings:
     def now(self) -> Config:
         """The configuration, with what has been changed since the start."""
         bits = self._run.count("settings_changed")
-        if bits:
+        if bits or self._seen:
             values = {
                 name: self._run.value(name)
                 for bit, name in enumerate(LIVE_OPTIONS)
@@ -38,3 +38,8 @@ class Settings:
         self._run.set(name, value)
         bit = 1 << LIVE_OPTIONS.index(name)
         self._run.set("settings_changed", self._run.count("settings_changed") | bit)
+
+    def unset(self, name: str) -> None:
+        """Have an option as it is configured, for everyone. Only the orchestrator may."""
+        bit = 1 << LIVE_OPTIONS.index(name)
+        self._run.set("settings_changed", self._run.count("settings_changed") & ~bit)

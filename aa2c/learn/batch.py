@@ -1,4 +1,4 @@
-"""Batches: rollouts of several workers side by side, with the stacks of their frames rebuilt."""
+"""Batches: rollouts of several workers side by side, as whole frames and as sequences."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aa2c.envs.frames import empty_stacks, frames_first, join_stacks
 from aa2c.envs.spec import OBS
 from aa2c.envs.vector import Arrays
-from aa2c.learn.schema import FIRST_STACK, PLANES
+from aa2c.learn.schema import FIRST_STACK, PLANES, STATES, begins_episode
 
 _OBS_LEAVES = (OBS, FIRST_STACK, PLANES)
 
@@ -33,3 +35,31 @@ def _join_obs(records: Sequence[Arrays]) -> NDArray[Any]:
         part = obs[:, i * envs : (i + 1) * envs]
         join_stacks(first, record[PLANES], record["is_reset"], part)
     return obs
+
+
+def states_of(batch: Arrays) -> list[NDArray[Any]]:
+    """What was remembered at the start of each sequence, [S, B, H] each; none without memory."""
+    return [batch[name] for name in STATES if name in batch]
+
+
+class Sequences:
+    """A batch of T steps of B environments as M = T / L * B sequences of L steps.
+
+    `rows` [L, M] are the places of their steps among the T * B flat rows.
+    """
+
+    def __init__(self, batch: Arrays, length: int) -> None:
+        steps, envs = batch["rewards"].shape
+        places = torch.arange(steps * envs).view(steps // length, length, envs)
+        self.rows = places.transpose(0, 1).reshape(length, -1)
+        self._states = [torch.from_numpy(state).flatten(0, 1) for state in states_of(batch)]
+        first = torch.from_numpy(begins_episode(batch["is_reset"])).flatten()[self.rows]
+        first[0] = False  # the kept states know
+        self._is_first = first
+
+    def __len__(self) -> int:
+        return self.rows.shape[1]
+
+    def start(self, chosen: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """States [m, H] at the start of these sequences [m], and where steps [L, m] begin an episode."""
+        return tuple(state[chosen] for state in self._states), self._is_first[:, chosen]

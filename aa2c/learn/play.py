@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.envs.find import is_atari, no_tick
 from aa2c.envs.game import Game, make_game
-from aa2c.envs.vector import is_atari
 from aa2c.policy.policy import Policy
 
 MAX_GAMES = 16  # side by side
 ENV_SEEDS = 2**31
+
+Actions = NDArray[Any]  # one environment's
 
 
 class TestEpisode(NamedTuple):
@@ -59,7 +61,7 @@ def play(
 
 @contextlib.contextmanager
 def games_for(
-    config: Config, episodes: int, tick: Callable[[], object] = always
+    config: Config, episodes: int, tick: Callable[[], None] = no_tick
 ) -> Iterator[list[Game]]:
     """As many games as play so many episodes side by side, up to `MAX_GAMES`, evenly loaded.
 
@@ -94,7 +96,7 @@ def play_on(
     """
     finished: dict[int, TestEpisode] = {}
     with torch.inference_mode():
-        running = [_Running(game, i, seed) for i, game in enumerate(games[:episodes])]
+        running = [_Running(policy, game, i, seed) for i, game in enumerate(games[:episodes])]
         while running:
             if not keep_going():
                 return None
@@ -107,14 +109,15 @@ def play_on(
                 finished[episode.number] = episode.result()
                 following = episode.number + len(games)
                 if following < episodes:
-                    running.append(_Running(episode.game, following, seed))
+                    running.append(_Running(policy, episode.game, following, seed))
     return [finished[number] for number in range(episodes)]
 
 
 class _Running:
     """An episode that is being played."""
 
-    def __init__(self, game: Game, number: int, seed: int) -> None:
+    def __init__(self, policy: Policy, game: Game, number: int, seed: int) -> None:
+        self.state = policy.initial_state(1)
         self.game = game
         self.number = number
         self.generator = torch.Generator().manual_seed(seed + number)
@@ -123,7 +126,7 @@ class _Running:
         self.length = 0
         self.is_over = False
 
-    def step(self, action: int) -> None:
+    def step(self, action: Actions) -> None:
         self.obs, reward, self.is_over = self.game.step(action)
         self.episode_return += reward
         self.length += 1
@@ -132,15 +135,19 @@ class _Running:
         return TestEpisode(self.episode_return, self.length, is_capped=not self.is_over)
 
 
-def _choose(policy: Policy, running: Sequence[_Running], *, greedy: bool) -> list[int]:
-    """One action for each episode's observation."""
-    outputs, _ = policy(torch.from_numpy(np.stack([episode.obs for episode in running])))
+def _choose(policy: Policy, running: Sequence[_Running], *, greedy: bool) -> list[Actions]:
+    """One action for each episode's observation; what is remembered moves on."""
+    obs = torch.from_numpy(np.stack([episode.obs for episode in running]))
+    states = [episode.state for episode in running]
+    state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+    outputs, _, state = policy.outputs(obs, state, torch.zeros(1, len(obs), dtype=torch.bool))
+    for i, episode in enumerate(running):
+        episode.state = tuple(part[i : i + 1] for part in state)
     if greedy:
-        actions: list[int] = policy.actions.distribution(outputs).mode().tolist()
-        return actions
+        return list(policy.actions.distribution(outputs).mode().numpy())
     rows = zip(outputs, running, strict=True)
     return [
-        int(policy.actions.distribution(row).sample(episode.generator)) for row, episode in rows
+        policy.actions.distribution(row).sample(episode.generator).numpy() for row, episode in rows
     ]
 
 
@@ -158,12 +165,12 @@ def protocol(config: Config, seed: int, max_steps: int) -> str:
 
 
 def summarise(episodes: Sequence[TestEpisode]) -> str:
-    """Mean, deviation and range of the returns, mean length, and how many were cut, in one line."""
+    """Mean, std and range of the returns, mean length, and how many were cut, in one line."""
     returns = np.array([episode.episode_return for episode in episodes])
     length = np.mean([episode.length for episode in episodes])
     cut = sum(episode.is_capped for episode in episodes)
     return (
-        f"return {returns.mean():,.2f} ± {returns.std():,.2f} (mean ± deviation of {len(episodes)}), "
+        f"return {returns.mean():,.2f} ± {returns.std():,.2f} (mean ± std of {len(episodes)}), "
         f"from {returns.min():,g} to {returns.max():,g}; {length:,.0f} env steps on average"
         + (f"; {cut} cut" if cut else "")
     )

@@ -10,18 +10,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aa2c.config.config import Config
+from aa2c.envs.actions import random_actions
 from aa2c.envs.frames import copy_stacks, frames_first, push_frames
 from aa2c.envs.spec import OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
 from aa2c.learn.schema import (
     FIRST_STACK,
     PLANES,
+    STATES,
     VALUES,
+    begins_episode,
     empty_arrays,
     empty_obs,
     rollout_leaves,
+    sequence_length,
 )
-from aa2c.policy.policy import Acted, Policy, State
+from aa2c.policy.memory import State, forget
+from aa2c.policy.policy import Acted, Policy
 
 SHOWN_FRAMES = 16
 SHOWN_NUMBERS = 64  # of a vector
@@ -101,17 +107,21 @@ class Rollout:
     where an episode begins.
     """
 
-    def __init__(self, envs: Envs, num_steps: int, *, in_records: bool = False) -> None:
-        """With memory of its own, unless it is to be written into one record after the other."""
-        self.num_steps = num_steps
+    def __init__(
+        self, envs: Envs, config: Config, state: State = (), *, in_records: bool = False
+    ) -> None:
+        """With arrays of its own, unless it is to be written into one record after the other.
+
+        `state` is what the policy remembers at first.
+        """
+        self.num_steps = config.num_steps
         self.num_envs = envs.num_envs
         self._is_stacked = envs.spec.is_stacked
         self.now = empty_obs(envs.spec, (self.num_envs,))
-        self.state: State = ()
-        self.is_first = np.ones(self.num_envs, np.bool_)
-        self.continue_from(envs.reset())
+        self._sequence_length = sequence_length(config)
+        self.continue_from(envs.reset(), np.ones(self.num_envs, np.bool_), state)
         if not in_records:
-            leaves = rollout_leaves(envs.spec, num_steps, self.num_envs)
+            leaves = rollout_leaves(envs.spec, config)
             self.write_into(empty_arrays(envs.spec, leaves))
 
     def write_into(self, arrays: Arrays) -> None:
@@ -128,10 +138,12 @@ class Rollout:
 
     @property
     def env_steps(self) -> int:
-        return self.num_steps * self.num_envs
+        """Steps that the agent made: rows that only reset an environment are none."""
+        return int(np.count_nonzero(~self.arrays["is_reset"]))
 
-    def continue_from(self, obs: Obs) -> None:
+    def continue_from(self, obs: Obs, is_first: Flags, state: State) -> None:
         """The environments show these observations [B, …] now, whatever they showed before."""
+        self.is_first, self.state = is_first, state
         if self._is_stacked:
             copy_stacks(obs, self.now)
         else:
@@ -140,6 +152,19 @@ class Rollout:
     def begin(self) -> None:
         """What is shown now is row 0."""
         self.now = self._rows.begin(self.now)
+
+    def keep_state(self, t: int) -> None:
+        """What is remembered before action t, if a sequence starts there."""
+        if self.state and t % self._sequence_length == 0:
+            state = forget(self.state, torch.from_numpy(self.is_first))
+            for name, part in zip(STATES, state, strict=False):
+                self.arrays[name][t // self._sequence_length] = part.numpy()
+
+    def start(self) -> tuple[State, Tensor]:
+        """The kept state [B, H] at row 0, and where rows [T, B] begin an episode."""
+        names = STATES[: len(self.state)]
+        state = tuple(torch.from_numpy(self.arrays[name][0]) for name in names)
+        return state, torch.from_numpy(begins_episode(self.arrays["is_reset"]))
 
     def add(self, t: int, acted: Acted, step: Step) -> None:
         """Action t led to this; what is shown then is row t + 1."""
@@ -191,6 +216,7 @@ def collect(
     rollout.begin()
     with torch.inference_mode():
         for t in range(rollout.num_steps):
+            rollout.keep_state(t)
             obs, is_first = torch.from_numpy(rollout.now), torch.from_numpy(rollout.is_first)
             acted = policy.step(obs, rollout.state, is_first, generator=generator)
             steps.append(acted)
@@ -200,8 +226,9 @@ def collect(
             rollout.add(t, acted, step)
             episodes += step.episodes
         if VALUES in rollout.arrays:
-            last = policy.bootstrap(torch.from_numpy(rollout.now), rollout.state)
-            log_probs = policy.log_probs(steps, torch.from_numpy(actions))
+            obs, is_first = torch.from_numpy(rollout.now), torch.from_numpy(rollout.is_first)
+            last = policy.bootstrap(obs, rollout.state, is_first)
+            log_probs = policy.log_probs(steps, torch.from_numpy(actions), None)
             rollout.add_policy(log_probs, [*(acted.values for acted in steps), last])
     return episodes
 
@@ -211,6 +238,6 @@ def observe_random_play(envs: Envs, policy: Policy, seed: int) -> None:
     rng = np.random.default_rng(seed)
     envs.reset()
     for t in range(RANDOM_STEPS):
-        step = envs.step(rng.integers(0, envs.spec.num_actions, envs.num_envs))
+        step = envs.step(random_actions(envs.spec.actions, envs.num_envs, rng))
         if t % LOOK_EVERY == 0:
             policy.observe(torch.from_numpy(np.array(step[OBS])))

@@ -32,7 +32,8 @@ class RolloutProducer:
 
     def __init__(self, setup: WorkerSetup, *, in_records: bool = False) -> None:
         self._config, self._worker, self._envs, self._policy, self._generator = setup
-        self._rollout = Rollout(self._envs, self._config.num_steps, in_records=in_records)
+        state = self._policy.initial_state(self._envs.num_envs)
+        self._rollout = Rollout(self._envs, self._config, state, in_records=in_records)
         self._frames_shown = 0
 
     def _act(self, port: WorkerPort, policy: Policy) -> None:
@@ -62,6 +63,8 @@ class RolloutProducer:
             "plain": np.frombuffer(json.dumps(plain).encode(), np.uint8),
             "generator": self._generator.get_state().numpy(),
             "obs": self._rollout.now,
+            "is_first": self._rollout.is_first,
+            **{f"state{i}": part.numpy() for i, part in enumerate(self._rollout.state)},
             **self._own_state(),
         }
         file = io.BytesIO()
@@ -76,7 +79,9 @@ class RolloutProducer:
                 return False
             self._envs.load_state(plain["envs"])
             self._generator.set_state(torch.from_numpy(arrays["generator"]))
-            self._rollout.continue_from(arrays["obs"])
+            count = len(self._rollout.state)
+            state = tuple(torch.from_numpy(arrays[f"state{i}"]) for i in range(count))
+            self._rollout.continue_from(arrays["obs"], arrays["is_first"], state)
             self._load_own_state(arrays)
         return True
 
@@ -121,9 +126,11 @@ def rollout_loss(config: Config, policy: Policy, rollout: Rollout, worker: int) 
     But for the last observations, which no action of it was chosen from: theirs are constants.
     """
     obs = torch.from_numpy(rollout["obs"])
-    distribution, values = policy.evaluate(obs[:-1].flatten(0, 1))
+    state, is_first = rollout.start()
+    distribution, values, state = policy.evaluate(obs[:-1].flatten(0, 1), state, is_first)
+    is_first = torch.from_numpy(rollout["is_reset"][-1:])
     with torch.no_grad():
-        _, last_values = policy.evaluate(obs[-1])
+        _, last_values, _ = policy.evaluate(obs[-1], state, is_first)
     states = torch.cat([values.detach(), last_values]).numpy().reshape(-1, rollout.num_envs)
     advantages = gae(
         clip_rewards(rollout["rewards"], config.reward_clip),
@@ -141,7 +148,7 @@ def rollout_loss(config: Config, policy: Policy, rollout: Rollout, worker: int) 
     return a2c_loss(
         distribution,
         values,
-        torch.from_numpy(rollout["actions"]).flatten(),
+        torch.from_numpy(rollout["actions"]).flatten(0, 1),
         torch.from_numpy(advantages).flatten(),
         torch.from_numpy(returns).flatten(),
         torch.from_numpy(valid).flatten().float(),

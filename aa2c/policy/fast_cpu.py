@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aa2c.policy.layers import ResidualBlock, ScaledConv2d
+from aa2c.policy.memory import State
 from aa2c.policy.normalization import Units
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ class PackedTrunk:
 
 
 class Acting:
-    """Outputs [N, P] of the policy head and values [N] of observations [N, …], as the network's, without a gradient.
+    """One step of a policy without a gradient: outputs [N, P], values [N] and the next state.
 
-    `load` takes the network over as it is at the next call.
+    `load` takes the policy over as it is at the next call.
     """
 
     def __init__(self, network: Policy) -> None:
@@ -96,12 +97,19 @@ class Acting:
         self._heads = None
 
     @torch.no_grad()
-    def __call__(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, obs: Tensor, state: State = (), is_first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
         if self._heads is None:
             self._units = self._network.units(obs)
             self._heads = self._join_heads() or self._network.heads
-        features = self._trunk(self._network.prepare(obs, self._units))
-        return self._heads(features.float())
+        features = self._trunk(self._network.prepare(obs, self._units)).float()
+        if (memory := self._network.memory) is not None:
+            assert is_first is not None
+            hidden, state = memory(features.unsqueeze(0), state, is_first.unsqueeze(0))
+            features = hidden.squeeze(0)
+        outputs, values = self._heads(features)
+        return outputs, values, state
 
     def _join_heads(self) -> Heads | None:
         """Both heads and the return's moments in one layer, if each head is one."""
@@ -116,7 +124,7 @@ class Acting:
 
         def heads(features: Tensor) -> tuple[Tensor, Tensor]:
             joined = functional.linear(features, weights, biases)
-            return joined[:, :-1], joined[:, -1]
+            return self._network.complete(joined[:, :-1]), joined[:, -1]
 
         return heads
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from aa2c.config.config import Config
+from aa2c.config.factory import Factory, factory_of, is_factory
 from aa2c.envs.spec import EnvSpec
-from aa2c.errors import StartError
-from aa2c.policy.distributions import action_type
+from aa2c.errors import Aa2cError, StartError
+from aa2c.policy.actions import action_type
 from aa2c.policy.fast_cpu import choose_precision
 from aa2c.policy.layers import (
     ChannelsFirst,
@@ -21,6 +23,7 @@ from aa2c.policy.layers import (
     convolution,
     orthogonal,
 )
+from aa2c.policy.memory import Memory
 from aa2c.policy.normalization import RunningMoments
 from aa2c.policy.policy import Policy
 
@@ -30,9 +33,25 @@ CONVOLUTIONS_SMALLEST_SIDE = 36  # pixels that three convolutions need
 IMPALA_SMALLEST_SIDE = 8  # pixels that its three poolings halve to one
 
 
+class _Layers(NamedTuple):
+    """A trunk, how many features it gives, and what makes a head: of inputs, outputs and gain."""
+
+    trunk: nn.Module
+    features: int
+    head: Callable[[int, int, float], nn.Module]
+
+
 def make_policy(config: Config, spec: EnvSpec) -> Policy:
     """The policy of --network for an environment. Raises `StartError` if it does not fit."""
-    policy = _make_layers(config, spec)
+    obs_scale = config.obs_scale or spec.obs_scale
+    trunk, features, head = _make_layers(config, spec, 1.0 if config.norm_obs else obs_scale)
+    memory = None
+    if config.memory != "none":
+        memory = Memory(config.memory, features, config.memory_size)
+        features = config.memory_size
+    actions = action_type(spec.actions)
+    heads = head(features, actions.num_outputs, 0.01), head(features, 1, 1.0)
+    policy = Policy(actions, *heads, trunk, obs_scale, memory)
     if any(isinstance(layer, nn.Conv2d) for layer in policy.trunk.modules()):
         policy.precision = choose_precision(config.precision)
     if config.norm_obs:
@@ -42,23 +61,23 @@ def make_policy(config: Config, spec: EnvSpec) -> Policy:
     return policy
 
 
-def _make_layers(config: Config, spec: EnvSpec) -> Policy:
-    obs_scale = config.obs_scale or (255.0 if spec.obs_dtype == "uint8" else 1.0)
+def _make_layers(config: Config, spec: EnvSpec, divisor: float) -> _Layers:
+    """The layers of --network, of inputs that are to be divided by `divisor`."""
     kind = config.network
     if kind == "auto":
-        kind = (
-            "nature"
-            if spec.is_image and _smallest_side(spec) >= CONVOLUTIONS_SMALLEST_SIDE
-            else "mlp"
-        )
-    divisor = 1.0 if config.norm_obs else obs_scale  # of what the layers see
+        is_large = spec.is_image and _smallest_side(spec) >= CONVOLUTIONS_SMALLEST_SIDE
+        kind = "nature" if is_large else "mlp"
     if kind in ("a3c", "nature", "document"):
-        return _convolutional(kind, spec, obs_scale, divisor)
+        return _convolutional(kind, spec, divisor)
     if kind == "impala":
-        return _residual(spec, obs_scale, divisor)
-    if ":" in kind:
-        return _users_own(kind, spec, obs_scale)
-    return _mlp(config.hidden_sizes, spec, obs_scale)
+        return _residual(spec, divisor)
+    if ":" in kind or is_factory(kind):
+        return _users_own(kind, spec)
+    return _mlp(config.hidden_sizes, spec, is_shared=config.memory != "none")
+
+
+def _linear(inputs: int, outputs: int, gain: float) -> nn.Module:
+    return orthogonal(nn.Linear(inputs, outputs), gain)
 
 
 def _smallest_side(spec: EnvSpec) -> int:
@@ -73,27 +92,29 @@ def _channel_axis(spec: EnvSpec) -> int:
     return 2 if spec.obs_shape[2] < spec.obs_shape[0] else 0
 
 
-def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, obs_scale: float) -> Policy:
-    """Separate tanh networks for policy and value (arXiv:2006.05990, section 3.2)."""
+def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, *, is_shared: bool) -> _Layers:
+    """Separate tanh networks for policy and value (arXiv:2006.05990, section 3.2).
 
-    def tower(outputs: int, last_gain: float) -> nn.Sequential:
+    Under a memory, which both share, the hidden layers are shared, too.
+    """
+
+    def hidden(inputs: int) -> list[nn.Module]:
         layers: list[nn.Module] = []
-        inputs = math.prod(spec.obs_shape)
         for size in hidden_sizes:
             layers += [orthogonal(nn.Linear(inputs, size), math.sqrt(2)), nn.Tanh()]
             inputs = size
-        return nn.Sequential(*layers, orthogonal(nn.Linear(inputs, outputs), last_gain))
+        return layers
 
-    return Policy(
-        action_type(spec),
-        tower(action_type(spec).num_outputs, 0.01),
-        tower(1, 1.0),
-        nn.Flatten(),
-        obs_scale,
-    )
+    def tower(inputs: int, outputs: int, gain: float) -> nn.Module:
+        return nn.Sequential(*hidden(inputs), _linear(hidden_sizes[-1], outputs, gain))
+
+    inputs = math.prod(spec.obs_shape)
+    if is_shared:
+        return _Layers(nn.Sequential(nn.Flatten(), *hidden(inputs)), hidden_sizes[-1], _linear)
+    return _Layers(nn.Flatten(), inputs, tower)
 
 
-def _convolutional(kind: str, spec: EnvSpec, obs_scale: float, divisor: float) -> Policy:
+def _convolutional(kind: str, spec: EnvSpec, divisor: float) -> _Layers:
     """The convolutions of DQN and two heads.
 
     a3c: the small network of the first DQN (arXiv:1312.5602) and of A3C (arXiv:1602.01783, section
@@ -111,20 +132,19 @@ def _convolutional(kind: str, spec: EnvSpec, obs_scale: float, divisor: float) -
     features = _count_features(trunk, spec)
     units = 256 if kind == "a3c" else 512
 
-    def hidden() -> nn.Sequential:
-        return nn.Sequential(orthogonal(nn.Linear(features, units), gain), nn.ReLU())
+    def hidden(inputs: int) -> nn.Sequential:
+        return nn.Sequential(orthogonal(nn.Linear(inputs, units), gain), nn.ReLU())
 
-    policy = orthogonal(nn.Linear(units, action_type(spec).num_outputs), 0.01)
-    value = orthogonal(nn.Linear(units, 1), 1.0)
+    def head(inputs: int, outputs: int, gain: float) -> nn.Module:
+        return hidden(inputs).append(_linear(units, outputs, gain))
+
     if kind == "document":
-        return Policy(
-            action_type(spec), hidden().append(policy), hidden().append(value), trunk, obs_scale
-        )
-    return Policy(action_type(spec), policy, value, trunk.extend(hidden()), obs_scale)
+        return _Layers(trunk, features, head)
+    return _Layers(trunk.extend(hidden(features)), units, _linear)
 
 
-def _residual(spec: EnvSpec, obs_scale: float, divisor: float) -> Policy:
-    """The large network of IMPALA (arXiv:1802.01561, figure 3, right), without its LSTM."""
+def _residual(spec: EnvSpec, divisor: float) -> _Layers:
+    """The large network of IMPALA (arXiv:1802.01561, figure 3, right)."""
     to_channels_first, channels = _see_image("impala", spec, IMPALA_SMALLEST_SIDE)
     layers: list[nn.Module] = [to_channels_first]
     for width in (16, 32, 32):
@@ -136,27 +156,32 @@ def _residual(spec: EnvSpec, obs_scale: float, divisor: float) -> Policy:
         channels, divisor = width, 1.0
     trunk = nn.Sequential(*layers, nn.ReLU(), FlattenPixels())
     hidden = orthogonal(nn.Linear(_count_features(trunk, spec), 256), math.sqrt(2))
-    policy = orthogonal(nn.Linear(256, action_type(spec).num_outputs), 0.01)
-    value = orthogonal(nn.Linear(256, 1), 1.0)
-    return Policy(action_type(spec), policy, value, trunk.extend([hidden, nn.ReLU()]), obs_scale)
+    return _Layers(trunk.extend([hidden, nn.ReLU()]), 256, _linear)
 
 
-def _users_own(name: str, spec: EnvSpec, obs_scale: float) -> Policy:
+def _users_own(name: str, spec: EnvSpec) -> _Layers:
     """Two heads on the features of a module that a user's function makes.
 
-    `package.module:function` is called with the shape of an observation; its module maps scaled
+    It is called with the shape of an observation; its module maps scaled
     observations [N, *shape] to features [N, F]. Raises `StartError` if it does not.
     """
-    module, _, function = name.partition(":")
     try:
-        trunk = getattr(importlib.import_module(module), function)(spec.obs_shape)
+        trunk = _function(name)(spec.obs_shape)
         features = _count_features(trunk, spec)
+    except Aa2cError:
+        raise
     except Exception as error:  # it is not our code
         raise StartError(f"--network {name}: {type(error).__name__}: {error}") from error
-    policy = orthogonal(nn.Linear(features, action_type(spec).num_outputs), 0.01)
-    return Policy(
-        action_type(spec), policy, orthogonal(nn.Linear(features, 1), 1.0), trunk, obs_scale
-    )
+    return _Layers(trunk, features, _linear)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """What --network names, or is."""
+    if isinstance(name, Factory) or is_factory(name):
+        return factory_of("--network", name).load()
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:

@@ -14,6 +14,7 @@ MOST_COUNTED = 1e6  # rows; beyond, old ones fade, so that statistics follow a p
 OBS_LIMIT = 10.0  # deviations
 ROWS_AT_ONCE = 32  # whose floats stay in the cache between the steps of normalizing
 SMALLEST_DEVIATION = 1e-4
+LARGEST = 1e15  # whose square, and many of them, float32 can hold
 
 
 class Units(NamedTuple):
@@ -59,6 +60,9 @@ class RunningMoments(nn.Module):
         spread = self.variance * self.count + variance * added
         spread += shift.square() * self.count * added / total
         if not bool(spread.isfinite().all()):
+            usable = rows.flatten(1).abs().amax(1) < LARGEST  # NaN is not
+            if not bool(usable.all()):
+                self.update(rows[usable])
             return
         self.mean += shift * added / total
         self.variance.copy_(spread / total)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from aa2c.policy.distributions import Discrete, Distribution
+from aa2c.policy.actions import ActionType
+from aa2c.policy.distributions import Distribution
 from aa2c.policy.fast_cpu import Acting, Choice, evaluate_in
 from aa2c.policy.layers import ScaledConv2d
+from aa2c.policy.memory import Memory, State
 from aa2c.policy.normalization import RunningMoments, Units, normalize
-
-State = tuple[Tensor, ...]  # what a policy remembers, [N, …] each; empty without memory
 
 
 class Acted(NamedTuple):
-    """One step of N environments: actions, the head's outputs, values [N], and the next state."""
+    """One step of N environments: actions, outputs [N, P], values [N], and the next state."""
 
     actions: Tensor
     outputs: Tensor
@@ -25,27 +25,39 @@ class Acted(NamedTuple):
     state: State
 
 
+class Evaluated(NamedTuple):
+    """Distributions and values [N], with a graph where it is on, and the state after the sequence."""
+
+    distribution: Distribution
+    values: Tensor
+    state: State
+
+
 class Policy(nn.Module):
     """An actor-critic network: `step` acts with it, `evaluate` learns from it.
 
-    `forward(obs)` gives the policy head's outputs [N, P] and values [N] of raw observations [N, …].
+    `forward(obs)` gives outputs [N, P] and values [N] of raw observations [N, …] that stand alone.
     With `obs_moments` the trunk sees observations normalized by their running mean and std; with
     `return_moments` the value head learns normalized returns, and its values are given unscaled.
+    `memory`, if there is one, stands between trunk and heads.
     """
 
     def __init__(
         self,
-        actions: Discrete,
+        actions: ActionType,
         policy: nn.Module,
         value: nn.Module,
         trunk: nn.Module,
         obs_scale: float,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.actions = actions
         self.trunk = trunk
+        self.memory = memory
         self.policy = policy
         self.value = value
+        self.free = nn.Parameter(torch.zeros(actions.num_free)) if actions.num_free else None
         self.obs_moments: RunningMoments | None = None
         self.return_moments: RunningMoments | None = None
         self.precision = Choice(torch.float32, "the network has no convolutions")
@@ -56,6 +68,10 @@ class Policy(nn.Module):
         )
         self._acting: Acting | None = None
 
+    def initial_state(self, rows: int) -> State:
+        """What is remembered at the beginning of so many episodes: nothing."""
+        return self.memory.initial(rows) if self.memory is not None else ()
+
     def pack(self) -> None:
         """Take the parameters, as they are now, for the steps that follow."""
         self.acting()
@@ -64,57 +80,81 @@ class Policy(nn.Module):
         self,
         obs: Tensor,
         state: State,
-        is_reset: Tensor,
+        is_first: Tensor,
         mask: Tensor | None = None,
         *,
         generator: torch.Generator,
     ) -> Acted:
         """Act on raw observations [N, …], after `pack` and without a gradient.
 
-        `is_reset` [N] is true where an episode begins, so that nothing is remembered there. `mask`
+        `is_first` [N] is true where an episode begins, so that nothing is remembered there. `mask`
         [N, A] is False where an action is illegal.
         """
         assert self._acting is not None, "pack first"
-        outputs, values = self._acting(obs)
+        outputs, values, state = self._acting(obs, state, is_first)
         actions = self.actions.distribution(outputs, mask).sample(generator)
         return Acted(actions, outputs, values, state)
 
-    def bootstrap(self, obs: Tensor, state: State) -> Tensor:
+    def bootstrap(self, obs: Tensor, state: State, is_first: Tensor) -> Tensor:
         """Values [N] of the observations that follow the last step, as `step` gives them."""
         assert self._acting is not None, "pack first"
-        return self._acting(obs)[1]
+        return self._acting(obs, state, is_first)[1]
 
     def evaluate(
         self,
         obs: Tensor,
         state: State = (),
-        is_reset: Tensor | None = None,
+        is_first: Tensor | None = None,
         mask: Tensor | None = None,
-    ) -> tuple[Distribution, Tensor]:
-        """Distributions and values [N] of raw observations [N, …], with a graph where it is on.
+    ) -> Evaluated:
+        """Distributions and values of raw observations [N, …].
 
-        Without a state rows stand alone, in any order.
+        With a memory the rows are a sequence, N = T * B time first, `state` [B, H] is that at its
+        start, and `is_first` [T, B]. Without one they stand alone, in any order.
         """
-        outputs, values = self(obs)
-        return self.actions.distribution(outputs, mask), values
+        outputs, values, state = self.outputs(obs, state, is_first)
+        return Evaluated(self.actions.distribution(outputs, mask), values, state)
 
-    def log_probs(self, steps: Sequence[Acted], actions: Tensor) -> Tensor:
-        """Log-probs [T, N] of the actions [T, N] that were taken in T steps."""
+    def outputs(
+        self, obs: Tensor, state: State = (), is_first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """What `evaluate` makes distributions of: outputs [N, P]; values, and the state after."""
+        features = self._features(obs)
+        if self.memory is not None:
+            assert is_first is not None
+            sequence = features.view(*is_first.shape, -1)
+            hidden, state = self.memory(sequence, state, is_first)
+            features = hidden.flatten(0, 1)
+        return *self.heads(features), state
+
+    def log_probs(self, steps: Sequence[Acted], actions: Tensor, mask: Tensor | None) -> Tensor:
+        """Log-probs [T, N] of the actions [T, N, …] that were taken in T steps."""
         outputs = torch.stack([step.outputs for step in steps])
-        return self.actions.distribution(outputs).log_prob(actions)
+        return self.actions.distribution(outputs, mask).log_prob(actions)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        rows = len(obs)
+        is_first = torch.ones(1, rows, dtype=torch.bool)
+        return self.outputs(obs, self.initial_state(rows), is_first)[:2]
+
+    def _features(self, obs: Tensor) -> Tensor:
         inputs = self.prepare(obs, self.units(obs))
-        return self.heads(evaluate_in(self.precision.dtype, self.trunk, inputs))
+        return evaluate_in(self.precision.dtype, self.trunk, inputs)
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs [N, P] and values [N] of the trunk's features [N, F]."""
+        """Outputs [N, P] and values [N] of features [N, F], or of what the memory makes of them."""
         values = self.value(features).squeeze(-1)
         if self.return_moments is not None:
             values = values * self.return_moments.deviation + self.return_moments.mean
-        return self.policy(features), values
+        return self.complete(self.policy(features)), values
 
-    def acting(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def complete(self, outputs: Tensor) -> Tensor:
+        """The policy head's outputs [N, …], and after them the free numbers."""
+        if self.free is None:
+            return outputs
+        return torch.cat([outputs, self.free.expand(*outputs.shape[:-1], -1)], -1)
+
+    def acting(self) -> Acting:
         """What gives the same, without a gradient, for many small batches that follow.
 
         It is the network as it is at the first of them.

@@ -1,8 +1,7 @@
-"""The loss, train and test pictures of runs, and a table that sums them up.
+"""The loss, train and test figures of runs, and a summary table.
 
-Runs in the process of the command line. The only home of matplotlib, which is imported with this
-module and takes its time: import it where it is used. Figures are objects; pyplot's global state
-and windows have no place here.
+Runs in the command line's process. The only home of matplotlib, which takes a while to import: import
+this module where it is used. Figures are objects, without pyplot's global state and windows.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ TEST_LOOKS: dict[str, dict[str, Any]] = {
 }
 
 SMOOTHED_SHARE = 0.03  # of the env steps drawn
-COLOURS = (  # Okabe and Ito's, which the colour-blind tell apart; yellow last, as it is faint
+COLOURS = (  # Okabe and Ito's, safe for the colour-blind; yellow last, because it is faint
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
 )  # fmt: skip
 GREY = "#555555"
@@ -57,12 +56,10 @@ def draw_report(run_dirs: Sequence[Path], out: Path | None = None) -> list[Path]
     """Write loss.png, train.png, test.png and summary.md; returns their paths.
 
     `out` is by default the run's own `report` directory, or `./report` for several runs.
-    Raises `ConfigError`, which names the directory that is no run, or cannot be written.
+    Raises `ConfigError`, which names a directory that is not a run or cannot be written.
     """
     if not 1 <= len(set(run_dirs)) <= len(COLOURS):
-        raise ConfigError(
-            f"name 1 to {len(COLOURS)} runs: there are no more colours to tell apart."
-        )
+        raise ConfigError(f"name 1 to {len(COLOURS)} runs: more could not be told apart by colour.")
     runs = read_runs(run_dirs)
     directory = out or (run_dirs[0] if len(runs) == 1 else Path()) / "report"
     pictures = {"loss.png": draw_loss, "train.png": draw_train, "test.png": draw_test}
@@ -77,23 +74,23 @@ def draw_report(run_dirs: Sequence[Path], out: Path | None = None) -> list[Path]
 
 
 def draw_loss(runs: Sequence[Run]) -> Figure:
-    """What the updater minimises and how it goes: one panel for each number."""
+    """Losses, gradient norm, learning rate and policy lag: one panel each."""
     panels = dict(LOSS_PANELS)
     if not any((np.nan_to_num(run.metrics["approx_kl"]) != 0).any() for run in runs):
-        del panels["approx_kl"]  # mode grad has none
+        del panels["approx_kl"]  # no run has it: only mode traj does
     rows = (len(panels) + 1) // 2
     picture = Picture(runs, "Losses", (rows, 2), height=1.2 + 2.1 * rows)
     for index, (name, title) in enumerate(panels.items()):
         wide = index == 2 * rows - 2 and index == len(panels) - 1
         axes = picture.add_panel(index // 2, slice(None) if wide else index % 2, title)
         picture.draw_metric(axes, name, "no update yet")
-    picture.explain("one row a second", width=0.8, alpha=0.35)
+    picture.explain("every second", width=0.8, alpha=0.35)
     picture.explain(f"mean over {picture.smoothed} env steps", width=1.8)
     return picture.finish()
 
 
 def draw_train(runs: Sequence[Run]) -> Figure:
-    """Returns and lengths of the training episodes, and how fast they were made."""
+    """Returns and lengths of the training episodes, and throughput."""
     picture = Picture(runs, "Training episodes", (3, 1), height=8.5, heights=(3.2, 1.2, 1))
     for row, (column, title) in enumerate(EPISODE_PANELS.items()):
         axes = picture.add_panel(row, 0, title)
@@ -105,9 +102,9 @@ def draw_train(runs: Sequence[Run]) -> Figure:
             x = rows["env_steps"][shown]
             axes.plot(x, mean[shown], color=colour, linewidth=1.8)
             if len(runs) == 1:
-                deviation = [rows[column][max(0, i - WINDOW + 1) : i + 1].std() for i in shown]
-                _draw_band(axes, x, mean[shown], np.array(deviation), colour)
-        _say_if_empty(axes, "no training episode has ended yet")
+                std = [rows[column][max(0, i - WINDOW + 1) : i + 1].std() for i in shown]
+                _draw_band(axes, x, mean[shown], np.array(std), colour)
+        _say_if_empty(axes, "no training episode has finished yet")
     speed = picture.add_panel(2, 0, f"env steps per second, mean over {picture.smoothed} env steps")
     picture.draw_metric(speed, "env_steps_per_s", "no env step yet")
     speed.set_ylim(bottom=0)
@@ -141,39 +138,39 @@ def draw_test(runs: Sequence[Run]) -> Figure:
 def _draw_evaluations(
     axes: Axes, rows: Columns, column: str, colour: str, look: dict[str, Any]
 ) -> None:
-    """The mean of each evaluation, with its band and its episodes."""
-    x, mean, deviation, _ = group_evaluations(rows, column)
+    """Each evaluation's mean, band and episodes."""
+    x, mean, std, _ = group_evaluations(rows, column)
     shown = thin(mean)
     size = 5 if len(shown) <= 80 else 0  # more markers would hide the line
     axes.plot(x[shown], mean[shown], color=colour, linewidth=1.6, markersize=size, **look)
     _draw_points(axes, rows["env_steps"], rows[column], colour)
-    _draw_band(axes, x[shown], mean[shown], deviation[shown], colour)
+    _draw_band(axes, x[shown], mean[shown], std[shown], colour)
 
 
 def _write_no_tests(runs: Sequence[Run]) -> Figure:
-    """Words in place of the picture that cannot be drawn."""
+    """A figure that says why there is nothing to plot."""
     figure = Figure(figsize=(10, 2.5))
     figure.suptitle(_title(runs, "Test episodes"), x=0.01, ha="left", fontsize=12)
-    text = "No test episodes: the evaluator is off, or has not finished its first evaluation."
+    text = "No test episodes: the evaluator is off or has not finished an evaluation yet."
     figure.text(0.5, 0.4, text, ha="center", color=GREY)
     return figure
 
 
 def _draw_points(axes: Axes, x: Floats, y: Floats, colour: str) -> None:
-    """Single episodes, faint; of very many, evenly chosen ones, so that they stay as dense."""
+    """Single episodes, faint; an even sample if there are very many."""
     few = np.unique(np.linspace(0, max(len(x) - 1, 0), min(len(x), POINTS)).astype(np.intp))
     size, alpha = (3.5, 0.3) if len(few) > 500 else (5, 0.45)
     points = axes.plot(x[few], y[few], ".", color=colour, markersize=size, zorder=1.5)[0]
     points.set(alpha=alpha, markeredgewidth=0)
 
 
-def _draw_band(axes: Axes, x: Floats, mean: Floats, deviation: Floats, colour: str) -> None:
-    low, high = mean - deviation, mean + deviation
+def _draw_band(axes: Axes, x: Floats, mean: Floats, std: Floats, colour: str) -> None:
+    low, high = mean - std, mean + std
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _say_if_empty(axes: Axes, text: str) -> None:
-    """Words in place of an empty panel."""
+    """Text in an empty panel."""
     if not any(len(np.asarray(line.get_xdata())) for line in axes.lines):
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
         axes.set_yticks([])
@@ -181,7 +178,7 @@ def _say_if_empty(axes: Axes, text: str) -> None:
 
 
 class Picture:
-    """A figure of panels over the same env steps, with one title, legend and wall-time axis."""
+    """A figure of panels over a shared axis of env steps, with one title, legend and wall-time axis."""
 
     def __init__(
         self,
@@ -222,19 +219,19 @@ class Picture:
         return axes
 
     def draw_metric(self, axes: Axes, name: str, empty: str) -> None:
-        """A number of each second, raw and smoothed where both tell something."""
+        """A metric over time, raw and smoothed where both are informative."""
         faint = 0.35 / len(self._runs) ** 0.5
         for run, colour in zip(self._runs, COLOURS, strict=False):
             known = np.isfinite(run.metrics[name])
             if name in LOSS_PANELS:
-                known &= run.metrics["updates"] != 0  # before the first, zeros mean nothing
+                known &= run.metrics["updates"] != 0  # zeros before the first update mean nothing
             if name == "approx_kl":
                 known &= run.metrics[name] != 0
             x, y = run.metrics["env_steps"][known], run.metrics[name][known]
             lines = [(y, 0.8, faint, 2.0), (smooth(x, y, self._width), 1.8, 1.0, 3.0)]
-            if name == "learning_rate":  # has no noise, and would be bent at its ends
+            if name == "learning_rate":  # noiseless, and smoothing would bend its ends
                 lines = [(y, 1.8, 1.0, 3.0)]
-            elif name == "env_steps_per_s":  # comes in bursts that would flatten all else
+            elif name == "env_steps_per_s":  # bursts would flatten everything else
                 del lines[0]
             for values, width, alpha, over in lines:
                 shown = thin(values)
@@ -245,7 +242,7 @@ class Picture:
     def explain(
         self, text: str, *, colour: str = "", width: float = 1.6, alpha: float = 1.0, **look: Any
     ) -> None:
-        """A line of the legend."""
+        """Add a line to the legend."""
         colour = colour or (COLOURS[0] if len(self._runs) == 1 else GREY)
         look = {"linestyle": "" if look.get("marker") == "." else "-"} | look
         self._legend.append(
@@ -253,7 +250,7 @@ class Picture:
         )
 
     def explain_band(self) -> None:
-        """The legend's line for the shaded band."""
+        """Add the shaded band to the legend."""
         colour = COLOURS[0] if len(self._runs) == 1 else GREY
         self._legend.append(Patch(facecolor=colour, alpha=0.2, label="± one standard deviation"))
 
@@ -266,7 +263,7 @@ class Picture:
             axes.tick_params(labelbottom=place.is_last_row() or self._grid.ncols > 1)
             if place.is_last_row():
                 axes.set_xlabel("env steps", fontsize=9)
-            # The same env steps take each run another time: one time axis would mislead.
+            # Runs differ in speed, so that one time axis would mislead.
             if place.is_first_row() and len(self._runs) == 1:
                 self._add_wall_time(axes)
         longest = max(len(str(artist.get_label())) for artist in self._legend)
@@ -277,7 +274,7 @@ class Picture:
         return self._figure
 
     def _add_wall_time(self, axes: Axes) -> None:
-        """Ticks of wall time above: where it passed slowly they are far apart, never on a heap."""
+        """A wall-time axis on top, whose ticks never crowd."""
         metrics = self._runs[0].metrics
         ticks, unit = wall_time_ticks(metrics["time_s"], metrics["env_steps"], 0.045 * self._end)
         above = axes.secondary_xaxis("top")
@@ -291,7 +288,7 @@ class Picture:
 def wall_time_ticks(
     time_s: Floats, env_steps: Floats, apart: float
 ) -> tuple[list[tuple[float, str]], str]:
-    """Env steps and label of round times, at least `apart` env steps between them, and their unit."""
+    """Env steps and labels of round times, at least `apart` env steps apart, and their unit."""
     end = float(time_s.max(initial=0))
     units = ((4 * 86400, 86400, "days"), (4 * 3600, 3600, "h"), (300, 60, "min"), (0, 1, "s"))
     seconds, unit = next((size, unit) for least, size, unit in units if end >= least)
@@ -316,7 +313,7 @@ def _title(runs: Sequence[Run], subject: str) -> str:
 
 
 def _drawable(text: str, length: int) -> str:
-    """The text as matplotlib can draw it: no formulas, no characters without a glyph."""
+    """The text as matplotlib can draw it: no mathtext, no characters without a glyph."""
     text = text if len(text) <= length else text[: length - 3] + "..."
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text.encode("latin-1", "replace").decode("latin-1").replace("$", r"\$")

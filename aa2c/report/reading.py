@@ -1,8 +1,8 @@
-"""The rows that runs have left: read for the report, whether a run is finished or not.
+"""Reading the rows of finished and unfinished runs, for the report.
 
-Runs in the process of the command line. It trusts no file: whatever cannot be used is left out and
-counted, so that a power cut, a kill or a full disk costs lines and not the report. What a resume
-undid is left out, too.
+Runs in the command line's process. No file is trusted: whatever cannot be used is skipped and
+counted, so that a power cut, a kill or a full disk costs lines, not the report. What a resume undid
+is skipped as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aa2c.run.quantities import QUANTITIES, value_at
 Floats = npt.NDArray[np.float64]
 Columns = dict[str, Floats]
 
-AXES = ("time_s", "env_steps", "updates")  # of rows: when, how far, whether losses count
+AXES = ("time_s", "env_steps", "updates")  # when, how far, and whether losses are known yet
 METRICS = {
     quantity.name: quantity.row_keys
     for quantity in QUANTITIES
@@ -37,13 +37,13 @@ EPISODES = ("time_s", "env_steps", "kind", "return", "length")
 EPISODES_HEADER = "time_s,env_steps,kind,worker,return,length"
 KINDS = ("train", "greedy", "sampled")
 POINTS = 3000  # more than there are pixels
-WINDOW = 100  # episodes; the window of the page and of the literature
-LARGEST = 1e18  # beyond it a number is damage, and an axis could not show it
+WINDOW = 100  # episodes, as on the dashboard and in the literature
+LARGEST = 1e18  # a larger number is damage, and no axis could show it
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What is drawn of a run: rows that count, in the order of their env steps."""
+    """The rows of a run that were not undone, ordered by env steps."""
 
     name: str
     config: Config
@@ -59,7 +59,7 @@ class Run:
 
 
 def read_runs(run_dirs: Sequence[Path]) -> list[Run]:
-    """The runs, named by their directories; by their whole paths if these are called the same."""
+    """The runs, named by their directories, or by their whole paths if names collide."""
     paths = list(dict.fromkeys(Path(path) for path in run_dirs))
     names = [path.absolute().name for path in paths]
     if len(set(names)) < len(names):
@@ -101,9 +101,9 @@ def _read_run(path: Path, name: str) -> Run:
 def read_rows(
     path: Path, parse: Callable[[str], list[float] | None], names: Sequence[str]
 ) -> tuple[Columns, int]:
-    """The columns of a file, and how many of its lines could not be used.
+    """The columns of a file, and the number of damaged lines.
 
-    A last line without an end is still being written, and neither used nor counted.
+    An unterminated last line is still being written: it is neither used nor counted.
     """
     values, damaged = array("d"), 0
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -152,33 +152,33 @@ def _nothing(names: Sequence[str]) -> Columns:
 
 
 def select(rows: Columns, which: npt.NDArray[Any]) -> Columns:
-    """The rows of these indices, or where a mask is true."""
+    """The rows at these indices, or where a mask is true."""
     return {name: column[which] for name, column in rows.items()}
 
 
 def find_resumes(metrics: Columns) -> tuple[Floats, Floats]:
-    """When the run was resumed, and for each time the env steps from which on all was undone.
+    """The times at which the run was resumed, and the env steps from which on each undid everything.
 
-    Metrics tell it and episodes do not: an evaluation ends after training has gone on, so that
-    its env steps lie below those of the row before without any resume.
+    Metrics show this, episodes do not: an evaluation ends while training continues, so that its env
+    steps are lower than those of the row before it even without a resume.
     """
     env_steps = metrics["env_steps"]
     first = np.flatnonzero(np.diff(env_steps) < 0) + 1
-    limits = np.minimum.accumulate(env_steps[first][::-1])[::-1]  # a later resume may go further
+    limits = np.minimum.accumulate(env_steps[first][::-1])[::-1]  # a later resume may undo more
     return np.maximum.accumulate(metrics["time_s"])[first], limits
 
 
 def drop_undone(rows: Columns, times: Floats, limits: Floats) -> Columns:
-    """The rows that no later resume undid, in the order of their env steps."""
+    """The rows that no later resume undid, ordered by env steps."""
     limit = np.append(limits, np.inf)[np.searchsorted(times, rows["time_s"], side="right")]
     kept = select(rows, rows["env_steps"] < limit)
     return select(kept, np.argsort(kept["env_steps"], kind="stable"))
 
 
 def measure_speed(metrics: Columns) -> Floats:
-    """Env steps per second since the row before; NaN during start-up and across a resume.
+    """Env steps per second since the previous row; NaN during start-up and across a resume.
 
-    The rate that a run reports is over ten seconds, which takes start-up for slowness.
+    The rate that a run reports is a mean over ten seconds, in which start-up looks like slowness.
     """
     passed, made = np.diff(metrics["time_s"]), np.diff(metrics["env_steps"])
     known = (passed > 0) & (made >= 0) & (metrics["env_steps"][1:] > 0)
@@ -188,7 +188,7 @@ def measure_speed(metrics: Columns) -> Floats:
 
 
 def thin(values: Floats, points: int = POINTS) -> npt.NDArray[np.intp]:
-    """Indices of few values that draw the same line: the least and the greatest of each bin."""
+    """Indices of a few values that draw the same line: the minimum and maximum of each bin."""
     count = len(values)
     if count <= points:
         return np.arange(count)
@@ -201,7 +201,7 @@ def thin(values: Floats, points: int = POINTS) -> npt.NDArray[np.intp]:
 
 
 def smooth(x: Floats, y: Floats, width: float) -> Floats:
-    """The mean of all y within `width` around each x, which must be sorted."""
+    """The mean of all y within a window of `width` around each x; x must be sorted."""
     total = np.concatenate(([0.0], np.cumsum(y)))
     low = np.searchsorted(x, x - width / 2, side="left")
     high = np.searchsorted(x, x + width / 2, side="right")
@@ -210,7 +210,7 @@ def smooth(x: Floats, y: Floats, width: float) -> Floats:
 
 
 def trailing_mean(values: Floats, window: int = WINDOW) -> Floats:
-    """The mean of each value and those before it, `window` together; fewer at the start."""
+    """The mean of the last `window` values at each value; of fewer at the start."""
     head = values[: window - 1]
     means = np.cumsum(head) / np.arange(1, len(head) + 1)
     if len(values) < window:
@@ -220,10 +220,10 @@ def trailing_mean(values: Floats, window: int = WINDOW) -> Floats:
 
 
 def group_evaluations(episodes: Columns, column: str = "return") -> tuple[Floats, ...]:
-    """Of test episodes: env steps, mean, standard deviation and count of each evaluation."""
+    """Env steps, mean, std and count of each evaluation's test episodes."""
     env_steps, index, count = np.unique(
         episodes["env_steps"], return_inverse=True, return_counts=True
     )
     mean = np.bincount(index, episodes[column]) / count
-    deviation = np.sqrt(np.bincount(index, (episodes[column] - mean[index]) ** 2) / count)
-    return env_steps, mean, deviation, count.astype(np.float64)
+    std = np.sqrt(np.bincount(index, (episodes[column] - mean[index]) ** 2) / count)
+    return env_steps, mean, std, count.astype(np.float64)

@@ -1,6 +1,6 @@
-"""The table that sums runs up: one row each, in Markdown.
+"""The summary table: one row per run, in Markdown.
 
-Runs in the process of the command line, on rows that have been read.
+Runs in the command line's process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def summarise(runs: Sequence[Run]) -> str:
     lines = ["# Report", "", *(f"| {' | '.join(row)} |" for row in rows), "", HOW_TO_READ]
     for run in runs:
         if run.resumes:
-            undone = "rows that this undid are left out"
+            undone = "rows that were undone by them are left out"
             lines += ["", f"Resumes of {_cell(run.name)}: {run.resumes}; {undone}."]
         if run.damaged:
             lines += ["", f"Damaged lines of {_cell(run.name)}, left out: {run.damaged}."]
@@ -48,7 +48,7 @@ def _in_hours(seconds: float) -> str:
 
 
 def _best(run: Run) -> tuple[str, str]:
-    """The best mean over full windows, and the env steps at which most of the rise was done."""
+    """The best mean over full windows, and the env steps after which most of the rise was done."""
     rows = run.episodes_of("train")
     means = trailing_mean(rows["return"])[WINDOW - 1 :]
     if not len(means):
@@ -67,8 +67,8 @@ def _last_test(run: Run, kind: str) -> str:
     tests = group_evaluations(run.episodes_of(kind))
     if not len(tests[0]):
         return "–"
-    _, mean, deviation, count = (column[-1] for column in tests)
-    return f"{mean:,.2f} ± {deviation:,.2f} (n = {count:.0f})"
+    _, mean, std, count = (column[-1] for column in tests)
+    return f"{mean:,.2f} ± {std:,.2f} (n = {count:.0f})"
 
 
 SUMMARY: dict[str, Callable[[Run], str]] = {
@@ -84,17 +84,16 @@ SUMMARY: dict[str, Callable[[Run], str]] = {
     "training episodes": lambda run: f"{len(run.episodes_of('train')['return']):,}",
     f"best mean return of {WINDOW} episodes": lambda run: _best(run)[0],
     f"mean return of the last {WINDOW} episodes": lambda run: _last(run),
-    f"env steps until that mean had risen {RISE:.0%} of the way from its first to its best": lambda run: (
-        _best(run)[1]
-    ),
+    f"env steps to {RISE:.0%} of the rise from the first to the best mean": lambda run: _best(run)[
+        1
+    ],
     "last test, greedy": lambda run: _last_test(run, "greedy"),
     "last test, sampled": lambda run: _last_test(run, "sampled"),
 }
 HOW_TO_READ = (
-    "Returns are raw, never clipped or scaled, and of whole episodes. Training episodes and "
-    "sampled tests draw their actions from the policy; greedy tests take its most likely action. "
-    "± is one standard deviation over episodes, n their number. "
-    f"A mean of {WINDOW} episodes needs {WINDOW} episodes: until then there is no best. Frames are "
-    "env steps × frame skip; wall time has start-up and pauses in it, and env steps/s is over all "
-    "of it."
+    "Returns are raw, never clipped or scaled, and of whole episodes. In training episodes and sampled "
+    "tests, actions are sampled from the policy; greedy tests take its most likely action. ± is one "
+    "standard deviation over episodes, n their number. "
+    f"There is no best mean before {WINDOW} episodes have finished. Frames are env steps × frame skip; "
+    "wall time includes start-up and pauses, and env steps/s is over all of it."
 )

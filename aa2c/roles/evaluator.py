@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from aa2c.config.config import Config
+from aa2c.envs.find import no_tick
 from aa2c.envs.game import Game
-from aa2c.envs.vector import no_tick
 from aa2c.failpoint import failpoint
 from aa2c.learn.play import games_for, play_on
 from aa2c.policy.flat import FlatParameters
@@ -22,13 +22,11 @@ SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds
 
 
 def run_evaluator(
-    config: Config,
-    connect: Callable[[], EvaluatorPort],
-    tick: Callable[[], None] = no_tick,
+    config: Config, connect: Callable[[], EvaluatorPort], tick: Callable[[], None] = no_tick
 ) -> None:
     """Evaluate every `eval_interval_s` until the port says stop.
 
-    `tick` is called after each game that was made, before the port is asked for.
+    `tick` is called after each environment that was made.
 
     Raises `StartError` if the environment or its network cannot be made.
     """

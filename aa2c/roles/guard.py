@@ -31,7 +31,12 @@ class Guard:
         self._newest_checkpoint = newest_checkpoint
         self._roll_back = roll_back
         self._consecutive = Counter[What]()
-        self._has_ended_run = False
+        self.has_ended_run = False
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last record or update failed."""
+        return any(self._consecutive.values())
 
     def succeeded(self, what: What) -> None:
         """A record was accepted, or an update was finite."""
@@ -40,7 +45,7 @@ class Guard:
     def failed(self, what: What) -> None:
         """A record was refused, or an update was not finite."""
         self._consecutive[what] += 1
-        if self._limit and self._consecutive[what] >= self._limit and not self._has_ended_run:
+        if self._limit and self._consecutive[what] >= self._limit and not self.has_ended_run:
             self._consecutive.clear()
             self._act()
 
@@ -50,7 +55,7 @@ class Guard:
         if saved is not None and rollbacks < MOST_ROLLBACKS:
             self._roll_back(saved)
             return
-        self._has_ended_run = True
+        self.has_ended_run = True
         remedy = f"was rolled back {rollbacks} times" if rollbacks else "stops with what it has"
         self._port.report(
             Report.FATAL,

@@ -51,6 +51,11 @@ class Intake:
         self._port.release(self._pending)
         self._pending = []
 
+    def drop_waiting(self) -> None:
+        """Give back what the port has, untaken by now; in lock-step nothing, for rounds are counted."""
+        if not self._round:
+            self._port.release(self._port.take(self._config.workers * self._config.ring_slots))
+
     @property
     def is_between_rounds(self) -> bool:
         """Without lock-step always; else while all workers wait for their turn."""

@@ -21,8 +21,9 @@ import torch
 from aa2c.checkpoints import tensors as checkpoint
 from aa2c.checkpoints.files import KEPT_COUNTS, CheckpointError
 from aa2c.config.config import Config
+from aa2c.envs.find import no_tick
 from aa2c.envs.spec import EnvSpec, Leaf
-from aa2c.envs.vector import env_spec, make_envs, no_tick
+from aa2c.envs.vector import env_spec, make_envs
 from aa2c.failpoint import failpoint
 from aa2c.learn.rollout import observe_random_play
 from aa2c.modes.mode import MODES, UpdaterSetup
@@ -31,6 +32,7 @@ from aa2c.policy.network import make_policy
 from aa2c.ports import Record, Report, UpdaterPort
 from aa2c.roles.guard import Guard
 from aa2c.roles.intake import Intake
+from aa2c.roles.live_options import LiveOptions
 from aa2c.roles.rate import LearningRate
 
 RECENT_LAGS = 256
@@ -56,6 +58,7 @@ class Updater:
         self._directory = run_dir / "checkpoints"
         self._counters = self._port.counters
         self._rate = LearningRate(self._port)
+        self._options = LiveOptions(config, self._port)
         self._guard = Guard(config, self._port, newest_checkpoint, self._roll_back)
         self.intake = Intake(config, self.consumer, self._port, self._guard)
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
@@ -115,11 +118,17 @@ class Updater:
         counters.set("lag_mean", sum(self._lags) / len(self._lags))
 
     def _roll_back(self, path: Path) -> None:
-        """Be what the checkpoint was, at half the learning rate; what waits was made since, and goes."""
+        """Be what the checkpoint was; what waits was made since, and goes.
+
+        With the live options of before, too, or at half the learning rate where none was set.
+        """
         self.intake.drop_pending()
+        if self._options.undo():
+            self.intake.drop_waiting()
+        else:
+            self._rate.halve()
         saved = checkpoint.load_checkpoint(path)
         checkpoint.load_network(saved, self._policy)
-        self._rate.halve()
         self.restore(saved, with_counts=False)
         if not self._mode.workers_step:
             self._port.publish(self._params.numpy)
@@ -170,6 +179,12 @@ class Updater:
             self._port.report(Report.UNSAVED, reason=str(error))
             return None
 
+    def _config_to_save(self) -> Config:
+        guard, now = self._guard, self._port.config_now()
+        config = self._options.to_save(is_failing=guard.is_failing, has_failed=guard.has_ended_run)
+        is_set_back = config.learning_rate != now.learning_rate
+        return config if is_set_back else replace(config, learning_rate=self._rate.base)
+
     def save(self, worker_states: Mapping[int, bytes] = MappingProxyType({})) -> Path:
         """Write a checkpoint; returns its directory."""
         self._saved_at = time.monotonic()
@@ -180,7 +195,7 @@ class Updater:
             self._directory,
             network=self._policy,
             optimizer=state,
-            config=replace(self._port.config_now(), learning_rate=self._rate.base),
+            config=self._config_to_save(),
             spec=self._spec,
             counts=counts | {"episodes": self._port.run.count("episodes")},
             rng=torch.get_rng_state(),

@@ -1,4 +1,4 @@
-"""The bottleneck of a run: which stage the others wait for, and what to do about it, in words."""
+"""The bottleneck of a run: which stage the others wait for, and a sentence of advice."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from aa2c.config.modes import ModeFacts
 WAITS_MUCH = 0.2  # share of its time above which a stage counts as waiting
 
 NOT_TRAINING = {
-    "starting": "The processes are coming up.",
-    "paused": "The run is paused: everybody rests.",
-    "stopping": "The run is ending: what waits is learned from, and a last checkpoint is written.",
-    "finished": "The run has ended.",
+    "starting": "The processes are starting up.",
+    "paused": "The run is paused.",
+    "stopping": "The run is stopping: the updater drains the rings and writes a final checkpoint.",
+    "finished": "The run has finished.",
     "failed": "The run has failed.",
 }
 
 
 @dataclass(frozen=True)
 class Down:
-    """A child that is not running, the state it is in, and how it last ended, if it did."""
+    """A child that is not running: its state, and how it last ended, if it ever did."""
 
     child: str
     state: str
@@ -32,9 +32,10 @@ class Down:
 
 
 def find_bottleneck(mode: ModeFacts, updater_waits: float, workers_wait: float) -> str:
-    """The stage that the others wait for, by the shares of their time: or balanced.
+    """The stage that the others wait for, judged by their shares of time spent waiting.
 
-    Where workers step the network the updater only counts, and its waiting means nothing.
+    "balanced" if neither waits much. Where workers step the network, the updater only counts, and
+    its waiting means nothing.
     """
     if mode.workers_step:
         updater_waits = 0.0
@@ -46,10 +47,10 @@ def find_bottleneck(mode: ModeFacts, updater_waits: float, workers_wait: float) 
 def advise(
     mode: ModeFacts, state: str, updater_waits: float, workers_wait: float, down: Sequence[Down]
 ) -> tuple[str, str]:
-    """The bottleneck, and a sentence on it with what would help.
+    """The bottleneck, and a sentence that says what would help.
 
-    `down` has the children that are not running while the run is: as long as there are any, nothing
-    else matters.
+    `down` are the children that should be running and are not: while there are any, nothing else
+    matters.
     """
     if state in NOT_TRAINING:
         return "balanced", NOT_TRAINING[state]
@@ -57,7 +58,7 @@ def advise(
     if down:
         told = ", ".join(map(str, down))
         has_failed = any(child.last_exit for child in down)
-        why = ": the warnings and the run's log.jsonl have the reason" if has_failed else ""
+        why = ": see the warnings and the run's log.jsonl for the reason" if has_failed else ""
         return bottleneck, f"{told[0].upper()}{told[1:]}{why}."
     share = updater_waits if bottleneck == "workers" else workers_wait
     return bottleneck, mode.advice[bottleneck].format(share=share)

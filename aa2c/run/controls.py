@@ -1,8 +1,7 @@
-"""What its owner may do to a run while it goes on: pause, save, stop, add workers, change options.
+"""What its owner may do to a run: pause, save, stop, add workers, change options.
 
-Runs in the orchestrator. Control flags are read by the others between two steps, so nobody is
-interrupted, and a child that is started again knows them. Every act is logged and kept as a mark of
-the run.
+Runs in the orchestrator. Children read control flags between two steps, so that none is interrupted,
+and a restarted child finds them set. Every action is logged and kept as a mark of the run.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ Note = Callable[[str, str], None]  # kind and text of a mark
 
 
 class Controls:
-    """The acts. Each returns a sentence, and raises `ControlRefused` at the wrong time.
+    """The actions. Each returns a sentence, and raises `ControlRefused` at the wrong moment.
 
-    `note` keeps marks, `phase` says where the run is in its life, and `end` ends it.
+    `note` keeps marks, `phase` is the run's place in its life cycle, and `end` ends it.
     """
 
     def __init__(
@@ -58,11 +57,11 @@ class Controls:
         return bool(self._flags.count("is_paused"))
 
     def pause(self) -> str:
-        """Let workers and evaluator rest after their present step; the updater goes on to idle."""
+        """Pause workers and evaluator after their current step; the updater runs out of records."""
         return self._set_paused(True, "paused")
 
     def resume(self) -> str:
-        """Go on after a pause."""
+        """Continue after a pause."""
         return self._set_paused(False, "resumed")
 
     def _set_paused(self, wanted: bool, word: str) -> str:
@@ -73,34 +72,34 @@ class Controls:
         return word
 
     def stop(self) -> str:
-        """End the run, with a last checkpoint."""
+        """End the run, with a final checkpoint."""
         if self._phase() not in ("starting", "running"):
-            raise ControlRefused("the run has ended already.")
+            raise ControlRefused("the run has already ended.")
         self._note("stop", "stopping")
         self._end()
-        return "stopping: the updater writes a last checkpoint"
+        return "stopping: the updater writes a final checkpoint"
 
     async def checkpoint(self) -> str:
-        """Write a checkpoint, and wait for it: but not longer than a long update may take."""
+        """Write a checkpoint, and wait for it, within reason: an update may take long."""
         self._require_training()
         saved = asyncio.get_running_loop().create_future()
         self._saved = [*(it for it in self._saved if not it.done()), saved]
         self._flags.set("checkpoints_wanted", self._flags.count("checkpoints_wanted") + 1)
         with contextlib.suppress(TimeoutError):
             return f"written: {await asyncio.wait_for(saved, CHECKPOINT_WAIT_S)}"
-        return "asked for: it is written when the present update is done"
+        return "requested: it will be written after the current update"
 
     async def finish_round(self) -> None:
-        """In lock-step, before the end: save while all workers wait, for then states can be had."""
+        """In lock-step, before the end: save while all workers wait, when their states are known."""
         if self._config.deterministic and self._phase() == "running":
             self.resume()
             try:
                 await asyncio.wait_for(self.checkpoint(), ROUND_WAIT_S)
             except TimeoutError:
-                self._note("stop", "the round is cut off: the newest checkpoint is an earlier one")
+                self._note("stop", "the round was not completed: the newest checkpoint is older")
 
     async def frames(self) -> Message:
-        """What worker 0's first environment showed last. Raises `TimeoutError` if none comes."""
+        """The newest frames of worker 0's first environment. Raises `TimeoutError` if none arrive."""
         self._require_training()
         if self.is_paused:
             raise ControlRefused("the run is paused: there are no new frames.")
@@ -111,12 +110,12 @@ class Controls:
         return message
 
     async def set_workers(self, count: int) -> str:
-        """Have so many workers; returns when the wish is carried out. Raises `ConfigError`."""
+        """Change the number of workers; returns when that is done. Raises `ConfigError`."""
         self._require_training()
         least, most = self._config.least_workers, self._engine.most_workers
         if type(count) is not int or not least <= count <= most:
             raise ConfigError(
-                f"--workers {_shown(count)} must be in {least} … {most} while this run goes on."
+                f"--workers {_shown(count)} must be in {least} … {most} during this run."
             )
         async with self._changing_workers:
             self._require_training()
@@ -129,17 +128,19 @@ class Controls:
         return f"{count} workers"
 
     def set(self, options: Mapping[str, Any]) -> str:
-        """Change options for the rest of the run; all of them or, if one is refused, none.
+        """Change options for the rest of the run; if one is refused, none is changed.
 
-        Raises `ConfigError`, which names the bound that a value breaks.
+        Raises `ConfigError`, which names the bound that a value violates.
         """
         self._require_training()
         allowed = [name for name in self.changeable() if name != "workers"]
         if not options:
-            raise ConfigError(f"there is nothing to set: give one or more of {', '.join(allowed)}.")
+            raise ConfigError(f"nothing to set: name one or more of {', '.join(allowed)}.")
         for name in options:
             if name not in allowed:
-                raise ConfigError(f"{name!r} cannot be changed here: {', '.join(allowed)} can.")
+                raise ConfigError(
+                    f"{name!r} cannot be changed during a run: {', '.join(allowed)} can."
+                )
         wanted = {name: _number(name, value) for name, value in options.items()}
         before = self._settings.now()
         changed(before, wanted)  # raises for what cannot be
@@ -149,7 +150,7 @@ class Controls:
         return "set"
 
     def changeable(self) -> Status:
-        """What can be changed now: present value and bounds."""
+        """What can be changed now: current value and bounds."""
         now = self._settings.now()
         bounds = {item.name: item.metadata for item in fields(Config)}
         told: Status = {}
@@ -168,7 +169,7 @@ class Controls:
         return told
 
     def tell_score(self, returns: Returns) -> None:
-        """Let the updater know how good its policy is, once there is a mean: it keeps the best."""
+        """Tell the updater the mean return, once there is one: it keeps the best checkpoint."""
         self._flags.set("episodes", returns.count)
         mean = returns.settled_mean
         if mean is not None:
@@ -176,10 +177,13 @@ class Controls:
             self._flags.set("episodes_in_mean", RECENT_EPISODES)
 
     def hear(self, message: Message) -> None:
-        """What the updater did by itself, or an answer: a checkpoint that was asked for, or frames."""
+        """A rollback by the updater, or an answer: a requested checkpoint, or frames."""
         if message["kind"] == Report.ROLLED_BACK:
             name, rate = Path(message["path"]).name, message["learning_rate"]
-            self._note("rollback", f"back to {name}, learning_rate → {_shown(rate)}")
+            self._note("rollback", f"rollback to {name}, learning_rate → {_shown(rate)}")
+            return
+        if message["kind"] == Report.OPTIONS_UNDONE:
+            self._undo(message["options"])
             return
         is_frames = message["kind"] == Report.FRAMES
         waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved
@@ -190,15 +194,25 @@ class Controls:
                 future.set_result(message if is_frames else message["path"])
         waiting.clear()
 
+    def _undo(self, options: Mapping[str, Any]) -> None:
+        """Restore options to what they were before they were set, after a rollback."""
+        before = self._settings.now()
+        for name, value in options.items():
+            good = _plain(tuple(value) if isinstance(value, list | tuple) else value)
+            if good == _plain(getattr(self._config, name)):
+                self._settings.unset(name)
+            else:
+                self._settings.set(name, good)
+            was = _shown(_plain(getattr(before, name)))
+            self._note("rollback", f"{name} {was} → {_shown(good)}, as before it was set")
+
     def _require_training(self) -> None:
         if self._phase() != "running":
-            raise ControlRefused(
-                f"the run is {self._phase()}: this can be done while it is running."
-            )
+            raise ControlRefused(f"the run is {self._phase()}: this needs a running one.")
 
 
 def _plain(value: Any) -> Any:
-    """An option's value for JSON; of the weights of all workers, the one that they share."""
+    """An option's value for JSON; one number for a coefficient that all workers share."""
     if isinstance(value, tuple):
         return value[0] if len(value) == 1 else list(value)
     return value
@@ -212,6 +226,6 @@ def _number(name: str, value: Any) -> float:
 
 
 def _shown(value: Any) -> str:
-    """A value in a few characters."""
+    """A value, shortened for messages."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -17,9 +17,7 @@ def run_here(main: Coroutine[Any, Any, T]) -> T:
 
     In a running event loop this blocks that loop, and the coroutine has one of its own in a thread.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _is_running():
         return asyncio.run(main)
     started: Future[Callable[[], object]] = Future()
     ended: Future[T] = Future()
@@ -35,6 +33,14 @@ def run_here(main: Coroutine[Any, Any, T]) -> T:
         raise
     finally:
         thread.join()
+
+
+def _is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _run(

@@ -1,6 +1,6 @@
 """What a run leaves on disk: its directory, configuration, and rows of metrics, episodes and marks.
 
-Runs in the orchestrator, the only writer of these files but the log.
+Runs in the orchestrator, the only writer of these files except the log.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
 
 def make_run_dir(config: Config) -> Path:
-    """A new directory for the run. Raises `ConfigError`, which names --name or --runs-dir."""
+    """Make a new directory for the run. Raises `ConfigError`, which names --name or --runs-dir."""
     slug = re.sub(r"[^\w.-]+", "-", config.env)[:64]
     stamp = time.strftime("%Y%m%d-%H%M%S")
     names = [config.name] if config.name else [f"{slug}-{config.mode}-{stamp}"]
@@ -49,12 +49,12 @@ def make_run_dir(config: Config) -> Path:
                 f"--runs-dir {config.runs_dir} cannot be written: {error.strerror}."
             ) from None
         return path
-    raise ConfigError(f"--name {names[0]} exists in {config.runs_dir} already: choose another.")
+    raise ConfigError(f"--name {names[0]} already exists in {config.runs_dir}: choose another.")
 
 
 @contextlib.contextmanager
 def undone_if_it_fails(run_dir: Path, *, is_new: bool) -> Iterator[None]:
-    """Remove a new directory if its run cannot be started. Raises `Aa2cError` for `OSError`."""
+    """Remove a new directory if its run cannot be started. Turns `OSError` into `Aa2cError`."""
     try:
         yield
     except BaseException as error:
@@ -78,9 +78,9 @@ def write_token(run_dir: Path, token: str) -> None:
 
 
 class Recording:
-    """config.toml at the start, then a row a second and a row an episode; appends where a run goes on.
+    """Writes config.toml, then a row per second and per episode; a resumed run appends.
 
-    Raises `ConfigError` if another process has the run.
+    Raises `ConfigError` if another process trains the run.
     """
 
     def __init__(self, run_dir: Path, config: Config) -> None:
@@ -108,7 +108,7 @@ class Recording:
             self._episode_rows.writerow(EPISODE_COLUMNS)
 
     def reopen_if_removed(self) -> bool:
-        """Begin again in a directory that was removed, so that what is saved can be resumed.
+        """Recreate the files if the directory was removed, so that checkpoints can be resumed.
 
         True if it was removed. Raises `OSError`.
         """
@@ -131,7 +131,7 @@ class Recording:
         self._episodes.flush()
 
     def write_mark(self, mark: dict[str, Any]) -> None:
-        """One row: something that the run's owner did. On a full disk it is lost."""
+        """One row: something that was done to the run. On a full disk it is lost."""
         with contextlib.suppress(OSError):
             self._marks.write(strict_json(mark) + "\n")
 
@@ -143,9 +143,9 @@ class Recording:
         worker: int | None,
         episodes: Iterable[tuple[float, int]],
     ) -> None:
-        """One row for each episode: of a worker, or a test episode, greedy or sampled.
+        """One row per episode: a worker's, or a test episode, greedy or sampled.
 
-        On a full disk some are lost, which `write_metrics` tells.
+        On a full disk some are lost, which `write_metrics` reports.
         """
         with contextlib.suppress(OSError):
             for episode_return, length in episodes:
@@ -165,31 +165,31 @@ def _close(files: Iterable[IO[Any]]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file anew, whole: on a full disk the one before stays."""
+    """Replace a file atomically: on a full disk the old one stays."""
     new = path.with_name(f".{path.name}")
     new.write_text(text)
     new.replace(path)
 
 
 def _lock(run_dir: Path) -> IO[bytes]:
-    """A lock on the run, which the kernel takes back when this process ends."""
+    """A lock on the run, which the kernel releases when this process ends."""
     file = (run_dir / "lock").open("wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise ConfigError(f"--resume {run_dir}: this run is being trained already.") from None
+        raise ConfigError(f"--resume {run_dir}: this run is already being trained.") from None
     return file
 
 
 def metrics_row(status: dict[str, Any]) -> dict[str, Any]:
-    """A run's numbers, without the parts of its status that name processes."""
+    """A run's numbers: its status without the parts about processes."""
     parts = ("progress", "throughput", "returns", "losses", "policy_lag")
     return {"time_s": status["run"]["uptime_s"]} | {part: status[part] for part in parts}
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole rows of a .jsonl file, none if there is no file; damaged lines are left out."""
+    """The rows of a .jsonl file, none if there is no file; damaged lines are skipped."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -201,7 +201,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _open_to_append(path: Path, buffering: int) -> IO[str]:
-    """Open for whole lines: one that a kill cut off is ended first."""
+    """Open for appending lines; first terminates one that a kill cut off."""
     file = path.open("a+b")
     if file.tell():
         file.seek(-1, os.SEEK_END)

@@ -1,7 +1,7 @@
-"""What has happened in a run: returns, the series behind the charts, its owner's acts, warnings.
+"""What has happened in a run: returns, the series behind the charts, marks, warnings.
 
-Runs in the orchestrator. The files of the run get all of it, memory the newest or a thinned-out
-part, so that a page that is opened late is full and a long run does not grow.
+Runs in the orchestrator. The run's files get everything, memory the newest or a thinned-out part, so
+that a page opened late shows the whole run, and memory does not grow with it.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Series:
 
 
 class RunHistory:
-    """All that is told of a run beyond its counters, in memory and in its directory.
+    """Everything known of a run beyond its counters, in memory and in its directory.
 
-    A run that goes on from a checkpoint has `before` it env steps and episodes; what was recorded
-    after that checkpoint was undone. Raises `ConfigError` if another process has the run.
+    `before` has the env steps and episodes of the checkpoint that a run is resumed from; what was
+    recorded after it was undone. Raises `ConfigError` if another process trains the run.
     """
 
     def __init__(self, run_dir: Path, config: Config, before: Mapping[str, int]) -> None:
@@ -89,13 +89,13 @@ class RunHistory:
 
     @property
     def uptime_s(self) -> float:
-        """How long the run has been trained, over all its starts."""
+        """Training time, over all starts of the run."""
         return self._time_before_s + time.monotonic() - self._clock_start
 
     def add_row(self, status: Status) -> None:
-        """Keep a second's numbers. A full disk costs rows and is told once, and the run goes on.
+        """Keep a second's numbers. A full disk costs rows, is reported once, and does not end the run.
 
-        The charts leave out a pause: a night of it would thin out the day before.
+        The charts leave pauses out: a night of pause would thin out the day before.
         """
         if self.tracking is not None:
             self.tracking.add_row(status)
@@ -105,19 +105,19 @@ class RunHistory:
         try:
             if self._recording.reopen_if_removed():
                 self.log.warning(
-                    "the run's directory was removed and is made anew: what it held is lost"
+                    "the run's directory was removed; a new one is made, its contents are lost"
                 )
             self._recording.write_metrics(row)
         except OSError as error:
             if self._can_write:
-                why = f"{error.strerror}: rows are lost until that ends"
+                why = f"{error.strerror}: rows are lost until it can be written again"
                 self.log.warning("the run's directory cannot be written", why=why)
             self._can_write = False
         else:
             self._can_write = True
 
     def hear(self, env_steps: int, worker: int, message: Message) -> None:
-        """Keep episodes: raw return and length each, of a worker's training or of an evaluation."""
+        """Keep the raw returns and lengths of episodes: a worker's, or an evaluation's."""
         episodes = message["episodes"]
         returns = [episode_return for episode_return, _ in episodes]
         kind: str = "train"
@@ -132,7 +132,7 @@ class RunHistory:
         self._recording.write_episodes(self.uptime_s, env_steps, kind, author, episodes)
 
     def add_mark(self, env_steps: int, kind: str, text: str) -> None:
-        """Something that the run's owner did."""
+        """Keep something that was done to the run."""
         mark = {"time_s": round(self.uptime_s, 3), "env_steps": env_steps, "kind": kind}
         self._marks.append(mark | {"text": text})
         self._recording.write_mark(self._marks[-1])
@@ -140,7 +140,7 @@ class RunHistory:
     def watch_log(
         self, on_event: Callable[[EventDict], None] | None
     ) -> Callable[[EventDict], None]:
-        """What a logger shall call: it keeps warnings, and passes everything on."""
+        """A callback for a logger: it keeps warnings, and passes everything on."""
 
         def hear(event: EventDict) -> None:
             if event["level"] in WARNING_LEVELS:
@@ -157,7 +157,7 @@ class RunHistory:
         return hear
 
     def told(self) -> Status:
-        """The parts of the status document that are from here."""
+        """The history's parts of the status document."""
         return {"marks": list(self._marks), "log": list(self._warnings)}
 
     def document(self) -> Status:

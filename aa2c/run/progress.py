@@ -1,7 +1,7 @@
-"""Whether a run gets on; and if it does not, who waits for whom.
+"""Stall detection: whether a run makes progress and, if not, which process waits for what.
 
-Runs in the orchestrator, which looks once a second. What each process waits for is a word of its row
-of counters.
+Runs in the orchestrator, which checks once a second. What each process waits for is a word in its
+row of counters.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from aa2c.clock import LivedClock
 from aa2c.ports import ChildView, Counters, Engine, WaitsFor
 
 WAITS_FOR: dict[int, str] = {
-    WaitsFor.FREE_SLOT: "a free slot of its ring",
+    WaitsFor.FREE_SLOT: "a free slot in its ring",
     WaitsFor.PARAMETERS: "parameters",
-    WaitsFor.MODEL_LOCK: "the lock of the model",
+    WaitsFor.MODEL_LOCK: "the lock on the shared network",
     WaitsFor.RECORDS: "records",
     WaitsFor.TURN: "its turn",
     WaitsFor.WORKER_STATES: "the workers' states",
@@ -24,9 +24,10 @@ MOST_LIVED_S = 2.0  # between two looks, of which there is one a second
 
 
 class ProgressWatch:
-    """Two clocks: of env steps, and of learning. `stall` says what is wrong, None while nothing is.
+    """Two clocks: since the last env step, and since the last update.
 
-    Both stand still while the orchestrator does.
+    `stall` says what is wrong; None while the run makes progress. Both clocks stop while the
+    orchestrator is stopped.
     """
 
     def __init__(self, limit_s: float, engine: Engine, log: Any) -> None:
@@ -40,7 +41,7 @@ class ProgressWatch:
         self.stall: str | None = None
 
     def look(self, *, is_training: bool) -> None:
-        """Look at the clocks, and log once when the run stops getting on, and when it does again."""
+        """Check the clocks; log once when the run stalls, and once when it makes progress again."""
         now, row = self._clock.look(), self._counters.updater
         # Beats of a long update count as learning, those of waiting for records do not.
         busy = row.count("beats") if not row.count("waits_for") else 0
@@ -73,13 +74,13 @@ class ProgressWatch:
 
     def _say(self, told: str | None) -> None:
         if told is None:
-            self._log.warning("the run gets on again")
+            self._log.warning("the run makes progress again")
         else:
-            self._log.warning("the run does not get on", why=told)
+            self._log.warning("the run has stalled", why=told)
 
 
 def _doing(slot: ChildView, row: Counters) -> str:
-    """What a child does, in words."""
+    """What a child is doing, in words."""
     if slot.state != "running":
         last = f" (last: {slot.last_exit})" if slot.last_exit else ""
         return f"is {slot.state}{last}"

@@ -1,7 +1,7 @@
-"""The quantities of a run: one table, which /metrics, /history, trackers and the report derive from.
+"""The quantities of a run: the one table from which /metrics, /history, trackers and reports derive.
 
-Each names a value of the status document by its path. A new metric is one entry here, besides
-whoever counts it.
+Each entry names a value of the status document by its path. A new metric is one entry here, plus the
+code that counts it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Keys = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number, or one for each value of the labels, which stand in braces in `path`.
+    """A number, or one number per combination of the labels, which stand in braces in `path`.
 
     `gauge` or `counter` is its Prometheus name without the prefix, `tag` its name in trackers. A
-    `series` is a column of /history, `panel` the title of its panel in the report's loss picture.
+    `series` is a column of /history, `panel` the title of its panel in the report's loss.png.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Quantity:
     tag: str = ""
     panel: str = ""
     series: bool = False
-    row: str = ""  # its path in metrics.jsonl, where that is another
+    row: str = ""  # its path in metrics.jsonl, where that differs
     number: Callable[[Any], float | None] = lambda value: value
 
     @property
@@ -46,7 +46,7 @@ class Quantity:
         return tuple(key.strip("{}") for key in self.keys if _is_label(key))
 
     def samples(self, status: dict[str, Any]) -> Iterator[tuple[Keys, float]]:
-        """The values in a status document, each with those of its labels; none where it is null."""
+        """The values in a status document, each with the values of its labels; nulls are skipped."""
         for labels, value in _find(status, self.keys):
             number = self.number(value)
             if number is not None:
@@ -54,7 +54,7 @@ class Quantity:
 
 
 def value_at(document: Any, keys: Keys) -> Any:
-    """The value at a path; None where there is none."""
+    """The value at a path; None if there is none."""
     for key in keys:
         document = document.get(key) if isinstance(document, dict) else None
     return document
@@ -76,73 +76,73 @@ def _is_label(key: str) -> bool:
     return key.startswith("{")
 
 
-# The order is that of /metrics, of the columns of /history and of the report's panels. Tags are
-# CleanRL's, where it has one; Prometheus names have base units.
+# In the order of /metrics, of /history's columns and of the report's panels. Tags are CleanRL's where
+# CleanRL has one; Prometheus names have base units.
 # fmt: off
 RUN = (
-    Quantity("stalled", "run.stall", "1 while env steps or updates stand still for long.",
+    Quantity("stalled", "run.stall", "1 while the run is stalled: no env steps or no updates.",
              gauge="run_stalled", number=lambda stall: stall is not None),
-    Quantity("time_s", "run.uptime_s", "Time since the start of the run.", "seconds",
+    Quantity("time_s", "run.uptime_s", "Training time, over all starts of the run.", "seconds",
              gauge="run_uptime_seconds", row="time_s", series=True),
     Quantity("env_steps", "progress.env_steps", "Environment steps taken by workers.",
              counter="env_steps", series=True),
-    Quantity("total_env_steps", "progress.total_env_steps", "Environment steps to take.",
+    Quantity("total_env_steps", "progress.total_env_steps", "Budget of environment steps.",
              gauge="env_steps_budget"),
     Quantity("updates", "progress.updates", "Optimizer steps.", counter="updates"),
     Quantity("episodes", "progress.episodes", "Training episodes finished.", counter="episodes"),
-    Quantity("policy_version", "progress.policy_version", "Parameters published.",
+    Quantity("policy_version", "progress.policy_version", "Policy version: how often parameters were published.",
              counter="policy_versions"),
     Quantity("train_return_mean", "returns.train.mean", "Mean raw return, last 100 episodes.",
              gauge="episode_return_mean", tag="charts/episodic_return_mean", series=True),
-    Quantity("train_return_std", "returns.train.std", "Deviation of it, last 100 episodes.",
+    Quantity("train_return_std", "returns.train.std", "Std of raw returns, last 100 episodes.",
              gauge="episode_return_std", series=True),
     Quantity("test_return_mean", "returns.test.{policy}.mean", "Mean raw return, last evaluation.",
              gauge="test_return_mean"),
-    Quantity("test_return_std", "returns.test.{policy}.std", "Deviation of it, last evaluation.",
+    Quantity("test_return_std", "returns.test.{policy}.std", "Std of raw returns, last evaluation.",
              gauge="test_return_std"),
-    Quantity("test_episodes", "returns.test.{policy}.count", "Test episodes.",
+    Quantity("test_episodes", "returns.test.{policy}.count", "Test episodes played.",
              counter="test_episodes"),
     Quantity("test_greedy_mean", "returns.test.greedy.mean", tag="test/greedy_return", series=True),
     Quantity("test_sampled_mean", "returns.test.sampled.mean", tag="test/sampled_return",
              series=True),
-    Quantity("policy", "losses.policy", "Latest policy part of the loss.",
+    Quantity("policy", "losses.policy", "Policy loss, latest update.",
              gauge="loss_policy", tag="losses/policy_loss", panel="policy loss", series=True),
-    Quantity("value", "losses.value", "Latest value part of the loss.",
+    Quantity("value", "losses.value", "Value loss, latest update.",
              gauge="loss_value", tag="losses/value_loss", panel="value loss", series=True),
-    Quantity("entropy", "losses.entropy", "Latest entropy part of the loss.", "nats",
+    Quantity("entropy", "losses.entropy", "Entropy of the policy, latest update.", "nats",
              gauge="loss_entropy", tag="losses/entropy", panel="entropy", series=True),
-    Quantity("grad_norm", "losses.grad_norm", "Latest gradient norm before clipping.",
+    Quantity("grad_norm", "losses.grad_norm", "Gradient norm before clipping, latest update.",
              gauge="grad_norm", tag="losses/grad_norm", panel="gradient norm", series=True),
-    Quantity("approx_kl", "losses.approx_kl", "Latest approximate KL divergence.", "nats",
+    Quantity("approx_kl", "losses.approx_kl", "Approximate KL divergence, latest update.", "nats",
              gauge="approx_kl_nats", tag="losses/approx_kl", panel="approx_kl", series=True),
-    Quantity("learning_rate", "losses.learning_rate", "Step size of the optimizer now.",
+    Quantity("learning_rate", "losses.learning_rate", "The optimizer's current learning rate.",
              gauge="learning_rate", tag="charts/learning_rate", panel="learning rate", series=True),
     Quantity("env_steps_per_s", "throughput.env_steps_per_s", tag="charts/SPS", series=True),
     Quantity("updates_per_s", "throughput.updates_per_s", tag="charts/UPS", series=True),
     Quantity("policy_lag_mean", "policy_lag.mean", unit="versions",
              tag="charts/policy_lag", panel="policy lag, mean", series=True),
     Quantity("updater_wait_share", "throughput.updater_wait_share",
-             "Share of its time that the updater waited for records, last 10 s.", "ratio",
+             "Share of its time the updater waited for records, last 10 s.", "ratio",
              gauge="updater_wait_ratio"),
     Quantity("worker_wait_share", "throughput.worker_wait_share",
-             "Share of their time that workers waited for the updater or the lock, last 10 s.",
+             "Share of their time workers waited for the updater or the lock, last 10 s.",
              "ratio", gauge="worker_wait_ratio"),
-    Quantity("updater_wait", "updater.wait_s", "Time waited for records.", "seconds",
+    Quantity("updater_wait", "updater.wait_s", "Time the updater waited for records.", "seconds",
              counter="updater_wait_seconds"),
-    Quantity("updater_update", "updater.update_s", "Time spent on updates.", "seconds",
+    Quantity("updater_update", "updater.update_s", "Time the updater spent on updates.", "seconds",
              counter="updater_update_seconds"),
     Quantity("updater_restarts", "updater.restarts", "Restarts of the updater.",
              counter="updater_restarts"),
-    Quantity("rejected", "updater.rejected", "Records whose contents the mode refused.",
+    Quantity("rejected", "updater.rejected", "Records rejected by the mode because of their contents.",
              counter="records_rejected"),
     Quantity("nonfinite", "updater.nonfinite",
-             "Optimizer steps not made because loss or gradient was not finite.",
+             "Optimizer steps skipped because the loss or gradient was not finite.",
              counter="nonfinite_steps"),
-    Quantity("rollbacks", "updater.rollbacks", "Returns to a checkpoint because of that.",
+    Quantity("rollbacks", "updater.rollbacks", "Rollbacks to a checkpoint after non-finite losses or gradients.",
              counter="rollbacks"),
-    Quantity("stale", "updater.stale", "Records older than max_policy_lag.",
+    Quantity("stale", "updater.stale", "Records dropped because they lagged more than max_policy_lag.",
              counter="records_stale"),
-    Quantity("torn_steps", "updater.torn_steps", "Steps of the shared model cut off by a kill.",
+    Quantity("torn_steps", "updater.torn_steps", "Steps of the shared network torn by a kill.",
              counter="model_torn_steps"),
     Quantity("checkpoint_at", "updater.checkpoint_at", "Unix time of the newest checkpoint.",
              "seconds", gauge="checkpoint_timestamp_seconds"),
@@ -154,21 +154,21 @@ CHILDREN = (
              counter="evaluator_restarts"),
     Quantity("worker_up", "workers.{worker}.state", "1 while the process is running.",
              gauge="worker_up", number=lambda state: state == "running"),
-    Quantity("worker_generation", "workers.{worker}.generation", "Incarnation of the worker.",
+    Quantity("worker_generation", "workers.{worker}.generation", "Generation of the worker.",
              gauge="worker_generation"),
-    Quantity("worker_env_steps", "workers.{worker}.env_steps", "Environment steps.",
+    Quantity("worker_env_steps", "workers.{worker}.env_steps", "Environment steps taken by the worker.",
              counter="worker_env_steps"),
-    Quantity("worker_wait", "workers.{worker}.wait_s", "Time waited for a free slot or the lock.",
+    Quantity("worker_wait", "workers.{worker}.wait_s", "Time the worker waited for a free slot or the lock.",
              "seconds", counter="worker_wait_seconds"),
-    Quantity("worker_restarts", "workers.{worker}.restarts", "Restarts of the process.",
+    Quantity("worker_restarts", "workers.{worker}.restarts", "Restarts of the worker.",
              counter="worker_restarts"),
-    Quantity("ring_used", "rings.{worker}.used", "Slots that wait.", "slots",
+    Quantity("ring_used", "rings.{worker}.used", "Slots in use.", "slots",
              gauge="ring_used_slots"),
-    Quantity("ring_capacity", "rings.{worker}.capacity", "Slots.", "slots",
+    Quantity("ring_capacity", "rings.{worker}.capacity", "Slots of the ring.", "slots",
              gauge="ring_capacity_slots"),
     Quantity("ring_committed", "rings.{worker}.committed", "Records sent.",
              counter="ring_committed"),
-    Quantity("ring_dropped", "rings.{worker}.dropped.{reason}", "Records refused by the reader.",
+    Quantity("ring_dropped", "rings.{worker}.dropped.{reason}", "Records the updater did not learn from.",
              counter="ring_dropped"),
 )
 # fmt: on

@@ -1,6 +1,6 @@
 """The status of a run: counters -> one document, which /status serves and everything else reads.
 
-Runs in the orchestrator. The children's counters are read, never asked for.
+Runs in the orchestrator. Children's counters are read from shared memory, never requested.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class Returns:
 
     @property
     def settled_mean(self) -> float | None:
-        """Mean of the last 100, once there are so many."""
+        """Mean of the last 100, once there are that many."""
         recent = self._recent
         return float(np.mean(recent)) if len(recent) == RECENT_EPISODES else None
 
     def summary(self) -> Status:
-        """Mean and deviation of the last 100, how many there were at all, and the last one."""
+        """Mean and std of the last 100, the total count, and the last one."""
         recent = self._recent
         last = _finite(recent[-1] if recent else None)
         return {**_mean_and_std(recent), "count": self.count, "last": last}
 
 
 class TestReturns:
-    """Raw returns of the last evaluation under one way of acting."""
+    """Raw returns of the last evaluation, greedy or sampled."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -64,19 +64,19 @@ class TestReturns:
         self._returns: list[float] = []
 
     def set(self, env_steps: int, returns: list[float]) -> None:
-        """The returns of a policy that had learned from so many env steps."""
+        """The returns of a policy trained for so many env steps."""
         self._env_steps = env_steps
         self._returns = returns
         self._count += len(returns)
 
     def summary(self) -> Status:
-        """Mean and deviation of the last evaluation, its env steps, and test episodes at all."""
+        """Mean and std of the last evaluation, its env steps, and the total count."""
         spread = _mean_and_std(self._returns)
         return {**spread, "count": self._count, "env_steps": self._env_steps}
 
 
 def _mean_and_std(returns: Sequence[float]) -> Status:
-    """Both null where there are no returns, or infinite ones."""
+    """Both null if there are no returns, or infinite ones."""
     with np.errstate(invalid="ignore"):
         mean, std = (float(f(returns)) if returns else None for f in (np.mean, np.std))
     return {"mean": _finite(mean), "std": _finite(std)}
@@ -92,9 +92,9 @@ def make_status(
     engine: Engine,
     all_returns: tuple[Returns, Mapping[str, TestReturns]],
 ) -> Status:
-    """The document, schema 1: keys are added to it, never renamed.
+    """The document, schema 1: keys may be added, never renamed.
 
-    `all_returns` are those of training and of tests.
+    `all_returns` are the training returns and the test returns.
     """
     (returns, tests), counters, workers = all_returns, engine.telemetry, engine.workers
     options = {name: getattr(config, name) for name in SHOWN_OPTIONS}
@@ -134,7 +134,7 @@ def make_status(
 
 
 def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
-    """Rates, and who waits for whom."""
+    """Rates and the bottleneck."""
     counters, workers = engine.telemetry, engine.workers
     waits = [counters.worker_wait_per_s(slot.index) for slot in workers]
     updater_waits = min(1.0, counters.updater_wait_per_s)
@@ -157,14 +157,14 @@ def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
 
 
 def _losses(counters: Telemetry, mode: ModeFacts) -> Status:
-    """The newest update's; null before the first, and what the mode does not tell."""
+    """Of the latest update; null before the first, and for losses that the mode does not have."""
     told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}
     known = (*mode.losses, "learning_rate") if counters.updates_made else ()
     return told | {name: None for name in LOSSES if name not in known}
 
 
 def _time_left_s(config: Config, counters: Telemetry) -> float | None:
-    """Time to the end of the budget by the present rate; null while nothing moves."""
+    """Time to the end of the budget at the current rate; null if that is 0."""
     left, per_second = config.total_env_steps - counters.env_steps, counters.env_steps_per_s
     return round(max(0, left) / per_second, 1) if per_second else None
 

@@ -1,7 +1,7 @@
 """Experiment trackers: TensorBoard and Weights & Biases, with CleanRL's tags over env steps.
 
-Runs in the orchestrator, in one thread of its own, because a tracker may wait for a disk or a network.
-What goes wrong with a tracker switches it off with a warning; it never ends a run.
+Runs in the orchestrator, in a thread of its own, because a tracker may block on disk or network. A
+tracker that fails is switched off with a warning; it never ends a run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from aa2c.run.quantities import QUANTITIES
 from aa2c.run.status import Status
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-MOST_WAITING = 100  # rows; a tracker that is slower than the run loses the newest
+MOST_WAITING = 100  # rows; a tracker that is slower than the run misses the newest
 CLOSE_TIMEOUT_S = 5.0
 
 _Row = tuple[dict[str, float], int]
 
 
 class Tracker(Protocol):
-    """Where numbers go."""
+    """A sink for numbers."""
 
     def log(self, numbers: Mapping[str, float], env_steps: int) -> None: ...
 
@@ -56,7 +56,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of wandb, by the name of ours; without an account it is kept in the run's wandb/."""
+    """A wandb run of the same name; without an account it is kept in the run's wandb/."""
 
     def __init__(self, run_dir: Path, config: Config) -> None:
         import wandb
@@ -88,7 +88,7 @@ KINDS: dict[str, Callable[[Path, Config], Tracker]] = {
 
 
 class Tracking:
-    """The trackers that --track names; `log` is told what goes wrong with one."""
+    """The trackers that --track names; failures go to `log`."""
 
     def __init__(self, run_dir: Path, config: Config, log: Any) -> None:
         self._run_dir = run_dir
@@ -112,14 +112,14 @@ class Tracking:
             self._put({"charts/episodic_return": episode_return, "charts/episodic_length": length})
 
     def close(self) -> None:
-        """Let the trackers write what waits, but not for long."""
+        """Let the trackers write what is queued, within a time limit."""
         if not self._thread.is_alive():
             return
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=CLOSE_TIMEOUT_S / 2)
         self._thread.join(CLOSE_TIMEOUT_S / 2)
         if self._thread.is_alive():
-            self._log.warning("a tracker was not done in time", trackers=self._config.track)
+            self._log.warning("a tracker did not finish in time", trackers=self._config.track)
 
     def _put(self, numbers: dict[str, float]) -> None:
         if not self._thread.is_alive():
@@ -129,11 +129,13 @@ class Tracking:
         except queue.Full:
             if not self._has_lost:
                 reason = "it is slower than the run, or its disk is full"
-                self._log.warning("tracking loses rows", trackers=self._config.track, reason=reason)
+                self._log.warning(
+                    "a tracker loses rows", trackers=self._config.track, reason=reason
+                )
             self._has_lost = True
 
     def _run(self) -> None:
-        """The thread: open, log, close; a tracker that fails is left out from then on."""
+        """The thread: open, log, close; a tracker that fails is dropped."""
         trackers: dict[str, Tracker] = {}
         for wanted in self._config.track:
             with self._warning(wanted, trackers):
@@ -150,10 +152,10 @@ class Tracking:
     def _warning(self, name: str, trackers: dict[str, Tracker]) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # a library's, or the disk's: the run goes on without it
+        except Exception as error:  # a library's, or the disk's: the run continues without it
             trackers.pop(name, None)
             reason = f"{type(error).__name__}: {error}"
-            self._log.warning("tracking is switched off", tracker=name, reason=reason)
+            self._log.warning("a tracker is switched off", tracker=name, reason=reason)
 
 
 def require_packages(config: Config) -> None:

@@ -181,15 +181,24 @@ def _free_bytes() -> int:
 
 def name_prefix(run_id: str) -> str:
     """The names of this run's segments begin with this: prefix, user, creator, run."""
-    namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
-    return f"aa2c-{os.getuid()}-{namespace}-{os.getpid()}-{run_id}-"
+    return f"aa2c-{os.getuid()}-{_namespace()}-{os.getpid()}-{run_id}-"
 
 
-_NAME = re.compile(r"aa2c-(?P<uid>\d+)-\d+-(?P<pid>\d+)-.+-.+")
+def _namespace() -> str:
+    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+
+
+_NAME = re.compile(r"aa2c-(?P<uid>\d+)-(?P<namespace>\d+)-(?P<pid>\d+)-.+-.+")
 
 
 def _is_dead(path: Path) -> bool:
-    """Whether nobody holds a creator's lock on this segment, in whatever namespace."""
+    """Whether nobody holds a creator's lock on this segment, in whatever namespace.
+
+    Nor does a process of the creator's number live here: older versions held no lock.
+    """
+    named = _NAME.fullmatch(path.name)
+    if named and named["namespace"] == _namespace() and Path(f"/proc/{named['pid']}").exists():
+        return False
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:  # another run was faster, or it is not ours

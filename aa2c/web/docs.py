@@ -1,7 +1,7 @@
-"""The docs that ship with the package, rendered from Markdown to HTML for /docs/.
+"""The documentation that ships with the package, rendered from Markdown to HTML for /docs/.
 
-Only files that ship are served: a request is looked up in a table of their names, so that no path
-can lead elsewhere. Raw HTML in a page is shown as text, and nothing rendered needs inline styles.
+Only shipped files are served: requests are looked up in a table of their names, which rules out path
+traversal. Raw HTML in a page is shown as text, and nothing rendered needs inline styles.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ FRAME = """<!doctype html>
 
 @cache
 def page_names() -> frozenset[str]:
-    """The pages that ship, without their suffix."""
+    """The names of all pages, without suffix."""
     files = (file.name for file in FOLDER.iterdir())
     return frozenset(name.removesuffix(".md") for name in files if name.endswith(".md"))
 
 
 def page(name: str) -> str | None:
-    """The HTML of a page, named with or without `.md`; None if there is no such page."""
+    """The HTML of a page, by its name with or without `.md`; None if there is no such page."""
     name = name.removesuffix(".md")
     return _rendered(name) if name in page_names() else None
 
 
-@cache  # of names that exist only, so that no client can fill it
+@cache  # only of names that exist, so that no client can fill it
 def _rendered(name: str) -> str:
     return render((FOLDER / f"{name}.md").read_text("utf-8"))
 
 
 def render(text: str) -> str:
-    """A whole HTML document; its title is the first heading, and each heading has an anchor."""
+    """A complete HTML document; its title is the first heading, and every heading has an anchor."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     title = "Docs"
@@ -71,7 +71,7 @@ def render(text: str) -> str:
 
 
 def slugs(tokens: Sequence[Token]) -> list[str | None]:
-    """For each token the anchor that code hosts give it; None for all but headings."""
+    """The anchor of each heading token, as code hosts form it; None for all other tokens."""
     found: list[str | None] = []
     for position, token in enumerate(tokens):
         is_heading = token.type == "heading_open"

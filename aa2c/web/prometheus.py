@@ -52,18 +52,20 @@ class RunCollector(Collector):
 def _run_metrics(status: Status) -> Iterable[Metric]:
     run = status["run"]
     yield InfoMetricFamily(
-        "aa2c_run", "The run.", {k: str(run[k]) for k in ("id", "name", "mode", "env")}
+        "aa2c_run",
+        "Labels that identify the run.",
+        {k: str(run[k]) for k in ("id", "name", "mode", "env")},
     )
-    yield InfoMetricFamily("aa2c_build", "The program.", {"version": __version__})
+    yield InfoMetricFamily("aa2c_build", "Version of aa2c.", {"version": __version__})
     states = {state: state == run["state"] for state in RUN_STATES}
     yield StateSetMetricFamily("aa2c_run_state", "State of the run.", states)
 
 
 def _exits(status: Status) -> Metric:
-    """Ends of processes that were not asked for, by how they ended."""
+    """Unrequested exits of child processes, by how they ended."""
     exits = CounterMetricFamily(
         "aa2c_process_exits",
-        "Ends of child processes that nobody asked for.",
+        "Unrequested exits of child processes.",
         labels=["process", "reason"],
     )
     children = {"updater": status["updater"], "evaluator": status["evaluator"]}
@@ -75,7 +77,7 @@ def _exits(status: Status) -> Metric:
 
 
 def _families(quantities: Iterable[Quantity], status: Status) -> Iterable[Metric]:
-    """The families of the table, without a sample where there is no value yet."""
+    """The table's families; one without a value yet has no sample."""
     for quantity in quantities:
         family: GaugeMetricFamily | CounterMetricFamily
         if quantity.gauge:
@@ -94,7 +96,7 @@ def _families(quantities: Iterable[Quantity], status: Status) -> Iterable[Metric
 
 
 def exposition(collector: Collector, accept: str) -> tuple[str, bytes]:
-    """Content type and body for a scraper that accepts this: Prometheus text or OpenMetrics."""
+    """Content type and body for a scraper's Accept header: Prometheus text or OpenMetrics."""
     registry = CollectorRegistry()
     registry.register(collector)
     encode, content_type = choose_encoder(accept)

@@ -25,12 +25,13 @@ from prometheus_client.registry import Collector
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.run.controls import Controls
+from aa2c.strict_json import strict_json
 from aa2c.web import docs
 from aa2c.web.assets import asset
 from aa2c.web.connections import Connection, connection
 from aa2c.web.prometheus import exposition
 from aa2c.web.security import EVERYWHERE, Guard, add_security_headers, in_url, refusal
-from aa2c.web.strict_json import dumps, json_response
+from aa2c.web.strict_json import json_response
 
 BODY_LIMIT = 16 * 1024
 BODY_TIMEOUT_S = 10.0
@@ -38,6 +39,7 @@ SHUTDOWN_S = 1.0
 EVENT_S = 1.0
 MOST_LISTENERS = 32
 IDLE_S = 30.0  # without a request
+TURNS = 4  # of strangers, in a round of the loop
 EVENT_HEADERS = {
     "Content-Type": "text/event-stream",
     "X-Accel-Buffering": "no",  # nginx would hold events back
@@ -103,7 +105,9 @@ class Server:
     def __init__(self, listening: socket.socket, config: Config, served: Served, log: Any) -> None:
         guard = Guard(served.token, config.host, config.allowed_host)
         routes = _Routes(served, guard)
-        app = web.Application(middlewares=[_known(guard), guard.check], client_max_size=BODY_LIMIT)
+        app = web.Application(
+            middlewares=[_in_turn(guard), guard.check], client_max_size=BODY_LIMIT
+        )
         app.on_response_prepare.append(add_security_headers)
         app.on_shutdown.append(routes.let_listeners_go)
         app.add_routes(routes.table())
@@ -140,19 +144,24 @@ class Server:
         self._socket.close()
 
 
-def _known(guard: Guard) -> Middleware:
-    """Tell the connection who asks, and while its request is answered."""
+def _in_turn(guard: Guard) -> Middleware:
+    """Answer the run's owner at once, and a few others per round of the loop, which has more to do."""
+    turns = asyncio.Semaphore(TURNS)
 
     @web.middleware
-    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def take(request: web.Request, handler: Handler) -> web.StreamResponse:
         asking = connection(request)
         if asking is None:
             return await handler(request)
-        asking.is_owners = asking.is_owners or guard.may_control(request)
+        if guard.may_control(request):
+            asking.is_owners = True
+        else:
+            async with turns:
+                await asyncio.sleep(0)
         with asking.answering():
             return await handler(request)
 
-    return note
+    return take
 
 
 class _Routes:
@@ -193,7 +202,9 @@ class _Routes:
         ]
 
     async def page(self, _: web.Request) -> web.Response:
-        return asset("index.html") or refusal(404, "The page did not ship.")
+        return asset("index.html") or refusal(
+            404, "The dashboard is missing from this installation."
+        )
 
     async def static(self, request: web.Request) -> web.Response:
         return asset(request.match_info["name"]) or refusal(404, "There is no such file.")
@@ -224,13 +235,13 @@ class _Routes:
         return self._health(request, run, run["state"] != "failed")
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """200 while the run is training and gets on."""
+        """200 while the run makes progress or is paused."""
         run = self._served.status()["run"]
         is_ready = run["state"] in ("running", "paused") and run["stall"] is None
         return self._health(request, run, is_ready)
 
     def _health(self, request: web.Request, run: Document, is_good: bool) -> web.Response:
-        """The reason is for those who may read."""
+        """The reason is only for those who may read."""
         keys = ("state", "error", "stall") if self._guard.may_read(request) else ("state",)
         told = {key: run[key] for key in keys}
         return json_response(told, status=200 if is_good else 503)
@@ -247,7 +258,7 @@ class _Routes:
         try:
             message = await self._served.controls.frames()
         except TimeoutError:
-            return refusal(504, "No frames came in time: the worker is busy or has ended.")
+            return refusal(504, "No frames arrived in time: the worker is busy or has died.")
         except ControlRefused as error:
             return refusal(409, str(error))
         parts = {key: message[key] for key in ("shape", "values", "data") if key in message}
@@ -259,7 +270,7 @@ class _Routes:
         """The status once a second, until the run has ended."""
         asking = connection(request)
         if asking is None or not self._has_room_for(asking):
-            return refusal(503, "Too many pages watch this run already.")
+            return refusal(503, "Too many clients are watching this run.")
         self._listeners[asking] = None
         try:
             response = web.StreamResponse(headers=EVENT_HEADERS)
@@ -285,7 +296,7 @@ class _Routes:
             is_last = self._closing.is_set()
             status = self._served.status()
             try:
-                await response.write(f"data: {dumps(status)}\n\n".encode())
+                await response.write(f"data: {strict_json(status)}\n\n".encode())
             except ConnectionError:
                 return
             if is_last or status["run"]["state"] in ENDED_STATES:
@@ -305,7 +316,7 @@ def _control(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = json.loads(await request.read())
         except TimeoutError:
-            return refusal(408, "The body did not come in time.")
+            return refusal(408, "The body did not arrive in time.")
         except (ValueError, RecursionError):
             return refusal(400, "The body is not JSON.")
         if not isinstance(body, dict):

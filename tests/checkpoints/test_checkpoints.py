@@ -23,12 +23,12 @@ from aa2c.checkpoints.tensors import CheckpointError, load_checkpoint, load_poli
 from aa2c.cli import main as cli
 from aa2c.config.config import Config
 from aa2c.config.toml import to_toml
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.errors import Aa2cError
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 
-SPEC = EnvSpec((4,), "float32", 3)
+SPEC = EnvSpec((4,), "float32", Discrete(3))
 CONFIG = Config(ent_coef=(0.1, 0.2), workers=2, hidden_sizes=(8, 5), name='q"uo\nte ü')
 ROOT = Path(__file__).parents[2]
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
@@ -165,13 +165,22 @@ def test_a_manifest_that_is_none_makes_the_one_before_count(tmp_path, two, manif
     assert load_checkpoint(tmp_path).path == two[0]
 
 
-GOOD_SPEC = {"obs_shape": [4], "obs_dtype": "float32", "num_actions": 3, "is_stacked": False}
+GOOD_SPEC = {
+    "obs_shape": [4],
+    "obs_dtype": "float32",
+    "actions": {"kind": "Discrete", "n": 3, "start": 0},
+    "is_stacked": False,
+    "obs_scale": 1.0,
+}
 GOOD_COUNTS = dict.fromkeys(("env_steps", "updates", "policy_version", "records", "episodes"), 2000)
 WRONG_SPECS = (
     {"obs_shape": ["sh", "-c", "touch pwned"]},
     {"obs_shape": [-4]},
     {"obs_shape": [True]},
-    {"num_actions": "3"},
+    {"actions": "3"},
+    {"actions": {"kind": "Discrete", "n": 0, "start": 0}},
+    {"actions": {"kind": "Sequence", "n": 3}},
+    {"actions": []},
     {"obs_dtype": "no such"},
     {"more": 1},
 )
@@ -191,12 +200,18 @@ def test_the_changes_below_are_of_a_state_that_would_be_good(two, tmp_path):
         {"format": None},
         {"config": {"no_such_option": 1}},
         {"config": {"num_envs": 0}},
-        {"config": {"num_envs": "3"}},
+        {"config": {"num_envs": "three"}},
         {"config": []},
         {"config": None},
         {"spec": None},
         {"spec": {}},
-        {"spec": {"obs_shape": 3, "obs_dtype": "float32", "num_actions": 2}},
+        {
+            "spec": {
+                "obs_shape": 3,
+                "obs_dtype": "float32",
+                "actions": {"kind": "Discrete", "n": 2, "start": 0},
+            }
+        },
         *({"spec": GOOD_SPEC | wrong} for wrong in WRONG_SPECS),
         *({"counts": GOOD_COUNTS | {"env_steps": wrong}} for wrong in (-1, "3", None, 2**60, 1.5)),
         {"counts": {"env_steps": 2000}},

@@ -72,7 +72,7 @@ def test_an_edited_config_toml_is_followed_but_for_what_can_be_set_live(run_dir)
     [
         ("no_such_option = 1", "unknown option 'no_such_option'"),
         ("total_env_steps =", "is not TOML"),
-        ('num_envs = "3"', "num_envs = '3' is not an integer"),
+        ('num_envs = "three"', "num_envs = 'three' is not an integer"),
         ("workers = 0", "--workers 0 must be"),
     ],
 )

@@ -24,7 +24,7 @@ def test_a_machine_that_runs_these_tests_has_no_failing_check():
     assert {f["verdict"] for f in findings.values()} <= {"ok", "warn"}, result.stdout
     assert result.returncode == 0
     assert "torch 2." in findings["packages"]["found"]
-    assert findings["Atari"]["found"] == "Pong gives frames (1, 4, 84, 84)"
+    assert findings["Atari"]["found"] == "Pong gives observations of shape (1, 4, 84, 84)"
 
 
 def test_a_broken_package_a_taken_port_and_few_files_are_findings_with_a_remedy(tmp_path):
@@ -43,7 +43,7 @@ def test_a_broken_package_a_taken_port_and_few_files_are_findings_with_a_remedy(
     lines = result.stdout.splitlines()
     assert (result.returncode, result.stderr) == (1, "")
     for start, remedy in (
-        ("fail torch", "install aa2c again"),
+        ("fail torch", "reinstall aa2c"),
         ("warn open files", "ulimit -n"),
         (f"warn port         {port} is taken", "python -m aa2c top"),
     ):

@@ -52,7 +52,7 @@ def test_eval_tells_protocol_and_results_of_both_ways(run_dir, tmp_path):
     assert again.stdout == result.stdout
 
 
-def test_eval_films_the_best_checkpoints_first_game(run_dir, tmp_path):
+def test_eval_records_the_best_checkpoints_first_game(run_dir, tmp_path):
     options = ("--best", "--sampled", "--episodes", "1", "--max-steps", "30")
     video = tmp_path / "deep" / "game.mp4"
     result = aa2c("eval", str(run_dir), *options, "--video", str(video), cwd=tmp_path)

@@ -168,9 +168,9 @@ def test_a_broken_config_file_is_named_with_its_key(tmp_path):
     file = tmp_path / "my.toml"
     for text, says in (
         ("wrokers = 3", "unknown option 'wrokers'; did you mean workers?"),
-        ("workers = '3'", "workers = '3' is not an integer"),
+        ("workers = '3.5'", "workers = '3.5' is not an integer"),
         ("workers = [", "is not TOML"),
-        ("mode = 'fast'", "--mode fast does not exist: give one of grad"),
+        ("mode = 'fast'", "--mode 'fast' is not one of grad"),
     ):
         file.write_text(text)
         done = aa2c("config", "--config", "my.toml", cwd=tmp_path)

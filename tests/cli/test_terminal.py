@@ -160,7 +160,11 @@ class Stranger(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("path", "says"),
-    [("", "404"), ("good/", "is not the page of an aa2c run"), ("goodjson/", "is not the page")],
+    [
+        ("", "404"),
+        ("good/", "is not the address of an aa2c run"),
+        ("goodjson/", "is not the address"),
+    ],
 )
 def test_what_is_no_run_is_told_in_a_sentence(path, says, tmp_path):
     with http.server.HTTPServer(("127.0.0.1", 0), Stranger) as server:

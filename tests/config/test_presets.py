@@ -15,9 +15,9 @@ from aa2c.modes.traj import rollouts_per_batch
 from tests.conftest import used
 from tests.modes.fake_port import SmallMode, forever
 
-# What the document's tables say: learning rate, value weight, entropy weights, environments of a
-# worker, rollout, push and pull intervals, update threads, workers.
-DOCUMENT = {
+# What the seed document says: learning rate, value and entropy coefficients, environments per
+# worker, rollout length, push and pull intervals, update threads, workers.
+SEED_CASES = {
     "grad/testcart0": (1e-3, 0.5, (0.01,), 32, 8, 32, 32, 1, None),
     "grad/testpong1": (1e-3, 0.5, (0.01,), 32, 8, 16, 16, 2, None),
     "grad/testpong2": (1e-4, 0.5, (0.01,), 50, 5, 10, 10, 2, None),
@@ -32,7 +32,7 @@ DOCUMENT = {
     "traj/testbr3": (3e-4, 0.25, (0.01,), 50, 32, None, None, 1, 4),
     "traj/testqb4": (3e-4, 0.25, (0.01,), 50, 16, None, None, 1, 5),
 }
-# The document is silent on it: as its program had it, 1e-8 elsewhere.
+# Which the seed document does not give: as in its program, 1e-8 elsewhere.
 OPTIMIZER_EPS = {"grad/testcart0": 1e-3} | dict.fromkeys(
     ("grad/testpong1", "grad/testpong2", "grad/testpong5", "grad/testpong6"), 5e-4
 )
@@ -49,10 +49,10 @@ OPTIONS = (
 )
 
 
-@pytest.mark.parametrize("preset", DOCUMENT)
-def test_a_case_of_the_document_has_its_numbers(preset):
+@pytest.mark.parametrize("preset", SEED_CASES)
+def test_a_seed_case_has_the_numbers_of_the_seed_document(preset):
     config = load_config(preset=preset)
-    for name, expected in zip(OPTIONS, DOCUMENT[preset], strict=True):
+    for name, expected in zip(OPTIONS, SEED_CASES[preset], strict=True):
         if expected is not None:
             assert getattr(config, name) == expected, name
     assert (config.gamma, config.max_grad_norm, config.optimizer) == (0.99, 0.1, "adam")
@@ -73,10 +73,10 @@ def test_a_case_of_the_document_has_its_numbers(preset):
         assert config.gae_lambda == 1
 
 
-def test_every_case_of_the_document_is_a_preset_and_says_what_became_of_it():
+def test_every_seed_case_is_a_preset_and_quotes_its_outcome():
     cases = {name for name in preset_names() if "/test" in name}
-    assert cases == set(DOCUMENT)
-    assert all("document" in preset_says(name) for name in cases)
+    assert cases == set(SEED_CASES)
+    assert all("Seed document: " in preset_says(name) for name in cases)
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -52,7 +52,9 @@ class SameStepOnly(VectorEnv):
 class Broken(gym.Env[Any, Any]):
     """Its constructor fails, like that of an environment without its ROM or licence."""
 
-    def __init__(self) -> None:
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own way
+
+    def __init__(self, render_mode: str | None = None) -> None:
         raise RuntimeError("no licence\nfound")
 
 

@@ -55,10 +55,10 @@ def test_real_stacks_are_rebuilt_exactly_through_real_resets(game):
     resets = 0
     for in_records in (False, True):
         watched = Watched(envs)
-        rollout = Rollout(watched, 33, in_records=in_records)
+        rollout = Rollout(watched, config, in_records=in_records)
         for _ in range(8):
             if in_records:
-                leaves = record_leaves(envs.spec, 33, config.num_envs)
+                leaves = record_leaves(envs.spec, config)
                 arrays = {leaf.name: np.full(leaf.shape, 77, leaf.dtype) for leaf in leaves}
                 rollout.write_into(arrays)
             collect(watched, network, rollout, generator)

@@ -35,7 +35,7 @@ def ends(monkeypatch):
 
 def test_the_same_error_again_and_again_is_not_tried_for_ever(ends):
     told = [ends.end(ERROR.format(number)) for number in range(SAME_ERROR_TRIES)]
-    assert told == [None, None, None, "it ended 4 times in a row with the same error"]
+    assert told == [None, None, None, "it ended 4 consecutive times with the same error"]
 
 
 def test_another_error_begins_the_count_anew(ends):
@@ -59,6 +59,6 @@ async def test_an_environment_that_fails_the_same_way_each_time_ends_the_run_wit
     """Though it gets something done each time."""
     config = small(env="tests.host.odd_envs:HostFailing-v0", workers=1, total_env_steps=10**9)
     async with Orchestrator(config) as run:
-        with pytest.raises(RunFailed, match=r"no more than 100 steps.* 4 times in a row"):
+        with pytest.raises(RunFailed, match=r"no more than 100 steps.* 4 consecutive times"):
             await run.wait()
     assert run.status()["progress"]["updates"] > 0

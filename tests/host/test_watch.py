@@ -182,7 +182,7 @@ def test_each_environment_that_was_made_is_a_sign_of_life(small):
     ):
         with pytest.raises(Stopped):
             run_role(lambda: signs.append("made"))
-    assert len(signs) == 3 + 3
+    assert len(signs) == 3 + 3 + 3, "a worker makes and resets each, an evaluator makes each"
 
 
 async def test_who_is_late_is_said(make_segment, tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def fixed_policy(config: Config, logits):
 
 
 def always(config: Config, action: int):
-    num_actions = env_spec(config).num_actions
+    num_actions = env_spec(config).actions.n
     return fixed_policy(config, [5.0 * (a == action) for a in range(num_actions)])
 
 
@@ -74,6 +74,12 @@ def test_exactly_so_many_episodes_are_played_on_at_most_16_games(made, episodes,
     assert len(played(CARTPOLE, episodes=episodes, max_steps=4)) == episodes
     assert len(made) == games <= MAX_GAMES
     assert all(game.is_closed for game in made)
+
+
+def test_each_game_that_was_made_is_a_sign_of_life(made):
+    signs = []
+    with games_for(CARTPOLE, 5, lambda: signs.append(len(made))):
+        assert signs == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("episodes", [1, 10, 23, 50])
@@ -178,7 +184,7 @@ def test_it_stops_at_once_and_gives_nothing_when_it_shall_not_go_on(made, asked)
     answers = itertools.chain([True] * asked, [False] * 1000)
     steps = []
     network = network_for(CARTPOLE)
-    network.register_forward_pre_hook(lambda *_: steps.append(0))
+    network.trunk.register_forward_pre_hook(lambda *_: steps.append(0))
     with games_for(CARTPOLE, 5) as games:
         ended = play_on(
             games, network, episodes=5, greedy=True, seed=0, max_steps=100,
@@ -229,9 +235,9 @@ def test_the_protocol_says_what_a_score_depends_on():
 def test_the_summary_gives_mean_deviation_range_length_and_how_many_were_cut():
     episodes = played(SEEDED, always(SEEDED, 0), episodes=5, max_steps=60)
     assert summarise(episodes) == (
-        "return 2,000.00 ± 1,414.21 (mean ± deviation of 5), from 0 to 4,000; "
+        "return 2,000.00 ± 1,414.21 (mean ± std of 5), from 0 to 4,000; "
         "29 env steps on average; 1 cut"
     )
     assert summarise(episodes[:1]) == (
-        "return 0.00 ± 0.00 (mean ± deviation of 1), from 0 to 0; 2 env steps on average"
+        "return 0.00 ± 0.00 (mean ± std of 1), from 0 to 0; 2 env steps on average"
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aa2c.config.config import Config
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.envs.vector import make_envs
 from aa2c.learn.rollout import LOOK_EVERY, RANDOM_STEPS, Rollout, collect, observe_random_play
 from aa2c.policy.distributions import Categorical
@@ -16,7 +16,7 @@ from aa2c.policy.network import make_policy
 from tests.envs.custom_env import FIRST_ACTION
 
 STEPS_SO_FAR, LAST_ACTION, EPISODE = range(3)
-CONFIG = Config(env="tests.envs.custom_env:Counter-v0")
+CONFIG = Config(env="tests.envs.custom_env:Counter-v0", num_envs=3, num_steps=6)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def world():
     envs = make_envs(CONFIG, 3, 0)
     torch.manual_seed(0)
     network = make_policy(CONFIG, envs.spec)
-    yield envs, network, Rollout(envs, 6), torch.Generator().manual_seed(0)
+    yield envs, network, Rollout(envs, CONFIG), torch.Generator().manual_seed(0)
     envs.close()
 
 
@@ -80,9 +80,12 @@ def test_each_episode_is_reported_once_with_its_own_return_and_length(world):
     assert {length for _, length in expected} == {5, 7}
 
 
-def test_env_steps_are_steps_times_environments(world):
-    _, _, rollout, _ = world
-    assert rollout.env_steps == 18
+def test_env_steps_are_steps_of_the_agent_and_no_rows_that_only_reset(world):
+    envs, network, rollout, generator = world
+    for _ in range(4):
+        collect(envs, network, rollout, generator)
+        assert rollout.env_steps == 18 - rollout["is_reset"].sum()
+    assert rollout["is_reset"].any()
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Breakout-v5"])
@@ -118,10 +121,10 @@ def test_random_play_settles_the_moments_of_observations(env):
     ids=str,
 )
 def test_what_an_environment_shows_is_an_image_or_a_vector(shape, dtype, shown):
-    spec = EnvSpec(shape, dtype, 2)
+    spec = EnvSpec(shape, dtype, Discrete(2))
     first = np.zeros((2, *shape), dtype)
     envs = SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first)
-    rollout = Rollout(envs, 2)
+    rollout = Rollout(envs, Config(num_steps=2, num_envs=2))
     rng = np.random.default_rng(0)
     rollout["obs"][:] = rng.integers(0, 255, rollout["obs"].shape)
     frames = rollout.newest_frames()
@@ -138,9 +141,10 @@ def test_what_an_environment_shows_is_an_image_or_a_vector(shape, dtype, shown):
 
 
 def test_of_stacked_frames_the_newest_is_shown():
-    spec = EnvSpec((4, 84, 84), "uint8", 2, is_stacked=True)
+    spec = EnvSpec((4, 84, 84), "uint8", Discrete(2), is_stacked=True)
     first = np.zeros((2, 4, 84, 84), np.uint8)
-    rollout = Rollout(SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first), 20)
+    envs = SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first)
+    rollout = Rollout(envs, Config(num_steps=20, num_envs=2))
     rollout["obs"][:] = np.random.default_rng(0).integers(0, 255, rollout["obs"].shape)
     frames = rollout.newest_frames()
     assert frames["shape"] == (16, 84, 84)

@@ -154,7 +154,7 @@ class Literal:
         torch.manual_seed(SEED)
         self.network = make_policy(config, self.envs.spec)
         self.generator = torch.Generator().manual_seed(SEED)
-        self.rollout = Rollout(self.envs, config.num_steps)
+        self.rollout = Rollout(self.envs, config)
         padded = FlatParameters(copy.deepcopy(self.network)).vector
         self.vector = torch.nn.Parameter(padded.clone())
         self.optimizer = a_plain_optimizer(config, [self.vector])
@@ -405,7 +405,8 @@ def test_env_steps_and_episodes_are_counted_and_each_episode_is_reported_once(a_
     world = a_world()
     for _ in range(60):
         world.produce()
-    assert world.port.counts["env_steps"] == 60 * 4 * 3
+    # The row after an episode only resets its environment; it is also what shows the episode's end.
+    assert world.port.counts["env_steps"] == 60 * 4 * 3 - world.port.counts["episodes"]
     reported = [e for kind, fields in world.port.reports for e in fields["episodes"]]
     assert len(reported) == world.port.counts["episodes"] > 10
 

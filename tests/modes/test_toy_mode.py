@@ -99,7 +99,5 @@ def test_what_it_does_not_use_is_refused_by_name(mode):
 
 
 def test_it_is_unknown_where_it_is_not_registered():
-    with pytest.raises(
-        ConfigError, match="--mode toy does not exist: give one of grad, model, traj"
-    ):
+    with pytest.raises(ConfigError, match="--mode 'toy' is not one of grad, model, traj"):
         Config(mode="toy")

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from aa2c.config.config import Config
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.errors import ConfigError, StartError
 from aa2c.policy.flat import SHARD_ALIGNMENT, FlatParameters
 from aa2c.policy.network import make_policy
 
 EXAMPLES = str(Path(__file__).parent.parent.parent / "examples")
-VECTOR = EnvSpec((4,), "float32", 2)
-ATARI = EnvSpec((4, 84, 84), "uint8", 6)
+VECTOR = EnvSpec((4,), "float32", Discrete(2))
+ATARI = EnvSpec((4, 84, 84), "uint8", Discrete(6))
 
 
 def network_for(spec, **options):
@@ -28,18 +28,18 @@ def network_for(spec, **options):
 @pytest.mark.parametrize(
     ("spec", "convolutional"),
     [
-        (EnvSpec((4, 84, 84), "uint8", 6), True),
-        (EnvSpec((96, 96, 3), "uint8", 5), True),
-        (EnvSpec((50, 40, 3), "uint8", 18), True),
-        (EnvSpec((3, 36, 36), "uint8", 3), True),
-        (EnvSpec((10, 10, 3), "uint8", 3), False),
-        (EnvSpec((84, 84), "uint8", 3), False),
-        (EnvSpec((4,), "float32", 2), False),
-        (EnvSpec((7,), "float64", 3), False),
-        (EnvSpec((5,), "int64", 1), False),
-        (EnvSpec((128,), "uint8", 9), False),
-        (EnvSpec((3, 5), "float32", 2), False),
-        (EnvSpec((3, 84, 84), "float32", 2), False),
+        (EnvSpec((4, 84, 84), "uint8", Discrete(6)), True),
+        (EnvSpec((96, 96, 3), "uint8", Discrete(5)), True),
+        (EnvSpec((50, 40, 3), "uint8", Discrete(18)), True),
+        (EnvSpec((3, 36, 36), "uint8", Discrete(3)), True),
+        (EnvSpec((10, 10, 3), "uint8", Discrete(3)), False),
+        (EnvSpec((84, 84), "uint8", Discrete(3)), False),
+        (EnvSpec((4,), "float32", Discrete(2)), False),
+        (EnvSpec((7,), "float64", Discrete(3)), False),
+        (EnvSpec((5,), "int64", Discrete(1)), False),
+        (EnvSpec((128,), "uint8", Discrete(9)), False),
+        (EnvSpec((3, 5), "float32", Discrete(2)), False),
+        (EnvSpec((3, 84, 84), "float32", Discrete(2)), False),
     ],
     ids=str,
 )
@@ -49,7 +49,7 @@ def test_auto_chooses_a_network_that_maps_observations_to_logits_and_values(spec
     obs = torch.from_numpy(np.ones((3, *spec.obs_shape), spec.obs_dtype))
     untouched = obs.clone()
     logits, values = network(obs)
-    assert logits.shape == (3, spec.num_actions)
+    assert logits.shape == (3, spec.actions.n)
     assert values.shape == (3,)
     assert logits.dtype == values.dtype == torch.float32
     assert torch.equal(obs, untouched)
@@ -60,9 +60,9 @@ def test_auto_chooses_a_network_that_maps_observations_to_logits_and_values(spec
     [("uint8", 0, 255), ("float32", 0, 1), ("int64", 0, 1), ("float32", 8, 8), ("uint8", 2, 2)],
 )
 def test_observations_are_divided_by_obs_scale(dtype, obs_scale, divisor):
-    spec = EnvSpec((6,), dtype, 3)
+    spec = EnvSpec((6,), dtype, Discrete(3))
     scaled = network_for(spec, obs_scale=obs_scale)
-    plain = network_for(EnvSpec((6,), "float32", 3))
+    plain = network_for(EnvSpec((6,), "float32", Discrete(3)))
     obs = torch.arange(12).view(2, 6).to(getattr(torch, dtype))
     untouched = obs.clone()
     for one, other in zip(scaled(obs), plain(obs.float() / divisor), strict=True):
@@ -72,8 +72,8 @@ def test_observations_are_divided_by_obs_scale(dtype, obs_scale, divisor):
 
 @pytest.mark.parametrize("kind", ["a3c", "nature", "document", "impala"])
 def test_images_with_channels_last_see_what_the_same_image_channels_first_would_show(kind):
-    first = network_for(EnvSpec((3, 40, 50), "uint8", 4), network=kind)
-    last = network_for(EnvSpec((40, 50, 3), "uint8", 4), network=kind)
+    first = network_for(EnvSpec((3, 40, 50), "uint8", Discrete(4)), network=kind)
+    last = network_for(EnvSpec((40, 50, 3), "uint8", Discrete(4)), network=kind)
     obs = torch.randint(256, (2, 3, 40, 50)).to(torch.uint8)
     torch.testing.assert_close(first(obs), last(obs.permute(0, 2, 3, 1)))
 
@@ -109,7 +109,7 @@ def test_mlp_has_the_hidden_sizes_asked_for_and_shares_nothing_between_policy_an
 @pytest.mark.parametrize("shape", [(3, 35, 84), (20, 20, 3), (84, 84), (4,)])
 def test_nature_refuses_what_it_cannot_see_and_says_what_to_do(shape):
     with pytest.raises(StartError) as caught:
-        network_for(EnvSpec(shape, "uint8", 2), network="nature")
+        network_for(EnvSpec(shape, "uint8", Discrete(2)), network="nature")
     for word in ("--network nature", "36", str(shape), "--network mlp"):
         assert word in str(caught.value)
 
@@ -125,7 +125,7 @@ def halved(side):
     ids=str,
 )
 def test_impala_has_the_parameters_of_the_paper(shape, channels, sides):
-    network = network_for(EnvSpec(shape, "uint8", 5), network="impala")
+    network = network_for(EnvSpec(shape, "uint8", Discrete(5)), network="impala")
     expected, inputs = 0, channels
     for outputs in (16, 32, 32):
         expected += inputs * outputs * 9 + outputs + 4 * (outputs * outputs * 9 + outputs)
@@ -160,7 +160,9 @@ def impala_by_hand(weights, obs):
 
 @pytest.mark.parametrize("shape", [(4, 84, 84), (3, 17, 8)], ids=str)
 def test_impala_computes_what_the_paper_draws_and_every_parameter_learns(shape):
-    network = network_for(EnvSpec(shape, "uint8", 5), network="impala", precision="float32")
+    network = network_for(
+        EnvSpec(shape, "uint8", Discrete(5)), network="impala", precision="float32"
+    )
     flat = FlatParameters(network)
     noise = torch.randn(flat.num_params, generator=torch.Generator().manual_seed(1))
     flat.vector += 0.02 * noise  # so that biases matter
@@ -181,7 +183,7 @@ def test_impala_computes_what_the_paper_draws_and_every_parameter_learns(shape):
 
 
 def test_impala_learns_through_the_flat_vector():
-    network = network_for(EnvSpec((1, 8, 8), "uint8", 2), network="impala")
+    network = network_for(EnvSpec((1, 8, 8), "uint8", Discrete(2)), network="impala")
     flat = FlatParameters(network)
     obs = torch.randint(256, (16, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
     wanted = torch.arange(16) % 2
@@ -198,7 +200,7 @@ def test_impala_learns_through_the_flat_vector():
 @pytest.mark.parametrize("shape", [(3, 7, 84), (20, 7, 3), (84, 84), (4,)])
 def test_impala_refuses_what_it_cannot_see_and_says_what_to_do(shape):
     with pytest.raises(StartError) as caught:
-        network_for(EnvSpec(shape, "uint8", 2), network="impala")
+        network_for(EnvSpec(shape, "uint8", Discrete(2)), network="impala")
     for word in ("--network impala", "8", str(shape), "--network mlp"):
         assert word in str(caught.value)
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from aa2c.config.config import Config
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.policy.normalization import MOST_COUNTED, OBS_LIMIT, RunningMoments, normalize
 
-SPEC = EnvSpec((4,), "float32", 2)
+SPEC = EnvSpec((4,), "float32", Discrete(2))
 
 
 def normalized_by(moments, rows, scale=1.0):
@@ -60,14 +60,18 @@ def test_no_rows_change_nothing():
     assert all(torch.equal(now, then) for now, then in zip(moments.buffers(), before, strict=True))
 
 
-@pytest.mark.parametrize("number", [np.inf, np.nan, 3e38, -1e30])
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan, 3e38, -1e30])
 @pytest.mark.parametrize("seen", [0, 7])
-def test_rows_that_overflow_change_nothing(number, seen):
-    moments = RunningMoments((3,))
-    moments.update(torch.randn(seen, 3))
-    before = [buffer.clone() for buffer in moments.buffers()]
-    moments.update(torch.tensor([[1.0, 2.0, 3.0], [1.0, number, 3.0]]))
-    assert all(torch.equal(now, then) for now, then in zip(moments.buffers(), before, strict=True))
+def test_a_row_that_overflows_is_left_out_and_the_others_count(number, seen):
+    moments, clean = RunningMoments((3,)), RunningMoments((3,))
+    rows = torch.randn(seen, 3)
+    for each in (moments, clean):
+        each.update(rows)
+    moments.update(torch.tensor([[1.0, 2.0, 3.0], [1.0, number, 3.0], [4.0, 5.0, 6.0]]))
+    clean.update(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    moments.update(torch.tensor([[number, number, number]]))
+    assert all(torch.equal(a, b) for a, b in zip(moments.buffers(), clean.buffers(), strict=True))
+    assert moments.count == seen + 2
 
 
 def test_bytes_are_scaled_and_normalized_in_one_go():

@@ -144,7 +144,7 @@ def test_summary_numbers_are_those_computed_by_hand(tmp_path):
     means = [sum(returns[i - 100 : i]) / 100 for i in range(100, 301)]
     risen = next(i for i, m in enumerate(means) if m - means[0] >= 0.95 * (max(means) - means[0]))
     last = returns[-100:]
-    rise = "env steps until that mean had risen 95% of the way from its first to its best"
+    rise = "env steps to 95% of the rise from the first to the best mean"
     assert row == {
         "run": "hand",
         "environment": "ALE/Pong-v5",
@@ -367,7 +367,7 @@ def test_a_run_without_test_episodes_gets_a_picture_that_says_so(tmp_path):
 
 def test_a_run_that_has_only_begun_is_drawn(tmp_path):
     run = write_run(tmp_path / "run", metrics=[metrics_row(0.001, 0)], episodes=[])
-    assert "no training episode has ended yet" in words(draw_train(read_runs([run])))
+    assert "no training episode has finished yet" in words(draw_train(read_runs([run])))
     assert "no update yet" in words(draw_loss(read_runs([run])))
     draw_report([run])
     (run / "episodes.csv").unlink()
@@ -505,9 +505,9 @@ def test_episodes_of_one_evaluation_share_their_env_steps():
         "return": np.array([1.0, 2, 9, 6]),
         "length": np.array([5.0, 5, 7, 5]),
     }
-    env_steps, mean, deviation, count = group_evaluations(rows)
+    env_steps, mean, std, count = group_evaluations(rows)
     assert (env_steps.tolist(), mean.tolist(), count.tolist()) == ([100, 300], [3, 9], [3, 1])
-    assert deviation.tolist() == pytest.approx([np.std([1, 2, 6]), 0])
+    assert std.tolist() == pytest.approx([np.std([1, 2, 6]), 0])
     assert group_evaluations(rows, "length")[1].tolist() == [5, 7]
 
 

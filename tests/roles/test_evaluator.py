@@ -87,7 +87,7 @@ async def test_it_stands_behind_the_others_on_the_cpu_and_where_it_cannot_restar
         assert evaluator.nice() == min(19, worker.nice() + EVALUATOR_NICENESS)  # 19 is the most
         assert evaluator.cmdline()[0] == "aa2c-evaluator"
         os.kill(run.status()["evaluator"]["pid"], signal.SIGKILL)
-        await until(lambda: run.status()["evaluator"]["state"] == "given up")
+        await until(lambda: run.status()["evaluator"]["state"] == "abandoned")
         updates = run.status()["progress"]["updates"]
         await until(lambda: run.status()["progress"]["updates"] > updates)
         assert "no evaluator any more" in (run.dir / "log.jsonl").read_text()

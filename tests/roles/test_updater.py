@@ -10,7 +10,7 @@ import torch
 
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.config.config import Config
-from aa2c.envs.spec import EnvSpec
+from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
@@ -53,7 +53,7 @@ class ReusingPort(ListPort):
                 array[...] = 1
 
 
-SPEC = EnvSpec((4,), "float32", 2)
+SPEC = EnvSpec((4,), "float32", Discrete(2))
 
 
 def updater_of(config, port, tmp_path, newest_checkpoint=lambda: None):
@@ -108,7 +108,7 @@ def test_records_are_learned_from_in_the_order_of_arrival_and_given_back_only_th
 
 def aged(records, versions):
     return [
-        make_record(dict(record.arrays), {"env_steps": 60}, version)
+        make_record(dict(record.arrays), dict(record.header.values), version)
         for record, version in zip(records, versions, strict=True)
     ]
 
@@ -160,7 +160,7 @@ def test_only_bad_records_in_a_row_end_a_run(in_a_row, is_over, tmp_path):
     bad = [
         make_record(
             dict(record.arrays) | {"values": np.full_like(record.arrays["values"], np.nan)},
-            {"env_steps": 60},
+            dict(record.header.values),
         )
         for record in good[:6]
     ]
@@ -176,7 +176,7 @@ def test_only_bad_records_in_a_row_end_a_run(in_a_row, is_over, tmp_path):
 
 def with_rewards(record, reward):
     rewards = np.full_like(record.arrays["rewards"], reward)
-    return make_record(dict(record.arrays) | {"rewards": rewards}, {"env_steps": 60})
+    return make_record(dict(record.arrays) | {"rewards": rewards}, dict(record.header.values))
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")

@@ -36,9 +36,9 @@ def test_in_mode_model_who_waits_waits_for_the_lock():
 
 
 def test_children_that_are_down_come_before_everything_else():
-    down = [Down("worker 2", "starting", last_exit="SIGKILL"), Down("worker 3", "given up")]
+    down = [Down("worker 2", "starting", last_exit="SIGKILL"), Down("worker 3", "abandoned")]
     _, advice = advise(MODES["traj"], "running", 0.9, 0.0, down)
-    assert advice.startswith("Worker 2 is starting (last: SIGKILL), worker 3 is given up: the")
+    assert advice.startswith("Worker 2 is starting (last: SIGKILL), worker 3 is abandoned: see")
 
 
 def test_only_children_that_have_failed_have_a_reason_in_the_log():

@@ -12,7 +12,7 @@ import pytest
 from aa2c import ConfigError, Orchestrator
 from aa2c.checkpoints.files import read_checkpoint
 from aa2c.errors import ControlRefused
-from aa2c.ports import Counters
+from aa2c.ports import Counters, Report
 from tests.conftest import until
 
 pytestmark = pytest.mark.long
@@ -54,9 +54,9 @@ async def test_a_run_obeys_its_owner(small, mode):
         kinds = [mark["kind"] for mark in run.status()["marks"]]
         run.controls.stop()
         await run.wait()
-        with pytest.raises(ControlRefused, match="ended already"):
+        with pytest.raises(ControlRefused, match="already ended"):
             run.controls.stop()
-    paused, changed = ["pause", "resume"], ["checkpoint", "set", "set"]
+    paused, changed = ["pause", "resume"], ["checkpoint", "set", "set", "rollback"]
     assert kinds == [*paused, *changed, "workers", "workers", "workers", *paused]
     rows = [json.loads(line) for line in (run.dir / "marks.jsonl").read_text().splitlines()]
     assert [row["kind"] for row in rows] == [*kinds, "stop"]
@@ -103,6 +103,9 @@ async def _it_takes_new_values(run):
     assert ("clip_coef" in settings) == (run.config.mode == "traj")
     assert "eval_interval_s" not in settings, "there is no evaluator"
     _it_refuses_what_cannot_be(run, settings)
+    run.controls.hear({"kind": Report.OPTIONS_UNDONE, "options": {"ent_coef": [0.0]}})
+    assert run.status()["settings"]["ent_coef"]["value"] == 0.0
+    assert run.status()["marks"][-1]["text"] == "ent_coef 1.5 → 0, as before it was set"
 
 
 def _it_refuses_what_cannot_be(run, settings):
@@ -113,9 +116,9 @@ def _it_refuses_what_cannot_be(run, settings):
         ("learning_rate", True, "takes a number, not True"),
         ("ent_coef", "0.1", "takes a number, not 0.1"),
         ("ent_coef", [0.1, 0.2], "takes a number"),
-        ("seed", 3, "'seed' cannot be changed here"),
-        ("__class__", 3, "cannot be changed here"),
-        ("eval_interval_s", 3, "cannot be changed here"),
+        ("seed", 3, "'seed' cannot be changed during a run"),
+        ("__class__", 3, "cannot be changed during a run"),
+        ("eval_interval_s", 3, "cannot be changed during a run"),
     ):
         with pytest.raises(ConfigError, match=why):
             run.controls.set({"max_grad_norm": 9.0, name: value})

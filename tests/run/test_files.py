@@ -22,7 +22,7 @@ async def test_a_run_whose_directory_is_removed_says_so_and_can_be_resumed_all_t
         await until(lambda: "directory was removed" in str(run.status()["log"]))
         await until(lambda: list(rows_of(run.dir / "metrics.jsonl")))
         await run.controls.checkpoint()
-        with pytest.raises(ConfigError, match="is being trained already"):
+        with pytest.raises(ConfigError, match="is already being trained"):
             await Orchestrator(config, resume=run.dir).start()
         assert (await run.stop())["run"]["state"] == "finished"
     assert str(run.status()["log"]).count("directory was removed") == 1

@@ -88,7 +88,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(small, tmp_path, 
     for i in range(3):
         both.add_episodes([(float(i), 10)])
     both.close()
-    assert [event for event, _ in log.warnings] == ["tracking is switched off"]
+    assert [event for event, _ in log.warnings] == ["a tracker is switched off"]
     assert log.warnings[0][1]["tracker"] == "wandb"
     assert [event.value for event in scalars(tmp_path)["charts/episodic_return"]] == [0, 1, 2]
 
@@ -107,7 +107,7 @@ def test_a_tracker_that_hangs_holds_nobody_up(small, tmp_path, monkeypatch):
         hanging.add_episodes([(float(i), 10)])
     hanging.close()
     assert time.monotonic() - started < 2
-    lost_and_late = ["tracking loses rows", "a tracker was not done in time"]
+    lost_and_late = ["a tracker loses rows", "a tracker did not finish in time"]
     assert [event for event, _ in log.warnings] == lost_and_late
 
 

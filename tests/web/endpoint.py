@@ -22,14 +22,14 @@ RUN = {"id": "1", "state": "running", "error": None, "stall": None}
 async def endpoint(
     status: Any = None, history: Any = None, frames: Any = None, **options: Any
 ) -> AsyncIterator[Server]:
-    """Serve these documents."""
+    """Serve these documents; the status may be a function that makes one."""
 
     async def shown() -> Any:
         return frames
 
     controls: Any = SimpleNamespace(frames=shown, set=lambda _: "set", pause=lambda: "paused")
     served = Served(
-        status=lambda: status or {"run": RUN},
+        status=status if callable(status) else lambda: status or {"run": RUN},
         history=lambda: history or {},
         collector=CollectorRegistry(),
         controls=controls,

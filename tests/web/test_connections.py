@@ -140,6 +140,27 @@ def test_who_shows_the_token_stays_and_others_make_room(runner, monkeypatch):
     runner.run(crowded())
 
 
+def test_the_owner_need_not_wait_for_what_others_have_asked(runner):
+    asked = []
+
+    def status() -> dict[str, str]:
+        asked.append(1)
+        return {"some": "x"}
+
+    async def crowded() -> None:
+        count = connections.MOST_CONNECTIONS - 8
+        async with endpoint(status) as it, aiohttp.ClientSession(headers=BEARER) as owner:
+            assert (await owner.get(f"{it.url}session")).status == 200
+            async with that_never_read(port_of(it), count, "/status", asks=500, buffer=1 << 20):
+                before = len(asked)
+                await until(lambda: len(asked) > before + 1000)
+                before = len(asked)
+                assert (await owner.get(f"{it.url}session")).status == 200
+                assert len(asked) - before < count, "not even one more for each of them"
+
+    runner.run(crowded())
+
+
 def test_the_owner_takes_a_listener_s_place(runner, monkeypatch):
     monkeypatch.setattr(server, "MOST_LISTENERS", 3)
 

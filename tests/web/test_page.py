@@ -68,7 +68,7 @@ async def _it_says_how_often_a_worker_was_killed(page, run):
     await page.becomes("#workers tr:first-child", "SIGKILL")
     await page.becomes("#advice", "Worker 0 is ")
     psutil.Process(run.status()["evaluator"]["pid"]).kill()
-    await page.becomes("#evaluator", "started again once, after SIGKILL once")
+    await page.becomes("#evaluator", "restarted once, after SIGKILL once")
     await page.becomes("#log li", "child ended and is started again")
     await until(lambda: run.status()["workers"][0]["state"] == "running")
 
@@ -146,7 +146,7 @@ async def _a_dialog_asks_before_the_run_is_stopped(page, run):
     assert run.state == "finished"
     before = await page.text("#headlines")
     await run._close_server()  # as when its program ends
-    await page.becomes("#progress", "the program has ended")
+    await page.becomes("#progress", "the program has exited")
     assert await page.text("#state") == "finished", "an end is no trouble"
     assert await page.page.is_hidden("#trouble")
     assert await page.text("#headlines") == before

@@ -133,7 +133,10 @@ async def test_a_run_of_which_nothing_is_a_number_is_shown(small, browser, tmp_p
     async with endpoint(status, history) as it:
         page = await open_page(browser, it.url)
         await page.becomes("#state", "running")
-        assert "–" in await page.text("#headlines")
+        assert (await page.text("#workers tr:first-child td:nth-child(3)")) == "–"
+        assert await page.page.locator("#workers tr").count() == 2
+        assert await page.page.locator("#settings form").count() == len(status["settings"])
+        await page.becomes("#log", "None.")
         for part in ("#headlines", "#progress", "#waits", "#workers", "#settings"):
             shown = await page.text(part)
             assert not {"NaN", "null", "undefined"} & set(shown.split()), (part, shown)

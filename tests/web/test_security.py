@@ -203,9 +203,9 @@ async def _strange_bodies_are_refused(run):
         (b'{"learning_rate": 1e999}', "finite"),
         (b'{"learning_rate": {}}', "takes a number"),
         (b'{"learning_rate": ' + b"9" * 4000 + b"}", "takes a number"),
-        (b'{"nothing": 1}', "cannot be changed here"),
+        (b'{"nothing": 1}', "cannot be changed during a run"),
         (b'{"learning_rate": 2}', "--learning-rate 2.0 must be at most 1"),
-        (b"{}", "there is nothing to set"),
+        (b"{}", "nothing to set"),
     ):
         status, text = await post("set", body)
         assert (status, why in json.loads(text)["error"]) == (422, True), body[:40]

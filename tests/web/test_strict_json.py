@@ -10,7 +10,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from aa2c.web.strict_json import dumps
+from aa2c.strict_json import strict_json
 from tests.web.endpoint import RUN, endpoint
 
 NAN, INF = math.nan, math.inf
@@ -35,7 +35,7 @@ def strictly(text: str) -> Any:
     ],
 )
 def test_what_is_no_number_is_null(value, told):
-    assert strictly(dumps(value)) == told
+    assert strictly(strict_json(value)) == told
 
 
 async def test_every_route_is_strict():

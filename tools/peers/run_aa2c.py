@@ -1,12 +1,12 @@
-"""Env steps a second of aa2c itself on an Atari game, on all cores, as the peers are measured.
+"""Env steps per second of aa2c on an Atari game, on all cores, measured like its peers.
 
     python run_aa2c.py grad|model|traj|traj-float32|recipe-grad|recipe-model GAME SECONDS
 
-2 workers with 16 environments each, in mode traj with 32. traj: one pass in minibatches of 256, two
-update threads, rollouts of 32 steps; grad and model: the options of `grad/atari` and `model/atari`; all three with the Nature CNN.
-traj-float32: without bfloat16, as the peers compute. recipe-…: the options of the tuned `grad/pong` and
-`model/pong`, with the network they name. Every sample but those of reset rows is learned from, once: env
-steps are counted when they have been.
+2 workers with 16 environments each, in mode traj with 32. traj: one pass in minibatches of 256, two update
+threads, rollouts of 32 steps; grad and model: the options of `grad/atari` and `model/atari`; all three with
+the Nature CNN. traj-float32: without bfloat16, like the peers. recipe-…: the options of the tuned
+`grad/pong` and `model/pong`, with their own network. Every sample except reset rows is learned from once; env
+steps count once they have been learned from.
 """
 
 import asyncio

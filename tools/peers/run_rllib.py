@@ -1,11 +1,11 @@
-"""Env steps a second of RLlib's APPO (new API stack) on an Atari game, on all cores.
+"""Env steps per second of RLlib's APPO (new API stack) on an Atari game, on all cores.
 
     python run_rllib.py appo GAME SECONDS
 
-2 env runners with 16 environments each, a learner in the driver, one pass over each batch (of its
-circular buffer, too, whose default is two), the Nature CNN's filters. Its wrapper skips frames, so the
-game itself must not. Measured from the end of the first iterations on. Its counters tell which share
-of the sampled env steps was learned from.
+2 env runners with 16 environments each, a learner in the driver, one pass over each batch (also in its
+circular buffer, whose default is two), the Nature CNN's filters. Its wrapper skips frames, so that the game
+itself must not. Measured after the first iterations. Its counters tell which share of the sampled env steps was
+learned from.
 """
 
 import json

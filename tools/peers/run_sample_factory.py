@@ -1,11 +1,10 @@
-"""Env steps a second of Sample Factory's asynchronous APPO on an Atari game, on all cores.
+"""Env steps per second of Sample Factory's asynchronous APPO on an Atari game, on all cores.
 
     python run_sample_factory.py appo GAME SECONDS
 
 2 workers with 16 environments each, in two halves, one pass, its `convnet_atari` (the Nature CNN).
-What it logs every 5 s are frames: env steps are a quarter. Measured from the first of these lines
-that is 15 s after the first with frames. Its wheel has no ROMs: they are taken from where
-AA2C_ROMS points to.
+It logs frames every 5 s: env steps are a quarter of them. Measured from the first log line at least 15 s after
+the first frames. Its wheel has no ROMs: they are imported from AA2C_ROMS.
 """
 
 import json
@@ -51,7 +50,7 @@ def main() -> None:
 
 
 def _watch(process: "subprocess.Popen[str]", seconds: float) -> tuple[tuple, tuple]:
-    """Frames so far and when they were logged: after warming up, and so many seconds later."""
+    """Frames and the time they were logged: after warm-up, and so many seconds later."""
     log, marks = [], []
     for line in process.stdout:
         log.append(line)

@@ -1,10 +1,9 @@
-"""Env steps a second of Stable-Baselines3 on an Atari game: `a2c` or `ppo`, on all cores.
+"""Env steps per second of Stable-Baselines3 on an Atari game: `a2c` or `ppo`, on all cores.
 
     python run_stable_baselines3.py a2c|ppo GAME SECONDS
 
-16 (a2c) or 8 (ppo) environments in processes of their own, the hyperparameters of its zoo, its
-`CnnPolicy` (the Nature CNN). Measured from the second rollout on. Every sample is learned from:
-once by A2C, four times by PPO.
+16 (a2c) or 8 (ppo) environments in processes of their own, the hyperparameters of RL Zoo, `CnnPolicy` (the
+Nature CNN). Measured from the second rollout on. Every sample is learned from: once by A2C, four times by PPO.
 """
 
 import json
@@ -25,7 +24,7 @@ gym.register_envs(ale_py)  # here, because the environments' processes import th
 
 
 class Clock(BaseCallback):
-    """Counts env steps from rollout to rollout, and ends the training after some time."""
+    """Counts env steps per rollout, and ends training after some time."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""What a machine can do of each stage of a run, and how near a whole run comes to it."""
+"""`bench`: the throughput of each stage of a run on this machine, and how close a whole run comes."""

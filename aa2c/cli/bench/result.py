@@ -1,4 +1,4 @@
-"""What was measured, the ceiling that follows from it, and what would help."""
+"""What was measured, the ceiling that follows from it, and advice."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ WORTH_TELLING = 1.03  # of the ceiling; less is noise
 class Result:
     """Medians over the rounds.
 
-    `rates`: env steps a second of the whole machine doing one stage alone, all cores busy;
-    `other_rates`: of inference and learning in the other precision, if the CPU has two;
-    `whole`: of the run; `act_by_batch`: of inference on so many observations at once;
-    `mb_per_s`: of the transport and of a memcpy of the same size, in 10**6 bytes. The ring's is
-    without a copy at the reader, and missing where a record has no arrays.
+    `rates`: env steps per second of the whole machine on one stage alone, with all cores busy;
+    `other_rates`: inference and learning in the other precision, if the CPU has two; `whole`: the
+    run; `act_by_batch`: inference by batch size; `mb_per_s`: the transport, and a memcpy of the same
+    size, in 10**6 bytes. The ring's is without a copy in the consumer, and missing if records have no
+    arrays.
     """
 
     config: Config
@@ -42,34 +42,34 @@ class Result:
 
     @property
     def ceiling(self) -> float:
-        """Env steps a second if the stages took turns on all cores: 1 / (1/E + 1/I + 1/L)."""
+        """Env steps per second if the stages took turns on all cores: 1 / (1/E + 1/I + 1/L)."""
         return ceiling(self.rates)
 
     @property
     def ratio(self) -> float:
-        """Of the whole run to the ceiling; overlap of the stages may bring it above 1."""
+        """The whole run's share of the ceiling; overlap of the stages may lift it above 1."""
         return self.whole / self.ceiling
 
     @property
     def _spread(self) -> str:
-        """The rounds' own ratios, where there are several."""
+        """The range of the rounds' ratios, if there are several rounds."""
         rounds = zip(*(self.every_round.get(name, []) for name in (*STAGES, "whole")), strict=True)
         ratios = [whole * sum(1 / rate for rate in rates) for *rates, whole in rounds]
         return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
 
     @property
     def shares(self) -> dict[str, float]:
-        """Which part of an env step's cost each stage is."""
+        """Each stage's share of an env step's cost."""
         return {stage: self.ceiling / rate for stage, rate in self.rates.items()}
 
     @property
     def binds(self) -> str:
-        """The stage that costs most."""
+        """The bottleneck: the stage that costs most."""
         return max(self.shares, key=lambda stage: self.shares[stage])
 
     @property
     def recommended(self) -> dict[str, Any]:
-        """The options that a machine decides about, as they suit this one."""
+        """The options that depend on the machine, chosen for this one."""
         config, cores = self.config, self.cores
         is_fit = cores <= config.workers <= 2 * cores
         is_other_better = self._gain_of_precision >= WORTH_TELLING
@@ -93,7 +93,7 @@ class Result:
 
     @property
     def _best_batch(self) -> int:
-        """The smallest that acts about as fast as any; the configured one if it matters little."""
+        """The smallest about as fast as the fastest; the configured one if it matters little."""
         best = max(self.act_by_batch.values())
         size = min(size for size, rate in self.act_by_batch.items() if rate > 0.95 * best)
         return size if self._gain_of_batch(size) >= WORTH_TELLING else self.config.num_envs
@@ -103,16 +103,16 @@ class Result:
 
     @property
     def advice(self) -> list[str]:
-        """Options that would make a run faster here, most certain first."""
+        """Options that would speed up a run here, most certain first."""
         config, best = self.config, self.recommended
         reasons = {
-            "workers": "a worker for each core"
+            "workers": "one worker per core"
             if config.workers < self.cores
-            else "more than cores only take turns",
-            "update_threads": "so that no core idles while an update is made"
+            else "more workers than cores only take turns",
+            "update_threads": "keeps all cores busy during an update"
             if config.update_threads < self.cores
-            else "more than cores only take turns",
-            "precision": f"{self._gain_of_precision - 1:.0%} faster in all, as measured",
+            else "more threads than cores only take turns",
+            "precision": f"{self._gain_of_precision - 1:.0%} faster overall, as measured",
         }
         now = {name: getattr(config, name) for name in best} | {"precision": self.precision}
         lines = [
@@ -123,15 +123,14 @@ class Result:
         if best["num_envs"] > config.num_envs:
             gain = self._gain_of_batch(best["num_envs"])
             lines.append(
-                f"--num-envs {best['num_envs']}: larger batches act faster, {gain - 1:.0%} in all; "
-                "it changes what is learned"
+                f"--num-envs {best['num_envs']}: inference on larger batches is faster, "
+                f"{gain - 1:.0%} overall; this affects learning"
             )
         if config.uses("update_epochs") and self.binds == "learn" and config.update_epochs > 1:
             one_pass = self.shares["learn"] / config.update_epochs
             lines.append(
-                f"--update-epochs {config.update_epochs - 1}: learning binds, and each pass over "
-                f"the data is {one_pass:.0%} of an env step's cost; it "
-                "changes what is learned"
+                f"--update-epochs {config.update_epochs - 1}: learning is the bottleneck, and each "
+                f"pass over the data is {one_pass:.0%} of an env step's cost; this affects learning"
             )
         return lines or ["nothing: these options suit this machine"]
 
@@ -162,7 +161,7 @@ class Result:
             f"{self.precision}: {self.precision_reason}",
             f"medians of {self.rounds} rounds; each stage alone, all cores busy",
             "",
-            f"{'':14}{'env steps/s':>12}{'share of the cost':>20}",
+            f"{'':14}{'env steps/s':>12}{'share of cost':>20}",
         ]
         for stage, words in STAGES.items():
             lines.append(f"{words:14}{rates[stage]:>12,.0f}{self.shares[stage]:>20.0%}")
@@ -170,8 +169,8 @@ class Result:
             f"{'ceiling':14}{self.ceiling:>12,.0f}   1 / (1/E + 1/I + 1/L)",
             f"{'whole run':14}{self.whole:>12,.0f}   {self.ratio:.2f} of the ceiling{self._spread}",
             "",
-            f"{STAGES[self.binds]} bind" + ("s" if self.binds != "env" else ""),
-            "inference by observations at once: "
+            f"bottleneck: {STAGES[self.binds]}",
+            "inference by batch size: "
             + ", ".join(f"{size}: {rate:,.0f}/s" for size, rate in self.act_by_batch.items()),
         ]
         for way, size in (("ring", "record"), ("board", "parameters")):
@@ -184,7 +183,7 @@ class Result:
             told = ", ".join(f"{STAGES[s]} {rate:,.0f}" for s, rate in self.other_rates.items())
             lines.append(f"in {self.other_precision}: {told}")
         lines += ["", "what would help:", *(f"  {line}" for line in self.advice)]
-        return "\n".join([*lines, "", f"for this machine: {self.settings}"])
+        return "\n".join([*lines, "", f"options for this machine: {self.settings}"])
 
 
 def ceiling(rates: Mapping[str, float]) -> float:
@@ -193,7 +192,7 @@ def ceiling(rates: Mapping[str, float]) -> float:
 
 
 def cpu_name() -> str:
-    """As the kernel tells it."""
+    """The CPU's name, from the kernel."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()

@@ -1,4 +1,4 @@
-"""Measure everything in several rounds, one after the other, so that a busy moment meets all."""
+"""Measure everything in interleaved rounds, so that a busy moment of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from aa2c.config.config import Config
 from aa2c.envs.vector import env_spec
 from aa2c.policy.network import make_policy
 
-BATCH_SIZES = (8, 16, 32, 64, 128)  # observations at once, for the advice
-WHOLE_LONGER = 4  # times as long as a stage: a run's pace is uneven
+BATCH_SIZES = (8, 16, 32, 64, 128)  # of inference, for the advice
+WHOLE_LONGER = 4  # times as long as a stage, because a run's pace is uneven
 TRANSPORT_S = 0.5
 
 
 def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str], None]) -> Result:
-    """Measure each stage for so many seconds a round. Raises `Aa2cError` if a run fails."""
-    make_policy(config, env_spec(config))  # raises what would break all the processes
+    """Measure each stage for so many seconds per round. Raises `Aa2cError` if a run fails."""
+    make_policy(config, env_spec(config))  # raises here what would break every process
     rates: dict[str, list[float]] = defaultdict(list)
     with AllCores(config) as cores:
         record_bytes, params_bytes = cores.sizes()
@@ -60,7 +60,7 @@ _TRANSPORT = ("memcpy_record", "ring", "memcpy_parameters", "board")
 
 
 def _transport(record_bytes: int, params_bytes: int, slots: int) -> dict[str, float]:
-    """MB/s by name; of a ring only where its records have arrays, as mode model's have not."""
+    """MB/s by name; the ring only if its records have arrays (mode model's do not)."""
     rates = {
         "memcpy_parameters": transport.memcpy_rate(params_bytes, TRANSPORT_S),
         "board": transport.board_rate(params_bytes, TRANSPORT_S),

@@ -1,8 +1,8 @@
 """The stages of a run, each alone on all cores: env steps, inference, learning.
 
-Every core has one process that holds what a worker and an updater hold, over shared memory of its
-own. All processes do the same stage at the same time, because caches, memory and clock are shared,
-and a stage measured on one core promises too much.
+Each core gets a process that holds a worker and an updater, with shared memory of its own. All
+processes do the same stage at the same time: caches, memory bandwidth and clock are shared, so that
+a single core's rate would be too optimistic.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from aa2c.config.config import Config
+from aa2c.envs.actions import random_actions
 from aa2c.envs.vector import Envs, make_envs
 from aa2c.host.child import keep_freed_memory
 from aa2c.host.ports import ShmUpdaterPort, ShmWorkerPort
@@ -43,7 +44,7 @@ from aa2c.shm.wakeup import Wakeup
 
 START_S = 120.0
 
-Work = Callable[[], int]  # does a piece of a stage; returns how many env steps that is
+Work = Callable[[], int]  # does a piece of a stage; returns its env steps
 
 
 def env_stage(config: Config, envs: Envs) -> Work:
@@ -51,22 +52,23 @@ def env_stage(config: Config, envs: Envs) -> Work:
     rng = np.random.default_rng(config.seed)
 
     def step() -> int:
-        envs.step(rng.integers(0, envs.spec.num_actions, config.num_envs))
+        envs.step(random_actions(envs.spec.actions, config.num_envs, rng))
         return config.num_envs
 
     return step
 
 
 def act_stage(config: Config, policy: Policy, obs: torch.Tensor) -> Work:
-    """Choose actions for observations [B, …], as many in a row as in a rollout."""
+    """Choose actions for observations [B, …], as many times as in a rollout."""
     generator = torch.Generator().manual_seed(0)
     is_first = torch.zeros(len(obs), dtype=torch.bool)
 
     def act() -> int:
         policy.pack()
+        state = policy.initial_state(len(obs))
         with torch.inference_mode():
             for _ in range(config.num_steps):
-                policy.step(obs, (), is_first, generator=generator)
+                state = policy.step(obs, state, is_first, generator=generator).state
         return config.num_steps * len(obs)
 
     return act
@@ -78,7 +80,7 @@ def rollout_stage(config: Config, envs: Envs, network: Policy) -> Work:
     optimizer = make_optimizer(config, params.vector)
     (parameter,) = optimizer.param_groups[0]["params"]
     parameter.grad = params.grad
-    rollout = Rollout(envs, config.num_steps)
+    rollout = Rollout(envs, config, network.initial_state(envs.num_envs))
     collect(envs, network, rollout, torch.Generator().manual_seed(0))
 
     def learn() -> int:
@@ -93,7 +95,7 @@ def rollout_stage(config: Config, envs: Envs, network: Policy) -> Work:
 
 
 def batch_stage(config: Config, envs: Envs, network: Policy) -> Work:
-    """Mode traj: all passes over a batch of real trajectories, taken from a ring."""
+    """Where the updater evaluates the loss: all passes over a batch of real rollouts from a ring."""
     params, mode = FlatParameters(network), MODES[config.mode]
     count = rollouts_per_batch(config)
     worker_port, updater_port = _ports(config, envs, params, slots=count)
@@ -116,7 +118,7 @@ def batch_stage(config: Config, envs: Envs, network: Policy) -> Work:
 def _ports(
     config: Config, envs: Envs, params: FlatParameters, *, slots: int
 ) -> tuple[ShmWorkerPort, ShmUpdaterPort]:
-    """Both ends of a worker's ring, in one process, with parameters published."""
+    """Both ends of a worker's ring in one process, with parameters published."""
     leaves = MODES[config.mode].record_leaves(config, envs.spec, params.num_params)
     specs = [ArraySpec(*leaf) for leaf in leaves]
     record_bytes = slot_bytes(tuple(specs))
@@ -141,7 +143,7 @@ def _ports(
         space=space,
         records=records,
         hear=_hear_nothing,
-        report=_tell_nobody,
+        report=_report_nothing,
     )
     updater_port = ShmUpdaterPort(
         config,
@@ -150,7 +152,7 @@ def _ports(
         spaces=[space],
         records=records,
         hear=_hear_nothing,
-        report=_tell_nobody,
+        report=_report_nothing,
     )
     updater_port.attach_ring(RingConsumer(ring, slots, record_bytes, worker=0, generation=0))
     updater_port.publish(params.numpy)
@@ -158,7 +160,7 @@ def _ports(
 
 
 def _anonymous(name: str, nbytes: int) -> Segment:
-    """Shared memory that is gone with its process."""
+    """Shared memory that vanishes with its process."""
     segment = Segment.create(name_prefix("bench") + name, nbytes)
     segment.unlink()
     return segment
@@ -168,12 +170,12 @@ def _hear_nothing() -> bool:
     return True
 
 
-def _tell_nobody(kind: str, **fields: Any) -> None:
+def _report_nothing(kind: str, **fields: Any) -> None:
     pass
 
 
 class Bench:
-    """What one process holds to do each stage."""
+    """What a process needs for each stage."""
 
     def __init__(self, config: Config, seed: int) -> None:
         torch.set_num_threads(1)
@@ -197,7 +199,7 @@ class Bench:
 
     @property
     def precisions(self) -> tuple[Choice, str]:
-        """In which the network computes here, and the name of another that would do, if one does."""
+        """The precision in which the network computes here, and the name of another, or ""."""
         if not any(isinstance(layer, torch.nn.Conv2d) for layer in self._acting.modules()):
             return self._chosen, ""
         best = choose_precision("auto")
@@ -213,7 +215,7 @@ class Bench:
 
     def _obs(self, batch_size: int) -> torch.Tensor:
         """Observations as a rollout holds them."""
-        rollout = Rollout(self._envs, 1)
+        rollout = Rollout(self._envs, self._config)
         rows = np.arange(batch_size) % self._config.num_envs
         obs = torch.from_numpy(rollout.now)
         return take_rows(obs, torch.from_numpy(rows))
@@ -230,7 +232,7 @@ def _set_up(config: Config, together: Any) -> None:
 
 
 def _measure(stage: str, batch_size: int, seconds: float, precision: str) -> float:
-    """Env steps a second of this process, while all the others do the same."""
+    """Env steps per second of this process, while all others do the same stage."""
     work = _bench.work(stage, batch_size, precision)
     work()
     _together.wait(START_S)
@@ -252,7 +254,7 @@ def _precisions() -> tuple[Choice, str]:
 
 
 class AllCores:
-    """A process on every core, for a `with` statement; `rate` lets them all do one stage."""
+    """A process per core, as a context manager; `rate` lets all of them do one stage."""
 
     def __init__(self, config: Config) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -263,8 +265,8 @@ class AllCores:
         )
 
     def rate(self, stage: str, seconds: float, batch_size: int = 0, precision: str = "") -> float:
-        """Env steps a second that the whole machine does of a stage: env, act or learn."""
-        # Each process waits in the barrier for all others, so each gets exactly one job.
+        """Env steps per second of the whole machine on a stage: env, act or learn."""
+        # Each process waits in the barrier for all others, so that each gets exactly one job.
         jobs = [
             self._pool.submit(_measure, stage, batch_size or self._num_envs, seconds, precision)
             for _ in range(self.count)
@@ -276,7 +278,7 @@ class AllCores:
         return self._pool.submit(_sizes).result()
 
     def precisions(self) -> tuple[Choice, str]:
-        """In which arithmetic the network computes here, and the name of another, or ""."""
+        """The precision in which the network computes here, and the name of another, or ""."""
         return self._pool.submit(_precisions).result()
 
     def __enter__(self) -> AllCores:

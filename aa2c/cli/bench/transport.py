@@ -1,4 +1,4 @@
-"""The transport beside a plain memcpy: the ring between two processes, and the parameter board."""
+"""The transport compared with a memcpy: the ring between two processes, and the parameter board."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def source_buffer(nbytes: int) -> np.ndarray[Any, Any]:
-    """Written bytes: pages never written would all be the one page of zeros."""
+    """Written bytes: untouched pages would all map to the kernel's zero page."""
     return np.arange(nbytes, dtype=np.uint8)
 
 
 def measure(move: Callable[[], bool], nbytes: int, seconds: float) -> float:
-    """MB/s (10**6) of a call that moves so many bytes or says False, from the second move on.
+    """MB/s (10**6) of a call that moves so many bytes or returns False, from the second move on.
 
-    Raises `TimeoutError` if nothing moves for long: starting a process is not counted.
+    The start of a process is not counted. Raises `TimeoutError` if nothing moves for `START_S`.
     """
     deadline = time.perf_counter() + START_S
     while not move():
@@ -55,7 +55,7 @@ def memcpy_rate(nbytes: int, seconds: float) -> float:
 
 
 def board_rate(nbytes: int, seconds: float) -> float:
-    """MB/s of pulls from a parameter board that nobody writes to meanwhile."""
+    """MB/s of pulls from a parameter board without concurrent publications."""
     num_params = max(1, nbytes // 4)
     segment = Segment.create(f"{name_prefix('bench')}board", board_bytes(num_params))
     segment.unlink()
@@ -73,8 +73,8 @@ def ring_rate(
 ) -> float:
     """MB/s over a ring, from a producer process to this one.
 
-    The producer copies its buffer into the slot. This process takes and releases; it reads only
-    the header, as the optimizer reads in place, or with `copy_out` it copies the array out.
+    The producer copies its buffer into the slot. This process takes and releases; it reads only the
+    header, since the optimizer reads in place, or with `copy_out` copies the array out.
     """
     slot = slot_bytes((ArraySpec("data", "|u1", (nbytes,)),))
     name = f"{name_prefix('bench')}ring"

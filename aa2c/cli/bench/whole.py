@@ -1,4 +1,4 @@
-"""A whole run, measured: the same `Orchestrator` that `serve` starts, without an evaluator."""
+"""The throughput of a whole run: the `Orchestrator` that `serve` starts, without an evaluator."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from aa2c.config.config import Config
 from aa2c.orchestrator import Orchestrator
 
 LOOK_S = 0.1
-WARM_UPDATES = 3  # publications before it counts: the first ones wait for the slowest worker
-MOST_WARM_S = 5.0  # as well: kernels are compiled, and memory is touched for the first time
+WARM_UPDATES = 3  # publications to skip: the first ones wait for the slowest worker
+MOST_WARM_S = 5.0  # to skip as well: kernels are compiled, and memory is first touched
 
 
 async def whole_rate(config: Config, seconds: float) -> float:
-    """Env steps a second of a run with these options, once it is under way.
+    """Env steps per second of a run with these options, after warm-up.
 
-    It is measured from one publication of parameters to another, `seconds` or a little more
-    apart, because a batch's env steps come all at once. Raises `Aa2cError` if the run fails.
+    Measured from one publication of parameters to another, at least `seconds` apart, because a
+    batch's env steps arrive all at once. Raises `Aa2cError` if the run fails.
     """
     with tempfile.TemporaryDirectory(prefix="aa2c-bench-") as runs_dir:
         endless = replace(
@@ -38,7 +38,7 @@ async def whole_rate(config: Config, seconds: float) -> float:
 
 
 async def _next_publication(run: Orchestrator) -> tuple[int, float]:
-    """Wait for a new policy version; the env steps taken by then, and when that was."""
+    """Wait for a new policy version; returns the env steps so far, and the time."""
     version = run.status()["progress"]["policy_version"]
     while True:
         await asyncio.sleep(LOOK_S)

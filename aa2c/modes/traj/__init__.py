@@ -26,6 +26,7 @@ class Traj(Mode):
     uses = frozenset(
         {
             "batch_steps",
+            "sequence_length",
             "update_epochs",
             "minibatches",
             "clip_coef",
@@ -68,7 +69,7 @@ class Traj(Mode):
     def record_leaves(self, config: Config, spec: EnvSpec, num_params: int) -> list[Leaf]:
         from aa2c.learn.schema import record_leaves
 
-        return record_leaves(spec, config.num_steps, config.num_envs)
+        return record_leaves(spec, config)
 
     def make_producer(self, setup: WorkerSetup) -> Producer:
         from aa2c.modes.traj.worker import TrajProducer

@@ -16,10 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aa2c.learn.batch import join_records
+from aa2c.envs.spec import OBS
+from aa2c.learn.batch import Sequences, join_records, states_of
 from aa2c.learn.losses import PpoLosses, ppo_loss
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.learn.returns import gae, normalize, vtrace
+from aa2c.learn.schema import VALUES, begins_episode, sequence_length
 from aa2c.modes.common import UpdaterHalf, clip_rewards
 from aa2c.modes.mode import Outcome, UpdaterSetup
 from aa2c.modes.traj import rollouts_per_batch
@@ -66,7 +68,7 @@ class TrajConsumer(UpdaterHalf):
         steps = record.header.values.get("env_steps", 0)
         return (
             record.arrays.keys() == self._names
-            and steps == record.arrays["rewards"].size
+            and steps == np.count_nonzero(~record.arrays["is_reset"])
             and all(bool(np.isfinite(array).all()) for array in numbers)
         )
 
@@ -76,7 +78,7 @@ class TrajConsumer(UpdaterHalf):
         """Several passes over the records' shuffled transitions."""
         self._config = self._config_now()
         batch = join_records([record.arrays for record in records])
-        obs = torch.from_numpy(batch["obs"])[:-1].flatten(0, 1)
+        obs = torch.from_numpy(batch[OBS])[:-1].flatten(0, 1)
         steps: list[Tensor] = []
         for parts in self._passes(batch, obs, learning_rate):
             steps.append(parts)
@@ -96,10 +98,11 @@ class TrajConsumer(UpdaterHalf):
         config = self._config
         (group,) = self._optimizer.param_groups
         flat = {
-            name: torch.from_numpy(batch[name].reshape(-1)) for name in ("actions", "log_probs")
+            name: torch.from_numpy(batch[name]).flatten(0, 1) for name in ("actions", "log_probs")
         }
-        flat["old_values"] = torch.from_numpy(batch["values"][:-1].reshape(-1).copy())
+        flat["old_values"] = torch.from_numpy(batch[VALUES][:-1].reshape(-1).copy())
         flat["valid"] = torch.from_numpy(~batch["is_reset"].reshape(-1)).float()
+        sequences = Sequences(batch, sequence_length(config))
         for epoch in range(config.update_epochs):
             if epoch == 0 or config.advantage != "gae":
                 targets, advantages = self._advantages(batch)
@@ -109,9 +112,9 @@ class TrajConsumer(UpdaterHalf):
                 self._replicas[0][0].observe_returns(flat["returns"][flat["valid"] > 0])
             group["lr"] = learning_rate * self._rate_factor
             kls = []
-            shuffled = torch.randperm(len(obs), generator=self._generator)
-            for rows in shuffled.tensor_split(min(config.minibatches, len(obs))):
-                parts = self._step(obs, flat, rows)
+            shuffled = torch.randperm(len(sequences), generator=self._generator)
+            for chosen in shuffled.tensor_split(min(config.minibatches, len(shuffled))):
+                parts = self._step(obs, flat, sequences, chosen)
                 kls.append(float(parts[_KL]))
                 yield parts
             self._adapt_rate(float(np.mean(kls)))
@@ -134,7 +137,7 @@ class TrajConsumer(UpdaterHalf):
         config = self._config
         rewards = clip_rewards(batch["rewards"], config.reward_clip)
         discount = _Discount(gamma=config.gamma, gae_lambda=config.gae_lambda)
-        values = batch["values"]
+        values = batch[VALUES]
         if config.advantage != "gae":
             values, log_probs = self._evaluate(batch)
         if config.advantage == "vtrace":
@@ -154,33 +157,41 @@ class TrajConsumer(UpdaterHalf):
         return advantages + values[:-1], advantages
 
     def _evaluate(self, batch: Arrays) -> tuple[Floats, Floats]:
-        """Values [T+1, B] and log-probs of the actions [T, B], of the network as it is."""
-        network = self._replicas[0][0]
-        obs = torch.from_numpy(batch["obs"]).flatten(0, 1)
+        """Values [T+1, B] and log-probs of the actions [T, B], of the policy as it is."""
+        policy, rows = self._replicas[0][0], len(batch[VALUES])
+        obs, actions = torch.from_numpy(batch[OBS]), torch.from_numpy(batch["actions"])
+        resets = batch["is_reset"]
+        is_first = torch.from_numpy(begins_episode(np.concatenate([resets, resets[-1:]])))
+        values, log_probs = [], []
         with torch.inference_mode():
-            parts = [network(part) for part in torch.split(obs, FORWARD_ROWS)]
-            outputs = torch.cat([outputs for outputs, _ in parts])[: batch["actions"].size]
-            values = (
-                torch.cat([values for _, values in parts]).numpy().reshape(batch["values"].shape)
-            )
-            actions = torch.from_numpy(batch["actions"].reshape(-1))
-            log_probs = network.actions.distribution(outputs).log_prob(actions).numpy()
-        return values, log_probs.reshape(batch["actions"].shape)
+            # So many environments at once that there are FORWARD_ROWS observations.
+            for envs in torch.split(torch.arange(obs.shape[1]), max(1, FORWARD_ROWS // rows)):
+                part = slice(int(envs[0]), int(envs[-1]) + 1)
+                state = tuple(torch.from_numpy(it[0, part]) for it in states_of(batch))
+                seen = policy.evaluate(obs[:, part].flatten(0, 1), state, is_first[:, part])
+                distribution, found, _ = seen
+                values.append(found.view(rows, -1))
+                acted = torch.cat([actions[:, part], actions[-1:, part]]).flatten(0, 1)
+                log_probs.append(distribution.log_prob(acted).view(rows, -1)[:-1])
+        return torch.cat(values, 1).numpy(), torch.cat(log_probs, 1).numpy()
 
-    def _step(self, obs: Tensor, flat: dict[str, Tensor], rows: Tensor) -> Tensor:
-        """One optimizer step on these rows; the parts of its loss and the gradient's norm."""
+    def _step(
+        self, obs: Tensor, flat: dict[str, Tensor], sequences: Sequences, chosen: Tensor
+    ) -> Tensor:
+        """One optimizer step on these sequences; the parts of its loss and the gradient's norm."""
+        rows = sequences.rows[:, chosen]
         part = {name: column[rows] for name, column in flat.items()}
         count = part["valid"].sum().clamp(min=1)
         if self._config.norm_adv:
             numbers, valid = part["advantages"].numpy(), part["valid"].numpy() > 0
             part["advantages"] = torch.from_numpy(normalize(numbers, valid))
         part["weights"] = part.pop("valid") / count
-        replicas = self._replicas[: len(rows)]
-        split = {name: column.tensor_split(len(replicas)) for name, column in part.items()}
+        replicas = self._replicas[: len(chosen)]
+        split = {name: column.tensor_split(len(replicas), 1) for name, column in part.items()}
         shares = [
-            (replica, share, {name: columns[i] for name, columns in split.items()})
-            for i, (replica, share) in enumerate(
-                zip(replicas, rows.tensor_split(len(replicas)), strict=True)
+            (replica, sequences, own, {name: columns[i] for name, columns in split.items()})
+            for i, (replica, own) in enumerate(
+                zip(replicas, chosen.tensor_split(len(replicas)), strict=True)
             )
         ]
         if len(shares) == 1:
@@ -202,14 +213,19 @@ class TrajConsumer(UpdaterHalf):
         self,
         obs: Tensor,
         replica: tuple[Policy, FlatParameters],
-        rows: Tensor,
+        sequences: Sequences,
+        chosen: Tensor,
         part: dict[str, Tensor],
     ) -> Tensor:
-        """Leave the gradient of these rows' share of the loss in the replica's flat gradient."""
-        network, params = replica
+        """Leave the gradient of these sequences' share of the loss in the replica's flat gradient."""
+        policy, params = replica
         config = self._config
-        distribution, values = network.evaluate(take_rows(obs, rows))
-        unit = network.value_unit
+        rows = sequences.rows[:, chosen]
+        state, is_first = sequences.start(chosen)
+        seen = take_rows(obs, rows.flatten())
+        distribution, values, _ = policy.evaluate(seen, state, is_first)
+        unit = policy.value_unit
+        part = {name: column.flatten(0, 1) for name, column in part.items()}
         losses = ppo_loss(
             distribution,
             values / unit,

@@ -1,18 +1,18 @@
-// The page of a run. Data flows one way: /history once, then /events, each a whole status document,
-// through `show` into the parts below. Nothing is kept that the next document does not say again,
-// but for the series behind the charts. Only text is ever set, never markup.
+// The dashboard of a run. Data flows one way: /history once, then /events, each a whole status document,
+// through `show` into the parts below. No state is kept except the series behind the charts: everything
+// else is in the next document. Only text is ever set, never markup.
 
 import uPlot from "./vendor/uPlot.esm.js";
 
-const MOST_POINTS = 4000; // of a series; then /history, which is thinned out evenly, is read again
+const MOST_POINTS = 4000; // per series; beyond that /history, which is evenly thinned out, is read again
 const RETRY_MS = 2000;
-const SILENT_MS = 5000; // without a first event: a proxy holds them back
-const ASK_MS = 1000; // instead of events, where none come
-const ASK_TIMES = 300; // then events are tried again
+const SILENT_MS = 5000; // without a first event: a proxy buffers them
+const ASK_MS = 1000; // polling interval if events do not arrive
+const ASK_TIMES = 300; // polls before events are tried again
 const FRAME_MS = 70;
 const FRAMES_EVERY_MS = 1000;
 const ENDED = ["finished", "failed"];
-const GONE = " · the program has ended";
+const GONE = " · the program has exited";
 
 const SERIES = {
   time_s: (s) => s.run.uptime_s,
@@ -31,7 +31,7 @@ const SERIES = {
   policy_lag_mean: (s) => s.policy_lag.mean,
 };
 const RETURNS = [
-  ["train_return_mean", "training, mean of 100 episodes"],
+  ["train_return_mean", "training, mean of the last 100 episodes"],
   ["test_greedy_mean", "test, greedy"],
   ["test_sampled_mean", "test, sampled"],
 ];
@@ -48,15 +48,17 @@ const SMALL_CHARTS = {
 };
 
 const byId = (id) => document.getElementById(id);
-const whole = (x) => Math.round(x).toLocaleString("en");
-const short = (x) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(4))));
+const told = (write) => (x) => (x === null || x === undefined ? "–" : write(x)); // null: none yet, or no number
+const whole = told((x) => Math.round(x).toLocaleString("en"));
+const short = told((x) => String(Number(x.toPrecision(4))));
+const seconds = told((x) => `${x.toFixed(1)} s`);
 const times = (n) => (n === 1 ? "once" : `${whole(n)} times`);
-const percent = (x) => `${Math.round(100 * x)} %`;
+const percent = told((x) => `${Math.round(100 * x)} %`);
 const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${short(std)}`);
 
-function duration(seconds) {
-  if (seconds === null) return "–";
-  const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map(Math.floor);
+function duration(time) {
+  if (time === null) return "–";
+  const [h, m, s] = [time / 3600, (time / 60) % 60, time % 60].map(Math.floor);
   if (h > 48) return `${Math.floor(h / 24).toLocaleString("en")} days`;
   return h ? `${h} h ${m} min` : m ? `${m} min ${s} s` : `${s} s`;
 }
@@ -136,7 +138,7 @@ function makeChart(parent, names, labels, { height, withText }) {
   charts.push({ plot, parent, names, labels });
 }
 
-// What moves by less than a millionth of itself is drawn as standing still: its ticks would all read alike.
+// A change of less than a millionth is drawn as constant: all ticks would have the same label.
 function yRange(_, low, high) {
   const middle = Math.abs(low ?? 0);
   return uPlot.rangeNum(low, high - low < 1e-6 * middle ? low : high, 0.1, true);
@@ -195,8 +197,8 @@ function showHeader({ run, progress }) {
   byId("progress").textContent = `${whole(progress.env_steps)} of ${whole(progress.total_env_steps)} env steps `
     + `(${percent(share)}), ${duration(run.uptime_s)}${left}`;
   document.title = `${percent(share)} ${run.env} · aa2c`;
-  byId("dir").textContent = ` · seed ${run.seed}, kept in ${run.dir}`;
-  complain(run.error ?? (run.stall && `The run does not get on: ${run.stall}.`));
+  byId("dir").textContent = ` · seed ${run.seed}, saved in ${run.dir}`;
+  complain(run.error ?? (run.stall && `The run has stalled: ${run.stall}.`));
 }
 
 function complain(text) {
@@ -228,7 +230,7 @@ function showWaits({ throughput, policy_lag: lag }) {
   const waits = { "updater waits": throughput.updater_wait_share, "workers wait": throughput.worker_wait_share };
   byId("waits").replaceChildren(...Object.entries(waits).map(([name, share]) => {
     const row = element("div", "", { class: "wait" });
-    row.append(element("span", name), element("meter", "", { value: share, max: 1, "aria-label": name }), element("span", percent(share)));
+    row.append(element("span", name), element("meter", "", { value: share ?? 0, max: 1, "aria-label": name }), element("span", percent(share)));
     return row;
   }));
   const most = Math.max(1, ...lag.recent.map(({ count }) => count));
@@ -254,10 +256,10 @@ function showWorkers({ workers, rings, updater, evaluator }) {
     const row = element("tr");
     const fill = element("td", "");
     fill.append(element("meter", "", { value: ring.used, max: ring.capacity, "aria-label": `ring of worker ${worker.id}` }), `${ring.used} of ${ring.capacity}`);
-    const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), `${worker.wait_s.toFixed(1)} s`,
+    const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), seconds(worker.wait_s),
       fill, worker.generation, worker.restarts, worker.last_exit ?? "–", dropped];
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", String(cell)))));
-    row.children[1].classList.toggle("bad", ["stopped", "given up"].includes(worker.state));
+    row.children[1].classList.toggle("bad", ["stopped", "abandoned"].includes(worker.state));
     row.children[9].classList.toggle("bad", dropped > 0);
     return row;
   }));
@@ -266,13 +268,13 @@ function showWorkers({ workers, rings, updater, evaluator }) {
     + `last checkpoint ${saved}${ends(updater)}.`;
   byId("evaluator").textContent = `Evaluator: ${evaluator.state}, ${whole(evaluator.evaluations)} evaluations${ends(evaluator)}.`;
   for (const [id, child] of Object.entries({ updater, evaluator })) {
-    byId(id).classList.toggle("bad", ["stopped", "given up"].includes(child.state));
+    byId(id).classList.toggle("bad", ["stopped", "abandoned"].includes(child.state));
   }
 }
 
 function ends({ restarts, exits }) {
-  const told = Object.entries(exits).map(([how, count]) => `${how} ${times(count)}`);
-  return told.length ? `; started again ${times(restarts)}, after ${told.join(", ")}` : "";
+  const all = Object.entries(exits).map(([how, count]) => `${how} ${times(count)}`);
+  return all.length ? `; restarted ${times(restarts)}, after ${all.join(", ")}` : "";
 }
 
 function showLog({ log }) {
@@ -328,7 +330,7 @@ function makeSetting(name, { minimum, maximum }) {
     event.preventDefault();
     refused.textContent = "";
     const value = input.value.trim() === "" ? NaN : Number(input.value);
-    if (Number.isNaN(value)) refused.textContent = `A number is needed, ${bounds}.`;
+    if (Number.isNaN(value)) refused.textContent = `Enter a number, ${bounds}.`;
     else if (await control(name === "workers" ? "workers" : "set", { [name]: value }, refused)) {
       refused.textContent = "";
       input.blur();
@@ -355,7 +357,7 @@ function showControls({ run, settings }) {
   }
 }
 
-// The token of the address becomes a cookie, and leaves the address bar.
+// The token in the address becomes a cookie, and is removed from the address bar.
 async function openSession() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (token) {
@@ -366,7 +368,7 @@ async function openSession() {
   if (latest) showControls(latest);
 }
 
-// ---- frames, while somebody watches ------------------------------------------------------------
+// ---- frames, while they are watched ------------------------------------------------------------
 
 let isWatching = false;
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
@@ -434,9 +436,9 @@ function show(status) {
 }
 
 async function readHistory() {
-  const told = await (await fetch("history")).json();
-  columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, told.series[name]]));
-  marks = told.marks;
+  const kept = await (await fetch("history")).json();
+  columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, kept.series[name]]));
+  marks = kept.marks;
 }
 
 async function begin() {
@@ -445,7 +447,7 @@ async function begin() {
   makeCharts();
 }
 
-// What is shown stays, and is marked as old: of a run that has ended, it is its last word.
+// The last status stays on display, marked as stale; for a run that has ended, it is the final one.
 function lose(text) {
   document.body.classList.add("stale");
   for (const part of document.querySelectorAll(".buttons button, #settings input, #settings button")) part.disabled = true;
@@ -460,7 +462,7 @@ function lose(text) {
   complain(text);
 }
 
-// A new run on the same port is a new id: everything is read again. An ended run says no more.
+// A new run on the same port has a new id: everything is read again. An ended run sends no more events.
 async function follow() {
   let run = null;
   for (;;) {
@@ -470,7 +472,7 @@ async function follow() {
       if (ENDED.includes(latest?.run.state)) await untilAnotherRun(run);
     } catch {
       const why = await whyNot();
-      if (why || asksLeft) lose(why ?? "The run answers, but not as this page understands: load it again.");
+      if (why || asksLeft) lose(why ?? "The run answers in a form that this page does not understand: reload the page.");
       else asksLeft = ASK_TIMES;
     }
     await pause(asksLeft ? ASK_MS : RETRY_MS);
@@ -482,11 +484,11 @@ async function whyNot() {
   try {
     const answer = await fetch("status");
     if (answer.status === 401) return "Reading this run needs its token: open the address that the program printed.";
-    if (answer.ok) return null; // but without events: too many pages watch it, or a proxy is in the way
+    if (answer.ok) return null; // but without events: too many pages are open, or a proxy is in the way
   } catch {
-    // nobody is there
+    // unreachable
   }
-  return "Connection lost: the program that trains has ended, or cannot be reached. Trying again.";
+  return "Connection lost: the program has exited or cannot be reached. Trying again.";
 }
 
 let asksLeft = 0;

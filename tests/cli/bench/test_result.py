@@ -1,4 +1,4 @@
-"""The ceiling, what binds, and the advice that follows."""
+"""The ceiling, the bottleneck, and the advice that follows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_advice_names_the_option_that_is_amiss(options, expected):
 def test_a_larger_batch_is_advised_only_where_it_is_worth_it():
     fast = {8: 3000.0, 16: 4000.0, 32: 7000.0, 64: 7100.0}
     (line,) = result(act_by_batch=fast).advice
-    assert line.startswith("--num-envs 32: larger batches act faster, 7% in all")
+    assert line.startswith("--num-envs 32: inference on larger batches is faster, 7% overall")
     config = Config(mode="traj", workers=2, update_threads=2, update_epochs=1, num_envs=32)
     assert result(config, act_by_batch=fast).advice[0].startswith("nothing")
 
@@ -66,7 +66,7 @@ def test_a_larger_batch_is_advised_only_where_it_is_worth_it():
 def test_the_other_precision_is_advised_where_it_was_measured_to_be_faster():
     half = {"other_precision": "bfloat16", "other_rates": {"act": 9000.0, "learn": 3000.0}}
     it = result(**half)
-    assert it.advice == ["--precision bfloat16: 85% faster in all, as measured"]
+    assert it.advice == ["--precision bfloat16: 85% faster overall, as measured"]
     assert it.recommended["precision"] == "bfloat16"
     assert "in bfloat16: inference 9,000, learning 3,000" in it.text()
     slower = {"other_precision": "bfloat16", "other_rates": {"act": 400.0, "learn": 300.0}}
@@ -86,7 +86,7 @@ def test_everything_is_in_the_document_and_the_main_things_in_the_text():
     assert document["binds"] == "learn"
     assert document["config"]["mode"] == "traj"
     for words in (
-        "learning binds",
+        "bottleneck: learning",
         f"{it.ratio:.2f} of the ceiling",
         "ring: 2 MB/s, 0.50 of a memcpy",
         "nothing: these options suit",

@@ -1,0 +1,108 @@
+"""Actions at the border: what the policy takes, and what an environment's action space wants.
+
+A policy's actions are rows of one dtype (see `ActionSpec`); an environment's are members of its space.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from aa2c.envs.spec import ActionSpec, Continuous, Discrete, Joint, MultiBinary
+from aa2c.errors import StartError
+
+Actions = NDArray[Any]
+
+
+def action_spec(space: gym.Space[Any], *, is_squashed: bool = False) -> ActionSpec:
+    """What a policy must know of an action space. Raises `StartError` for one it cannot act in."""
+    match space:
+        case spaces.Discrete():
+            return Discrete(int(space.n), int(space.start))
+        case spaces.MultiBinary():
+            return MultiBinary(space.shape)
+        case spaces.MultiDiscrete():
+            sizes = zip(space.nvec.flat, np.asarray(space.start).flat, strict=True)
+            return Joint(tuple(Discrete(int(n), int(start)) for n, start in sizes), space.shape)
+        case spaces.Box() if np.issubdtype(space.dtype, np.floating):
+            low, high = (tuple(map(float, bound.flat)) for bound in (space.low, space.high))
+            if is_squashed and not space.is_bounded():
+                raise StartError(f"--action-bounds tanh needs bounds, and --env has {space}.")
+            return Continuous(space.shape, low, high, str(space.dtype), is_squashed)
+        case spaces.Dict() if len(space.spaces):
+            parts = [action_spec(part, is_squashed=is_squashed) for part in space.spaces.values()]
+            return Joint(tuple(parts), names=tuple(space.spaces))
+        case spaces.Tuple() if len(space.spaces):
+            parts = [action_spec(part, is_squashed=is_squashed) for part in space.spaces]
+            return Joint(tuple(parts))
+    raise StartError(
+        f"--env has actions {space}, and aa2c acts in Discrete, MultiDiscrete, MultiBinary, Box of "
+        "floats, and Tuple or Dict of these: wrap it with gymnasium.wrappers.TransformAction."
+    )
+
+
+def to_space(spec: ActionSpec, row: Actions) -> Any:
+    """A policy's action, one row of `spec.leaf`, as a member of the environment's space."""
+    match spec:
+        case Discrete():
+            return np.int64(row + spec.start)
+        case MultiBinary():
+            return row.astype(np.int8).reshape(spec.shape)
+        case Continuous():
+            return _within(spec, row)
+    columns = np.split(row, np.cumsum(spec.widths)[:-1])
+    parts = zip(spec.parts, columns, strict=True)
+    made = [to_space(part, column.reshape(part.leaf.shape)) for part, column in parts]
+    if spec.names:
+        return dict(zip(spec.names, made, strict=True))
+    return np.array(made, np.int64).reshape(spec.shape) if spec.shape else tuple(made)
+
+
+def _within(spec: Continuous, row: Actions) -> Actions:
+    low, high = np.array(spec.low), np.array(spec.high)
+    numbers = row.astype(np.float64)
+    if spec.is_squashed:
+        numbers = low + (np.tanh(numbers) + 1) / 2 * (high - low)
+    # In the space's dtype a bound may lie outside of what float64 says.
+    limits = low.astype(spec.dtype), high.astype(spec.dtype)
+    taken: Actions = np.clip(numbers.astype(spec.dtype), *limits).reshape(spec.shape)
+    return taken
+
+
+def random_actions(spec: ActionSpec, rows: int, rng: np.random.Generator) -> Actions:
+    """Actions [rows, …] of a policy that knows nothing."""
+    match spec:
+        case Discrete():
+            return rng.integers(0, spec.n, rows)
+        case MultiBinary():
+            return rng.integers(0, 2, (rows, spec.n))
+        case Continuous():
+            return rng.standard_normal((rows, spec.n), np.float32)
+        case Joint():
+            columns = [random_actions(part, rows, rng).reshape(rows, -1) for part in spec.parts]
+            return np.concatenate(columns, 1).astype(spec.leaf.dtype)
+
+
+def check_actions(spec: ActionSpec, actions: Actions) -> None:
+    """Raise `ValueError` for actions [rows, …] that a policy of `spec` does not take."""
+    leaf = spec.leaf
+    if actions.shape[1:] != leaf.shape:
+        raise ValueError(f"actions must be rows of {leaf.shape}, got {actions.shape}")
+    match spec:
+        case Discrete():
+            if actions.astype(np.uint64).max() >= spec.n:  # those below 0 are very large then
+                raise ValueError(f"actions must be in 0 … {spec.n - 1}, got {actions}")
+        case MultiBinary():
+            if not np.isin(actions, (0, 1)).all():
+                raise ValueError(f"actions must be 0 or 1, got {actions}")
+        case Continuous():
+            if not np.isfinite(actions).all():
+                raise ValueError(f"actions must be finite, got {actions}")
+        case Joint():
+            columns = np.split(actions, np.cumsum(spec.widths)[:-1], axis=1)
+            for part, column in zip(spec.parts, columns, strict=True):
+                check_actions(part, column.reshape(len(actions), *part.leaf.shape))

@@ -1,0 +1,76 @@
+"""Processes that an environment starts: it may, they get signals as usual, and they end with us.
+
+Runs in worker, updater and evaluator. However such a process ends, also by SIGKILL, somebody must end
+what its environments have left: a keeper, a bare interpreter in a session of its own, which waits for
+our end and then kills what is left of our process group and whatever carries our mark in its
+environment variables. Only environments that come neither with Gymnasium nor with ale_py get one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+
+from aa2c.config.config import Config
+from aa2c.envs.failure import explain_failures
+from aa2c.envs.find import find_env
+
+MARK = "AA2C_ENVIRONMENTS_OF"
+_KEEPER = str(Path(__file__).with_name("keeper.py"))
+_TRUSTED = ("gymnasium.", "ale_py.")
+
+
+def let_start_processes(config: Config) -> None:
+    """Let what the environments of this child process start get signals as usual, and end with it.
+
+    Call it before they are made. Raises `StartError` for an environment that cannot be found.
+    """
+    if not _is_foreign(config):
+        return
+    _deliver_signals()
+    os.environ[MARK] = f"{os.getpid()}-{os.urandom(8).hex()}"
+    if os.getpgrp() == os.getpid():
+        _start_keeper(f"{MARK}={os.environ[MARK]}")
+
+
+def _is_foreign(config: Config) -> bool:
+    with explain_failures(config.env):
+        env_id, game = find_env(config)
+        entry_point = str(gym.spec(env_id).entry_point)
+    return game is None and not entry_point.startswith(_TRUSTED)
+
+
+def _deliver_signals() -> None:
+    """Ignore here what was blocked: a blocked signal stays so in every program that is started."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    for number in blocked:
+        signal.signal(number, _ignore)  # SIG_IGN would be inherited, too
+
+    def as_usual() -> None:
+        for number in blocked:
+            signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=as_usual)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+
+
+def _ignore(*_: object) -> None:
+    """The orchestrator answers it."""
+
+
+def _start_keeper(mark: str) -> None:
+    with contextlib.suppress(OSError):  # no process is to be had: then there is none to keep
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", _KEEPER, str(os.getpid()), mark],
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )

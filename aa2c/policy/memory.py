@@ -1,0 +1,68 @@
+"""What a policy remembers: an LSTM or GRU between trunk and heads, whose state is an explicit argument."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]  # what a policy remembers, [N, H] each; empty without memory
+
+
+class Memory(nn.Module):
+    """One recurrent layer of `size` units, orthogonal weights and no bias at first.
+
+    A state is (h,) of a GRU or (h, c) of an LSTM, zeros where an episode begins.
+    """
+
+    def __init__(self, kind: str, inputs: int, size: int) -> None:
+        super().__init__()
+        self.is_lstm = kind == "lstm"
+        self.size = size
+        self.rnn = (nn.LSTM if self.is_lstm else nn.GRU)(inputs, size)
+        for name, parameter in self.rnn.named_parameters():
+            if "weight" in name:
+                nn.init.orthogonal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    @property
+    def num_states(self) -> int:
+        """Tensors of a state."""
+        return 2 if self.is_lstm else 1
+
+    def initial(self, rows: int) -> State:
+        """The state at the beginning of so many episodes."""
+        return tuple(torch.zeros(rows, self.size) for _ in range(self.num_states))
+
+    def forward(self, features: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """Hidden outputs [T, N, H] of a sequence of features [T, N, F], and the state after it.
+
+        The state is forgotten where `is_first` [T, N], before the row is seen.
+        """
+        resets = is_first.any(1).nonzero().flatten().tolist()
+        borders = sorted({0, *resets, len(features)})
+        outputs = []
+        for begin, end in itertools.pairwise(borders):
+            state = forget(state, is_first[begin])
+            output, state = self._run(features[begin:end], state)
+            outputs.append(output)
+        return torch.cat(outputs), state
+
+    def _run(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """A stretch in which no episode begins."""
+        if self.is_lstm:
+            h, c = (part.unsqueeze(0) for part in state)
+            output, (h, c) = self.rnn(features, (h, c))
+            return output, (h.squeeze(0), c.squeeze(0))
+        output, h = self.rnn(features, state[0].unsqueeze(0))
+        return output, (h.squeeze(0),)
+
+
+def forget(state: State, is_first: Tensor) -> State:
+    """The state with zeros in the rows where an episode begins, [N]."""
+    if not bool(is_first.any()):
+        return state
+    kept = ~is_first.unsqueeze(1)
+    return tuple(part * kept for part in state)

@@ -1,8 +1,8 @@
 """Every option of a run, once: name, type, default, unit, help and bounds, in groups.
 
 Flags, TOML keys, the docs' table of options and `Config(...)` all derive from these dataclasses.
-Imported by every process; imports nothing heavy. It exceeds the usual file size to keep all options
-in one place.
+Imported by every process; imports nothing heavy. It has more than the usual number of lines, to keep
+all options in one place.
 """
 
 from __future__ import annotations

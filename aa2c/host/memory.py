@@ -25,7 +25,7 @@ from aa2c.shm.wakeup import Wakeup
 ROOM_FOR_WORKERS = 16  # that may be added while it runs: all children inherit their wake-ups
 MOST_WORKERS = 256
 MOST_OLD_RINGS = 3  # of one worker
-FILES_OF_A_CHILD = 7  # pipes, pidfd and ring, and while it is started the child's ends
+FILES_OF_A_CHILD = 5  # two pipes, pidfd and ring, and what it is sent at its start
 OTHER_FILES = 16
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import sys
 
 from aa2c.errors import StartError
@@ -34,6 +33,8 @@ def open_standard_descriptors() -> None:
 
 def raise_file_limit() -> None:
     """Raise the soft limit to what a run needs, as far as the hard limit allows."""
+    import resource  # here, because other systems have none
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -42,6 +43,8 @@ def raise_file_limit() -> None:
 
 def require_files(count: int) -> None:
     """Raises `StartError` if so many more files cannot be open at once."""
+    import resource
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = len(os.listdir("/proc/self/fd")) + count
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -51,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise ConfigError(f"there is no command {command!r}{_nearest_command(command)}")
-        if command != "doctor":  # which says it in its own way
-            require_linux()
+        require_linux()
         raise_file_limit()
         return COMMANDS[command](rest)
     except Aa2cError as error:

@@ -16,7 +16,6 @@ import select
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import setproctitle
@@ -26,6 +25,7 @@ from aa2c.envs.registered import register
 from aa2c.errors import Aa2cError, StartError
 from aa2c.host.commands import ChildSpec, Commands, Stopped
 from aa2c.host.env_processes import let_start_processes
+from aa2c.host.output import redirect_output
 from aa2c.host.wiring import ROLES
 from aa2c.log import LogFile, make_logger
 from aa2c.machine import open_standard_descriptors
@@ -41,7 +41,8 @@ def main(spec: ChildSpec) -> None:
     _join_parent(spec)
     keep_freed_memory()
     open_standard_descriptors()  # which the parent may have closed
-    _redirect_output(spec.run_dir / "output.log")
+    redirect_output(spec.run_dir)
+    faulthandler.enable()
     setproctitle.setproctitle(spec.title)
     log = make_logger(LogFile(spec.run_dir / "log.jsonl"), spec.title)
     log = log.bind(generation=spec.generation)
@@ -114,12 +115,3 @@ def _exit_with_parent(commands: int) -> None:
     poll.register(commands, 0)  # of the pipe nothing but that its other end is closed
     poll.poll()
     os._exit(1)
-
-
-def _redirect_output(path: Path) -> None:
-    """What libraries print goes to a file of the run, and so does a crash's stack."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-    faulthandler.enable()

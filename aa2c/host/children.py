@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from aa2c.clock import LivedClock
 from aa2c.config.config import Config
 from aa2c.envs.registered import registered_here
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.host.commands import ChildSpec
 from aa2c.host.memory import RunMemory, Sharing
-from aa2c.host.process import Child, ChildSlot, exit_in_words, is_main_thread
+from aa2c.host.process import LOOK_S, Child, ChildSlot, exit_in_words, is_main_thread
 from aa2c.host.restarts import MAX_BACKOFF_S, RestartPolicy
 from aa2c.host.upkeep import Upkeep, first_of
 from aa2c.host.watch import watch
@@ -104,7 +104,8 @@ class Children:
         slot.is_leaving = True
         if slot.child:
             share = WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
-            await slot.child.stop(time.monotonic() + share)
+            clock = LivedClock(2 * LOOK_S)
+            await slot.child.stop(clock, clock.look() + share)
         await asyncio.wait([self._keeping.pop(slot.index)])
         slot.generation += 1  # the next one here must not be taken for this one
         self.workers.remove(slot)
@@ -119,10 +120,11 @@ class Children:
         self._stopping.set()
         if self.evaluator.child:
             self.evaluator.child.kill()
-        start = time.monotonic()
+        clock = LivedClock(2 * LOOK_S)  # while the machine sleeps, nobody can finish anything
+        start = clock.look()
         workers = [slot.child for slot in self.workers if slot.child]
         deadline = start + WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
-        await asyncio.gather(*(child.stop(deadline) for child in workers))
+        await asyncio.gather(*(child.stop(clock, deadline) for child in workers))
         last_word()
         updater = self.updater.child
         if updater is None:
@@ -134,16 +136,15 @@ class Children:
                 self.updater.generation = updater.spec.generation + 1
                 updater = self._start(self.updater)
         if self.updater.has_come_up and not updater.is_ready:
-            await self._wait_for_restart(updater, deadline - TIME_TO_SAVE_S)
+            await self._wait_for_restart(updater, deadline - TIME_TO_SAVE_S - clock.look())
         self._updater_was_away = not (updater.is_ready and updater.is_alive)
-        await updater.stop(deadline)
+        await updater.stop(clock, deadline)
 
-    async def _wait_for_restart(self, updater: Child, deadline: float) -> None:
+    async def _wait_for_restart(self, updater: Child, seconds: float) -> None:
         """An updater that is being started again may still come up in time, and save."""
         ready = asyncio.ensure_future(updater.became_ready.wait())
-        left = max(0.0, deadline - time.monotonic())
         events: list[asyncio.Future[Any]] = [ready, updater.exited]
-        await asyncio.wait(events, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(events, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
 
     def failure(self, *, is_saved: bool) -> RunFailed | None:

@@ -13,7 +13,7 @@ from aa2c.config.config import Config
 from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
-from aa2c.machine import require_files
+from aa2c.machine import require_files, require_linux
 from aa2c.ports import Message
 from aa2c.shm import segment as shm
 from aa2c.shm.board import board_bytes
@@ -25,7 +25,7 @@ from aa2c.shm.wakeup import Wakeup
 ROOM_FOR_WORKERS = 16  # that may be added while it runs: all children inherit their wake-ups
 MOST_WORKERS = 256
 MOST_OLD_RINGS = 3  # of one worker
-FILES_OF_A_CHILD = 7  # pipes, pidfd and ring, and while it is started the child's ends
+FILES_OF_A_CHILD = 5  # two pipes, pidfd and ring, and what it is sent at its start
 OTHER_FILES = 16
 
 
@@ -44,6 +44,7 @@ class RunMemory:
         self._board: shm.Segment | None = None
         self._rings: dict[tuple[int, int], RingView] = {}
         self._committed_before = [0] * self.most_workers
+        require_linux()
         require_files(self.most_workers + FILES_OF_A_CHILD * (config.workers + 2) + OTHER_FILES)
         nbytes = table_bytes(self.most_workers)
         shm.require_space(nbytes)

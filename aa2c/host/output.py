@@ -7,20 +7,44 @@ waits for a reader. The orchestrator cuts the middle out when the file has grown
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+from aa2c.log import LogFile
+
+NAME = "output.log"
 MIB = 2**20
 MOST_BYTES = 4 * MIB
 KEPT_BYTES = MIB  # of the beginning, and again of the end
 
 
+def redirect_output(run_dir: Path) -> None:
+    """In a child: what is printed goes to the run's output.log, and is lost while the disk is full.
+
+    An environment's `print` must not fail for that.
+    """
+    file = LogFile(run_dir / NAME)
+    for descriptor in (1, 2):  # of what is not Python, and of a crash's stack
+        os.dup2(file.fileno(), descriptor)
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(file),
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=is_prompt,
+        )
+        for is_prompt in (False, True)
+    )
+
+
 class Output:
-    """The run's output.log."""
+    """The run's output.log, as the orchestrator bounds it."""
 
     def __init__(self, run_dir: Path, log: Any) -> None:
-        self._path = run_dir / "output.log"
+        self._path = run_dir / NAME
         self._log = log
         self._left_out = 0
 

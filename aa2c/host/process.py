@@ -12,18 +12,20 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
+from aa2c.clock import LivedClock
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
 from aa2c.host.handle import Handle
 from aa2c.host.launch import launch
 from aa2c.ports import Message, Report
 from aa2c.shm.queue import Receiver, Sender
 from aa2c.shm.slot import Malformed
+
+LOOK_S = 0.5
 
 
 class Child:
@@ -90,11 +92,12 @@ class Child:
             self._process.wait()
             self._reap()
 
-    async def stop(self, deadline: float) -> None:
-        """Ask it to stop, and kill it at the deadline (of `time.monotonic`)."""
+    async def stop(self, clock: LivedClock, deadline: float) -> None:
+        """Ask it to stop, and kill it at the deadline; at once where it has nothing to finish yet."""
         self.send(Stop())
         self._handle.send(signal.SIGCONT)  # somebody may have stopped it
-        await asyncio.wait([self.exited], timeout=max(0.0, deadline - time.monotonic()))
+        while self.is_alive and self.is_ready and (left := deadline - clock.look()) > 0:
+            await asyncio.wait([self.exited], timeout=min(left, LOOK_S))
         self.kill()
         await asyncio.wait([self.exited])
 

@@ -20,10 +20,11 @@ from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
-from aa2c.errors import SharedMemoryTooSmall
+from aa2c.errors import SharedMemoryTooSmall, StartError
 
 SHM_DIR = Path("/dev/shm")
 MIB = 1024 * 1024
+_MEANS_NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 # x86 keeps stores in program order and loads in program order; elsewhere records need a checksum.
 STORES_ARE_ORDERED = platform.machine().lower() in {"x86_64", "amd64", "i686", "i386"}
@@ -43,7 +44,15 @@ class Segment:
         Raises `SharedMemoryTooSmall` where the file system cannot hold it.
         """
         require_space(nbytes)
-        memory = SharedMemory(name, create=True, size=nbytes)
+        try:
+            memory = SharedMemory(name, create=True, size=nbytes)
+        except OSError as error:
+            if error.errno in _MEANS_NO_FILES:
+                raise
+            raise StartError(
+                f"{SHM_DIR} cannot be written ({error.strerror}): let this user write it, as "
+                f"mount -t tmpfs -o mode=1777 tmpfs {SHM_DIR} does."
+            ) from None
         try:
             with contextlib.suppress(OSError):  # a kernel without: then nobody takes it for dead
                 _lock(memory._fd, fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)  # type: ignore[attr-defined]
@@ -158,7 +167,13 @@ def require_space(nbytes: int) -> None:
 
 def _free_bytes() -> int:
     """What /dev/shm can still take: its own limit, and memory that is really there."""
-    limit = os.statvfs(SHM_DIR)
+    try:
+        limit = os.statvfs(SHM_DIR)
+    except OSError as error:
+        raise StartError(
+            f"{SHM_DIR} cannot be used ({error.strerror}): "
+            f"mount -t tmpfs -o mode=1777 tmpfs {SHM_DIR} makes one."
+        ) from None
     memory = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
     available = int(memory[1]) * 1024 if memory else sys.maxsize
     return min(limit.f_bavail * limit.f_frsize, available)

@@ -30,7 +30,7 @@ def test_without_standard_descriptors_a_run_trains_as_with_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "bench", "eval", "top", "presets", "report", "config"]
+    "command", ["serve", "bench", "eval", "top", "presets", "config", "doctor"]
 )
 def test_every_command_refuses_another_system_in_one_sentence(tmp_path, command):
     other = "import sys, platform\nplatform.system = lambda: 'Darwin'"
@@ -90,6 +90,25 @@ def test_a_user_without_a_name_or_a_home_can_train(tmp_path):
     nobody = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(filter(None, sys.path))}
     done = aa2c(*SMALL, cwd=tmp_path, around=around, env=nobody)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("mount -t tmpfs -o ro tmpfs /dev/shm", "/dev/shm cannot be written (Read-only file system)"),
+        ("mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9",
+         "/dev/shm cannot be used (No such file or directory)"),
+    ],
+    ids=["read-only", "none"],
+)  # fmt: skip
+def test_a_missing_dev_shm_is_refused_with_the_remedy(tmp_path, change, said):
+    around = [*unshare("--mount"), "sh", "-c", f'{change} && exec "$@"', "sh"]
+    done = aa2c(*SMALL, cwd=tmp_path, around=around)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert done.stderr.startswith(f"aa2c: {said}: ")
+    assert "mount -t tmpfs -o mode=1777 tmpfs /dev/shm" in done.stderr
+    assert list(tmp_path.glob("runs/*")) == []
 
 
 ORPHANS = """

@@ -1,5 +1,7 @@
 """Environments of people who have other things in mind than a trainer."""
 
+import time
+
 import gymnasium as gym
 import numpy as np
 
@@ -37,6 +39,12 @@ class FailingEnv(PlainEnv):
         return super().step(action)
 
 
+class SlowToMakeEnv(PlainEnv):
+    def __init__(self):
+        time.sleep(300)
+
+
+gym.register("HostSlowToMake-v0", SlowToMakeEnv)
 gym.register("HostFailing-v0", FailingEnv)
 gym.register("HostPlain-v0", PlainEnv)
 gym.register("HostChatty-v0", ChattyEnv)

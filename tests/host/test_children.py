@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -70,3 +72,31 @@ async def test_children_are_restarted_though_the_run_lost_its_names_in_dev_shm(s
         await until(lambda: run.status()["workers"][0]["env_steps"] > steps)
         status = await run.stop()
     assert status["workers"][0]["restarts"] == status["updater"]["restarts"] == 1
+
+
+async def test_a_stop_waits_for_nobody_who_is_still_coming_up(small):
+    """There is nothing to save: not a second of the time to stop is used."""
+    config = small(env="tests.host.odd_envs:HostSlowToMake-v0", stop_timeout_s=300.0)
+    async with asyncio.timeout(120), Orchestrator(config) as run:
+        await until(lambda: run.status()["workers"][1]["pid"])
+        status = await run.stop()
+    assert status["run"]["state"] == "finished"
+
+
+@pytest.mark.long
+async def test_a_machine_that_sleeps_during_a_stop_gets_its_last_checkpoint(small):
+    """Time in which nobody ran is no part of the time to stop."""
+    async with Orchestrator(small(total_env_steps=10**9, stop_timeout_s=4.0)) as run:
+        await run.ready()
+        await until(lambda: run.status()["progress"]["updates"] > 0)
+        pids = [c["pid"] for c in (run.status()["updater"], *run.status()["workers"])]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        stopping = asyncio.create_task(run.stop())
+        await until(lambda: run.status()["run"]["state"] == "stopping")
+        time.sleep(5.0)  # noqa: ASYNC251 (the orchestrator sleeps, too)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        status = await stopping
+    assert status["run"]["state"] == "finished"
+    assert list(run.dir.glob("checkpoints/step-*/MANIFEST.json"))

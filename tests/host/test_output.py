@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -42,3 +45,29 @@ async def test_an_environment_that_prints_all_the_time_fills_no_disk(small):
     assert printed > 70
     assert (run.dir / "output.log").stat().st_size <= MOST_BYTES
     assert any("much is printed" in line["text"] for line in status["log"])
+
+
+@pytest.mark.parametrize("place", ["disk", "/dev/full"])
+def test_what_is_printed_is_kept_and_a_full_disk_loses_it_without_an_error(tmp_path, place):
+    path = tmp_path / "output.log"
+    if place == "/dev/full":
+        path.symlink_to(place)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from aa2c.host.output import redirect_output\n"
+        "redirect_output(Path(sys.argv[1]))\n"
+        "print('é' * 10**5, '\\ud800', flush=True)\n"
+        "print('to stderr', file=sys.stderr)\n"
+        "os.system('echo not from Python')\n"
+        "Path(sys.argv[1], 'done').touch()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, env=os.environ | {"LC_ALL": "C"}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "done").exists()
+    if place == "disk":
+        lines = path.read_text().splitlines()
+        assert lines == ["é" * 10**5 + " \\ud800", "to stderr", "not from Python"]

@@ -1,7 +1,7 @@
 """A watcher's clock: the time that the watcher itself has lived.
 
 A machine that slept, a container that was paused, a process in a debugger: whoever is watched may have
-been frozen with its watcher, and time in which nobody could act says nothing about anybody.
+been frozen with its watcher, and time in which no process could run says nothing about any of them.
 """
 
 from __future__ import annotations

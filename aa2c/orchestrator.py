@@ -45,7 +45,7 @@ class Orchestrator:
     """A run. `async with Orchestrator(config) as run: await run.wait()`.
 
     With `http` it also serves the page, /status and /metrics at `run.url`, and controls to who has
-    `run.token`. With `resume`, a run or one of its checkpoints, it goes on from there, in that
+    `run.token`. With `resume`, a run or one of its checkpoints, it continues from there, in that
     run's directory. `run.controls` are the same controls for a program. It installs no signal
     handler and no loop policy, and several may run in one event loop. `on_event` sees every
     event that the orchestrator logs.

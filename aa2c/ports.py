@@ -148,7 +148,7 @@ class Port(Protocol):
     def counters(self) -> Counters: ...
 
     def config_now(self) -> Config:
-        """The configuration as it is now: some options may be changed while the run goes on."""
+        """The configuration as it is now: some options may be changed during the run."""
 
     def report(self, kind: Report, **fields: Any) -> None:
         """Send a small message to the orchestrator."""
@@ -161,7 +161,7 @@ class TrainingPort(Port, Protocol):
     def run(self) -> Counters: ...
 
     def set_aside(self, arrays: Mapping[str, Any], told: Mapping[str, float]) -> None:
-        """Keep numbers that are not finite for somebody to look at."""
+        """Keep numbers that are not finite for inspection."""
 
 
 class WorkerPort(TrainingPort, Protocol):
@@ -300,7 +300,7 @@ class Telemetry(Protocol):
 
 
 class LiveSettings(Protocol):
-    """The options that may be changed while a run goes on; every process sees the change."""
+    """The options that may be changed during a run; every process sees the change."""
 
     def now(self) -> Config: ...
 

@@ -76,7 +76,7 @@ async def test_a_resumed_run_goes_on_with_network_optimizer_and_counters(small, 
     assert resumed.counts["env_steps"] > saved.counts["env_steps"]
     assert resumed.optimizer["step"] >= saved.optimizer["step"] + 1
     assert resumed.optimizer["step"] == resumed.counts["updates"]
-    seen_before, seen = (it.model["obs_moments.count"] for it in (saved, resumed))
+    seen_before, seen = (it.model["obs_rms.count"] for it in (saved, resumed))
     assert seen_before > 0
     assert seen > seen_before if mode == "traj" else seen == seen_before
 

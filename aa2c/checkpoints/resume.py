@@ -65,7 +65,7 @@ def tell_of_resuming(log: Any, saved: CheckpointFiles, edits: Mapping[str, str])
 
 
 def dir_to_resume(saved: CheckpointFiles, config: Config) -> Path:
-    """The directory of a run that shall go on so. Raises `ConfigError` if it cannot."""
+    """The directory of a run that is to be resumed so. Raises `ConfigError` if it cannot."""
     check_same_learner(saved.config, config)
     if saved.counts["env_steps"] >= config.total_env_steps:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Checkpoints as tensors: what the updater saves and goes on from, and policies read from them.
+"""Checkpoints as tensors: what the updater saves and resumes from, and policies read from them.
 
 Without pickle: safetensors and JSON, in files that `checkpoint_files` writes and verifies.
 """

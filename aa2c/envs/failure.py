@@ -16,7 +16,7 @@ import gymnasium as gym
 from aa2c.errors import Aa2cError, RunFailed, StartError
 
 ENV_ERRORS = (Exception, SystemExit)
-"""What somebody else's code may raise; an exit often carries the only explanation there is."""
+"""What third-party code may raise; an exit often carries the only explanation there is."""
 
 _OURS = (str(Path(__file__).parents[1]), str(Path(gym.__file__).parent))
 _STDLIB = sysconfig.get_paths()["stdlib"]

@@ -35,7 +35,7 @@ _USED = ("full_action_space", "max_num_frames_per_episode", "render_mode")
 
 
 def no_tick() -> None:
-    """Nobody waits for a sign of life."""
+    """No heartbeat is needed."""
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class AtariGame:
     """One Atari game with the preprocessing of `AtariEnvs`; only the last lost life ends it.
 
     After a lost life FIRE is pressed where there is such a button: a policy that is sure of
-    another action would wait for ever for a ball that never comes. ale_py does so only at a
+    another action would wait forever for a ball that never comes. ale_py does so only at a
     game's start. The picture is that of a second emulator, which plays the same game in colour.
     """
 

@@ -1,6 +1,6 @@
 """B plain environments side by side, and Gymnasium's own vector environments, behind one interface.
 
-An environment is somebody else's program: what it returns is taken as far as it can be understood,
+An environment is third-party code: what it returns is taken as far as it can be understood,
 and what it raises becomes one sentence. This is where the autoreset happens: an environment that has
 ended ignores its next action and is reset instead (Gymnasium's NEXT_STEP).
 """

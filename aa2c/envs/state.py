@@ -115,7 +115,7 @@ def save_random() -> dict[str, Any]:
 
 
 def load_random(saved: dict[str, Any]) -> None:
-    """Go on from what `save_random` gave."""
+    """Resume from what `save_random` gave."""
     _load_python(random, saved["python"])
     _load_legacy(np.random.mtrand._rand, saved["numpy"])
 

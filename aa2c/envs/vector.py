@@ -68,10 +68,10 @@ class Envs(Protocol):
         """Step all with a policy's actions [B, …]. Raises `ValueError` for others."""
 
     def state(self) -> dict[str, Any]:
-        """All of it, to go on from exactly, for JSON. Raises `CannotBeSaved`."""
+        """All of it, to resume from exactly, for JSON. Raises `CannotBeSaved`."""
 
     def load_state(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state` gave; after a reset."""
+        """Resume from what `state` gave; after a reset."""
 
     def close(self) -> None: ...
 
@@ -95,7 +95,7 @@ class EpisodeStatistics:
         return {"returns": self._returns.tolist(), "lengths": self._lengths.tolist()}
 
     def load_state(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Resume from what `state` gave."""
         self._returns[:] = saved["returns"]
         self._lengths[:] = saved["lengths"]
 
@@ -151,7 +151,7 @@ class AtariEnvs:
     """Atari games in ale_py's C++ vector environment, with the standard preprocessing.
 
     84x84 grey, 4 frames stacked, an action repeated `frame_skip` frames, maximum of the last two,
-    no-op starts, FIRE at a game's start. A lost life is `terminated`, yet the game goes on, and
+    no-op starts, FIRE at a game's start. A lost life is `terminated`, yet the game continues, and
     an episode is a full game with its raw score. One C++ thread: the worker is the unit of scale.
     """
 
@@ -175,7 +175,7 @@ class AtariEnvs:
         return np.asarray(obs)
 
     def step(self, actions: NDArray[Any]) -> Step:
-        # An action outside the range would block the C++ side for ever.
+        # An action outside the range would block the C++ side forever.
         check_actions(self.spec.actions, actions)
         obs, rewards, terminated, truncated, info = self._envs.step(actions)
         game_start = _game_start(info)
@@ -186,7 +186,7 @@ class AtariEnvs:
         return make_step(obs, rewards, terminated, truncated, is_reset, episodes=episodes)
 
     def state(self) -> dict[str, Any]:
-        raise CannotBeSaved("ale_py's vector environment gives its emulators to nobody")
+        raise CannotBeSaved("ale_py's vector environment does not expose its emulators")
 
     def load_state(self, saved: dict[str, Any]) -> None:
         raise NotImplementedError  # there is no such state

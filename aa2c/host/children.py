@@ -33,7 +33,7 @@ TIME_TO_SAVE_S = 1.5
 class Children:
     """Updater, evaluator and workers of a run.
 
-    `on_report` gets what concerns the run, `on_failure` what it cannot go on after.
+    `on_report` gets what concerns the run, `on_failure` what it cannot survive.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class Children:
         )
 
     def _give_up(self, slot: ChildSlot, child: Child, exit_code: int, refused: str) -> None:
-        """The run ends with the child, unless it can go on without."""
+        """The run ends with the child, unless it can do without."""
         slot.is_given_up = True
         how = child.error or exit_in_words(exit_code)
         if slot.role == "evaluator":

@@ -30,9 +30,9 @@ _OF_MAIN = "__main__:"
 class LocalEngine:
     """Memory and children of one run. Raises `SharedMemoryTooSmall` if there is no room.
 
-    It removes what dead runs left behind. `resume` is the checkpoint that the run goes on from;
-    `on_report` gets the child's index with what concerns the run, `on_failure` what it cannot go on
-    after.
+    It removes what dead runs left behind. `resume` is the checkpoint that the run is resumed from;
+    `on_report` gets the child's index with what concerns the run, `on_failure` what it cannot
+    survive.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class RunMemory:
     def __init__(
         self, config: Config, run_id: str, before: Mapping[str, int] | None = None
     ) -> None:
-        """`before`: what a run that goes on from a checkpoint has counted already."""
+        """`before`: what a run resumed from a checkpoint has counted already."""
         room = 0 if config.deterministic else ROOM_FOR_WORKERS
         self.most_workers = min(config.workers + room, MOST_WORKERS)
         self._config = config
@@ -87,7 +87,7 @@ class RunMemory:
         return replace(self.board_attachment, ring=name)
 
     def _drop_oldest(self, worker: int) -> None:
-        """While the updater is away, rings of dead incarnations wait for it: not for ever more of them.
+        """While the updater is away, rings of dead incarnations wait for it: not an unbounded number of them.
 
         What an updater has attached to stays with it.
         """

@@ -65,7 +65,7 @@ class RestartPolicy:
         return None
 
     def _repeats_of_error(self, ended: Child, exit_code: int, now: float) -> int:
-        """How often in a row it has ended by the same error, whatever numbers that names.
+        """How many consecutive times it has ended by the same error, whatever numbers that names.
 
         One that had lived for a whole window before is tried anew.
         """

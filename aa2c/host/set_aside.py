@@ -1,4 +1,4 @@
-"""Records with numbers that are not finite, kept on disk for somebody to look at.
+"""Records with numbers that are not finite, kept on disk for inspection.
 
 Few of them, because a run that goes wrong would otherwise fill the disk: they are counted all the same.
 `numpy.load` reads them, without pickle; `told` in each is JSON: the record's counts and losses.

@@ -1,4 +1,4 @@
-"""The options that may be changed while a run goes on, as every process of it sees them.
+"""The options that may be changed during a run, as every process of it sees them.
 
 The orchestrator writes them into its row of the counters, so that a process which is started again
 finds them, too. They cost their readers one word of shared memory while nothing was changed.

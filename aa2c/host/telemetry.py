@@ -53,7 +53,7 @@ class RunCounters:
     def __init__(
         self, segment: Segment, workers: int, before: Mapping[str, int] | None = None
     ) -> None:
-        """Room for so many workers. `before`: what a run that goes on has counted already."""
+        """Room for so many workers. `before`: what a resumed run has counted already."""
         self.env_steps_before = before["env_steps"] if before else 0
         of_all = updater_row(segment), evaluator_row(segment), run_row(segment)
         of_workers = [worker_row(segment, i) for i in range(workers)]
@@ -69,7 +69,7 @@ class RunCounters:
         self._waits = [Rate() for _ in range(workers)]
         self._lag_counts: deque[tuple[float, list[int]]] = deque()
         if before:
-            for name in KEPT_COUNTS:  # an updater goes on from these, its first or its next
+            for name in KEPT_COUNTS:  # an updater continues from these, its first or its next
                 self.updater.set(name, before[name])
 
     def sample(self) -> None:

@@ -27,7 +27,7 @@ TOO_LATE, STALLED, NO_PROGRESS = "too late", "stalled", "no progress"
 async def watch(child: Child, row: Counters, is_paused: Callable[[], bool], config: Config) -> int:
     """Wait for a child's end and return its exit code.
 
-    Three clocks, which stand still while the orchestrator does: it comes up, it lives (its working loop
+    Three clocks, which stop while the orchestrator is stopped: it comes up, it lives (its working loop
     counts beats, so a hang is seen, too), and it gets something done unless it waits for others. One
     that is late by any of them is killed, with the reason in `child.error` and `child.replaced_as`.
     """

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from aa2c.config.config import Config
 
-_MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",)}
+_VECTORS = {"adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",)}
 _STEP = "step"
 RMSPROP_ALPHA = 0.99
 
 
 def optimizer_vectors(config: Config, num_params: int) -> dict[str, int]:
     """Names and lengths of the float32 vectors that are an optimizer's state."""
-    return dict.fromkeys(_MOMENTS[config.optimizer], num_params) | {_STEP: 1}
+    return dict.fromkeys(_VECTORS[config.optimizer], num_params) | {_STEP: 1}
 
 
 def make_optimizer(

@@ -35,7 +35,7 @@ class TestEpisode(NamedTuple):
 
 
 def always() -> bool:
-    """Go on to the end."""
+    """Keep going to the end."""
     return True
 
 

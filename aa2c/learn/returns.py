@@ -39,7 +39,7 @@ def gae(
 
 
 def normalize(advantages: Floats, valid: Flags) -> Floats:
-    """Shift and scale to mean 0 and standard deviation 1 over the valid rows; any shape.
+    """Shift and scale to mean 0 and std 1 over the valid rows; any shape.
 
     Zeros if there are none.
     """

@@ -1,7 +1,7 @@
 """Fast inference on the CPU: packed layers, and bfloat16 where the CPU computes it.
 
 Acting evaluates the network for many small batches. Torch would convert weights, and lay them out
-for its kernels, anew for every one of them; here that is done once. The packed operators are those
+for its kernels, again for every one of them; here that is done once. The packed operators are those
 that torch.compile puts in the place of layers. They are no public interface of torch: where a build
 lacks them, layers compute the same as they are.
 
@@ -112,14 +112,14 @@ class Acting:
         return outputs, values, state
 
     def _join_heads(self) -> Heads | None:
-        """Both heads and the return's moments in one layer, if each head is one."""
+        """Both heads and the returns' mean and std in one layer, if each head is one."""
         policy, value = self._network.policy, self._network.value
         if type(policy) is not nn.Linear or type(value) is not nn.Linear:
             return None
         weight: Tensor = value.weight
         bias: Tensor = value.bias
-        if (moments := self._network.return_moments) is not None:
-            weight, bias = weight * moments.deviation, bias * moments.deviation + moments.mean
+        if (rms := self._network.return_rms) is not None:
+            weight, bias = weight * rms.std, bias * rms.std + rms.mean
         weights, biases = torch.cat([policy.weight, weight]), torch.cat([policy.bias, bias])
 
         def heads(features: Tensor) -> tuple[Tensor, Tensor]:

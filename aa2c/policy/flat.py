@@ -17,7 +17,7 @@ SHARD_ALIGNMENT = 64  # parameters; keeps vectorised kernels free of remainders
 class FlatParameters:
     """A network's parameters and gradients as two flat float32 vectors [num_params].
 
-    Its buffers (running moments) follow the parameters; their gradient stays 0, which an optimizer
+    Its buffers (running means and stds) follow the parameters; their gradient stays 0, which an optimizer
     without weight decay leaves alone. The vectors end in zeros up to a multiple of
     `SHARD_ALIGNMENT`. `numpy` is the parameter vector without a copy. With `vector` the network
     takes that memory and the parameters in it for its own, so that networks can share them;

@@ -1,4 +1,4 @@
-"""Running mean and deviation of observations and returns, kept inside the network.
+"""Running mean and std of observations and returns, kept inside the network.
 
 They are buffers, and so part of the flat vector: published, pulled and saved with the parameters.
 """
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 MOST_COUNTED = 1e6  # rows; beyond, old ones fade, so that statistics follow a policy that changes
-OBS_LIMIT = 10.0  # deviations
+OBS_LIMIT = 10.0  # stds
 ROWS_AT_ONCE = 32  # whose floats stay in the cache between the steps of normalizing
-SMALLEST_DEVIATION = 1e-4
+SMALLEST_STD = 1e-4
 LARGEST = 1e15  # whose square, and many of them, float32 can hold
 
 
 class Units(NamedTuple):
-    """Mean and 1 / deviation of raw rows, [1, *shape] each."""
+    """Mean and 1 / std of raw rows, [1, *shape] each."""
 
     mean: Tensor
     factor: Tensor
 
 
-class RunningMoments(nn.Module):
+class RunningMeanStd(nn.Module):
     """Mean and variance over rows [N, *shape], element by element; mean 0, variance 1 at first."""
 
     mean: Tensor
@@ -38,8 +38,8 @@ class RunningMoments(nn.Module):
         self.register_buffer("count", torch.zeros(1))
 
     @property
-    def deviation(self) -> Tensor:
-        return self.variance.sqrt().clamp(min=SMALLEST_DEVIATION)
+    def std(self) -> Tensor:
+        return self.variance.sqrt().clamp(min=SMALLEST_STD)
 
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
@@ -70,7 +70,7 @@ class RunningMoments(nn.Module):
 
     def units(self, rows: Tensor, scale: float = 1.0) -> Units:
         """For rows [N, *shape] like these, which are to be divided by `scale` first."""
-        mean, factor = scale * self.mean.unsqueeze(0), 1 / (scale * self.deviation.unsqueeze(0))
+        mean, factor = scale * self.mean.unsqueeze(0), 1 / (scale * self.std.unsqueeze(0))
         if _is_channels_last(rows):
             # Operands of different orders in memory would make this five times as slow.
             mean = mean.contiguous(memory_format=torch.channels_last)
@@ -79,7 +79,7 @@ class RunningMoments(nn.Module):
 
 
 def normalize(rows: Tensor, units: Units, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Rows [N, *shape] in deviations from the mean, cut at `OBS_LIMIT`."""
+    """Rows [N, *shape] in stds from the mean, cut at `OBS_LIMIT`."""
     normalized = torch.empty_like(rows, dtype=dtype)
     parts = (torch.split(tensor, ROWS_AT_ONCE) for tensor in (rows, normalized))
     for part, out in zip(*parts, strict=True):

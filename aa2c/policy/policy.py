@@ -13,7 +13,7 @@ from aa2c.policy.distributions import Distribution
 from aa2c.policy.fast_cpu import Acting, Choice, evaluate_in
 from aa2c.policy.layers import ScaledConv2d
 from aa2c.policy.memory import Memory, State
-from aa2c.policy.normalization import RunningMoments, Units, normalize
+from aa2c.policy.normalization import RunningMeanStd, Units, normalize
 
 
 class Acted(NamedTuple):
@@ -37,8 +37,8 @@ class Policy(nn.Module):
     """An actor-critic network: `step` acts with it, `evaluate` learns from it.
 
     `forward(obs)` gives outputs [N, P] and values [N] of raw observations [N, …] that stand alone.
-    With `obs_moments` the trunk sees observations normalized by their running mean and std; with
-    `return_moments` the value head learns normalized returns, and its values are given unscaled.
+    With `obs_rms` the trunk sees observations normalized by their running mean and std; with
+    `return_rms` the value head learns normalized returns, and its values are given unscaled.
     `memory`, if there is one, stands between trunk and heads.
     """
 
@@ -58,8 +58,8 @@ class Policy(nn.Module):
         self.policy = policy
         self.value = value
         self.free = nn.Parameter(torch.zeros(actions.num_free)) if actions.num_free else None
-        self.obs_moments: RunningMoments | None = None
-        self.return_moments: RunningMoments | None = None
+        self.obs_rms: RunningMeanStd | None = None
+        self.return_rms: RunningMeanStd | None = None
         self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
         # The trunk then divides by obs_scale itself.
@@ -144,8 +144,8 @@ class Policy(nn.Module):
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [N, P] and values [N] of features [N, F], or of what the memory makes of them."""
         values = self.value(features).squeeze(-1)
-        if self.return_moments is not None:
-            values = values * self.return_moments.deviation + self.return_moments.mean
+        if self.return_rms is not None:
+            values = values * self.return_rms.std + self.return_rms.mean
         return self.complete(self.policy(features)), values
 
     def complete(self, outputs: Tensor) -> Tensor:
@@ -166,9 +166,9 @@ class Policy(nn.Module):
 
     def units(self, obs: Tensor) -> Units | None:
         """In which the trunk sees observations like these, if in any but those of `obs_scale`."""
-        if self.obs_moments is None:
+        if self.obs_rms is None:
             return None
-        return self.obs_moments.units(obs, self._obs_scale)
+        return self.obs_rms.units(obs, self._obs_scale)
 
     def prepare(self, obs: Tensor, units: Units | None) -> Tensor:
         """What the trunk sees of raw observations [N, …]."""
@@ -185,28 +185,28 @@ class Policy(nn.Module):
         return scaled
 
     def observe(self, obs: Tensor) -> None:
-        """Let raw observations [N, …] count in the running moments, if there are any."""
-        if self.obs_moments is not None:
-            self.obs_moments.update(self._scale(obs))
+        """Let raw observations [N, …] count in the running mean and std, if there are any."""
+        if self.obs_rms is not None:
+            self.obs_rms.update(self._scale(obs))
 
     @torch.no_grad()
     def observe_returns(self, returns: Tensor) -> None:
-        """Let returns [N] count in the running moments, if there are any.
+        """Let returns [N] count in the running mean and std, if there are any.
 
         The last layer of the value is changed so that it gives the same values as before
         (PopArt, arXiv:1602.07714, eq. 9 and 10).
         """
-        moments = self.return_moments
-        if moments is None:
+        rms = self.return_rms
+        if rms is None:
             return
         last = self.value[-1] if isinstance(self.value, nn.Sequential) else self.value
         assert isinstance(last, nn.Linear)
-        before, mean_before = moments.deviation, moments.mean.clone()
-        moments.update(returns.unsqueeze(-1))
-        last.weight *= before / moments.deviation
-        last.bias.copy_((before * last.bias + mean_before - moments.mean) / moments.deviation)
+        before, mean_before = rms.std, rms.mean.clone()
+        rms.update(returns.unsqueeze(-1))
+        last.weight *= before / rms.std
+        last.bias.copy_((before * last.bias + mean_before - rms.mean) / rms.std)
 
     @property
     def value_unit(self) -> Tensor:
-        """The deviation of returns in whose units the value layer learns, [1]."""
-        return torch.ones(1) if self.return_moments is None else self.return_moments.deviation
+        """The std of returns in whose units the value head learns, [1]."""
+        return torch.ones(1) if self.return_rms is None else self.return_rms.std

@@ -1,4 +1,4 @@
-"""The evaluator process: test episodes on published parameters, while training goes on.
+"""The evaluator process: test episodes on published parameters, during training.
 
 Whole games, greedy and again sampled, on a copy of the parameters taken at the start of each
 evaluation. It runs behind everyone else on the CPU, and nothing waits for it.

@@ -57,7 +57,7 @@ class ParameterBoard:
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Copy the vector [num_params] out to the readers; returns its policy version.
 
-        That is one more than the last, or than `after`, where a run goes on.
+        That is one more than the last, or than `after`, where a run is resumed.
         """
         version = max(self._words[_VERSION], after) + 1
         buffer = version % 2

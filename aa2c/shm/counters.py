@@ -1,7 +1,7 @@
 """Counters that cost nothing to write: one row of shared memory for each writer.
 
 Each row has one writer at a time and the orchestrator reads them all. A row outlives the process
-that writes it: a restarted child goes on from the values it finds, so counters never go back.
+that writes it: a restarted child continues from the values it finds, so counters never go back.
 Every value is one aligned 8-byte word, whole at any instant, even when its writer is killed.
 """
 

@@ -4,7 +4,7 @@
 released and `taken` those taken, both written by the consumer only. They only grow, and each is
 written by one aligned 8-byte store. A producer wakes a consumer only if `taken` says that it had
 taken everything; where that look comes too early, the bounded re-check of a wait helps. And a consumer
-that follows one that died goes on after `taken`, so that nothing is learned from twice: what the dead
+that follows one that died continues after `taken`, so that nothing is learned from twice: what the dead
 one had taken and not released is lost, and counted.
 A slot is filled before `head` moves, so a producer killed at any instruction leaves nothing half
 visible: at worst the record it was writing is lost. A ring belongs to one incarnation of one
@@ -153,7 +153,7 @@ class RingConsumer(_RingMemory):
         self._follow()
 
     def _follow(self) -> None:
-        """Go on after what was taken before, by a consumer that died."""
+        """Continue after what was taken before, by a consumer that died."""
         head, tail, taken = (self.words[word] for word in (_HEAD, _TAIL, _TAKEN))
         if tail <= taken <= head:
             self.dropped["lost"] += taken - tail
@@ -210,7 +210,7 @@ class RingConsumer(_RingMemory):
         return self.words[_HEAD] - before >= self.capacity
 
     def _resynchronize(self) -> None:
-        """`head` cannot be true: count one drop and go on from where the producer says it is."""
+        """`head` cannot be true: count one drop and continue from where the producer says it is."""
         self.dropped["invalid"] += 1
         self._taken = self.words[_HEAD]
         self.words[_TAKEN] = self._taken

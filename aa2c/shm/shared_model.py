@@ -10,7 +10,7 @@ is a step of fewer elements, and undoing it would take a copy of everything befo
 Without the lock (Hogwild, arXiv:1106.5730) every worker counts its own steps, for a shared count
 would lose some.
 
-    words 0: version word; 8: torn steps; 16: step size (double); 64 + worker: steps without lock
+    words 0: version word; 8: torn steps; 16: learning rate (double); 64 + worker: steps without lock
     4096: the vectors, each aligned
 """
 
@@ -72,7 +72,7 @@ class SharedModel:
 
     @property
     def learning_rate(self) -> float:
-        """The step size to use now, which the updater sets."""
+        """The learning rate to use now, which the updater sets."""
         return self._floats[_LEARNING_RATE]
 
     @learning_rate.setter

@@ -91,14 +91,14 @@ def test_env_steps_are_steps_of_the_agent_and_no_rows_that_only_reset(world):
 @pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Breakout-v5"])
 def test_random_play_settles_the_moments_of_observations(env):
     config = Config(env=env, num_envs=3, norm_obs=True)
-    moments = []
+    rms = []
     for _ in range(2):
         envs = make_envs(config, config.num_envs, seed=1)
         network = make_policy(config, envs.spec)
         observe_random_play(envs, network, seed=1)
         envs.close()
-        moments.append(network.obs_moments)
-    first, second = moments
+        rms.append(network.obs_rms)
+    first, second = rms
     assert first.count == RANDOM_STEPS / LOOK_EVERY * config.num_envs
     assert first.mean.abs().sum() > 0
     assert (first.variance < 1).any()

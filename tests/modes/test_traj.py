@@ -265,11 +265,11 @@ def moments_after(config, records, name):
 def test_observations_of_a_batch_count_in_the_running_moments_after_it():
     config = config_of(norm_obs=True)
     records = produce(config)[0].records
-    moments = moments_after(config, records, "obs_moments")
+    rms = moments_after(config, records, "obs_rms")
     seen = np.concatenate([record.arrays["obs"][:-1].reshape(-1, 4) for record in records])
-    assert moments.count == len(seen)
-    np.testing.assert_allclose(moments.mean, seen.mean(0), atol=1e-5)
-    np.testing.assert_allclose(moments.variance, seen.var(0), atol=1e-5)
+    assert rms.count == len(seen)
+    np.testing.assert_allclose(rms.mean, seen.mean(0), atol=1e-5)
+    np.testing.assert_allclose(rms.variance, seen.var(0), atol=1e-5)
 
 
 def test_a_batch_is_learned_from_in_the_units_in_which_its_policy_saw_it():
@@ -287,10 +287,10 @@ def test_returns_count_in_the_running_moments_without_their_reset_rows():
     batch = join_records([record.arrays for record in records])
     returns = batch["values"][:-1] + advantages_of(config, batch)
     valid = returns[~batch["is_reset"]]
-    moments = moments_after(config, records, "return_moments")
-    assert moments.count == len(valid) < returns.size
-    np.testing.assert_allclose(moments.mean, valid.mean(), rtol=1e-4)
-    np.testing.assert_allclose(moments.variance, valid.var(), rtol=1e-3)
+    rms = moments_after(config, records, "return_rms")
+    assert rms.count == len(valid) < returns.size
+    np.testing.assert_allclose(rms.mean, valid.mean(), rtol=1e-4)
+    np.testing.assert_allclose(rms.variance, valid.var(), rtol=1e-3)
 
 
 def test_the_value_loss_of_scaled_returns_is_in_their_own_units():

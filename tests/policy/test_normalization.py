@@ -1,4 +1,4 @@
-"""Running moments against numpy on everything at once, and values that PopArt leaves as they are."""
+"""Running mean and std against numpy on everything at once, and values that PopArt leaves as they are."""
 
 from __future__ import annotations
 
@@ -11,90 +11,90 @@ from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
-from aa2c.policy.normalization import MOST_COUNTED, OBS_LIMIT, RunningMoments, normalize
+from aa2c.policy.normalization import MOST_COUNTED, OBS_LIMIT, RunningMeanStd, normalize
 
 SPEC = EnvSpec((4,), "float32", Discrete(2))
 
 
-def normalized_by(moments, rows, scale=1.0):
-    return normalize(rows, moments.units(rows, scale))
+def normalized_by(rms, rows, scale=1.0):
+    return normalize(rows, rms.units(rows, scale))
 
 
 @pytest.mark.parametrize("shape", [(1,), (4,), (2, 3, 5)])
 def test_moments_of_parts_are_those_of_the_whole(shape):
     rng = np.random.default_rng(0)
     parts = [rng.normal(7, 3, (n, *shape)).astype(np.float32) for n in (1, 50, 3, 400)]
-    moments = RunningMoments(shape)
+    rms = RunningMeanStd(shape)
     for part in parts:
-        moments.update(torch.from_numpy(part))
+        rms.update(torch.from_numpy(part))
     whole = np.concatenate(parts)
-    assert moments.count == len(whole)
-    np.testing.assert_allclose(moments.mean, whole.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(moments.variance, whole.var(0), rtol=1e-3)
+    assert rms.count == len(whole)
+    np.testing.assert_allclose(rms.mean, whole.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(rms.variance, whole.var(0), rtol=1e-3)
 
 
 def test_old_rows_fade_once_there_are_many():
-    moments = RunningMoments((1,))
-    moments.count.fill_(MOST_COUNTED)
+    rms = RunningMeanStd((1,))
+    rms.count.fill_(MOST_COUNTED)
     for _ in range(30):
-        moments.update(torch.full((200_000, 1), 5.0))
-    assert moments.count == MOST_COUNTED
-    assert moments.mean.item() == pytest.approx(5, abs=0.05)
+        rms.update(torch.full((200_000, 1), 5.0))
+    assert rms.count == MOST_COUNTED
+    assert rms.mean.item() == pytest.approx(5, abs=0.05)
 
 
 def test_normalized_rows_have_mean_0_deviation_1_and_a_limit():
     rows = torch.randn(5000, 3) * torch.tensor([1.0, 10.0, 0.0]) + torch.tensor([0.0, 5.0, 2.0])
-    moments = RunningMoments((3,))
-    moments.update(rows)
-    normalized = normalized_by(moments, rows)
+    rms = RunningMeanStd((3,))
+    rms.update(rows)
+    normalized = normalized_by(rms, rows)
     torch.testing.assert_close(normalized.mean(0), torch.zeros(3), atol=1e-3, rtol=0)
     torch.testing.assert_close(normalized[:, :2].std(0), torch.ones(2), atol=1e-2, rtol=0)
-    assert normalized_by(moments, torch.tensor([[1e9, -1e9, 2.5]])).abs().max() == OBS_LIMIT
+    assert normalized_by(rms, torch.tensor([[1e9, -1e9, 2.5]])).abs().max() == OBS_LIMIT
 
 
 def test_no_rows_change_nothing():
-    moments = RunningMoments((3,))
-    moments.update(torch.ones(4, 3))
-    before = [buffer.clone() for buffer in moments.buffers()]
-    moments.update(torch.ones(0, 3))
-    assert all(torch.equal(now, then) for now, then in zip(moments.buffers(), before, strict=True))
+    rms = RunningMeanStd((3,))
+    rms.update(torch.ones(4, 3))
+    before = [buffer.clone() for buffer in rms.buffers()]
+    rms.update(torch.ones(0, 3))
+    assert all(torch.equal(now, then) for now, then in zip(rms.buffers(), before, strict=True))
 
 
 @pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan, 3e38, -1e30])
 @pytest.mark.parametrize("seen", [0, 7])
 def test_a_row_that_overflows_is_left_out_and_the_others_count(number, seen):
-    moments, clean = RunningMoments((3,)), RunningMoments((3,))
+    rms, clean = RunningMeanStd((3,)), RunningMeanStd((3,))
     rows = torch.randn(seen, 3)
-    for each in (moments, clean):
+    for each in (rms, clean):
         each.update(rows)
-    moments.update(torch.tensor([[1.0, 2.0, 3.0], [1.0, number, 3.0], [4.0, 5.0, 6.0]]))
+    rms.update(torch.tensor([[1.0, 2.0, 3.0], [1.0, number, 3.0], [4.0, 5.0, 6.0]]))
     clean.update(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
-    moments.update(torch.tensor([[number, number, number]]))
-    assert all(torch.equal(a, b) for a, b in zip(moments.buffers(), clean.buffers(), strict=True))
-    assert moments.count == seen + 2
+    rms.update(torch.tensor([[number, number, number]]))
+    assert all(torch.equal(a, b) for a, b in zip(rms.buffers(), clean.buffers(), strict=True))
+    assert rms.count == seen + 2
 
 
 def test_bytes_are_scaled_and_normalized_in_one_go():
     rows = torch.randint(0, 256, (50, 4, 6, 5), dtype=torch.uint8)
-    moments = RunningMoments((4, 6, 5))
-    moments.update(rows.float() / 255)
-    expected = normalized_by(moments, rows.float() / 255)
+    rms = RunningMeanStd((4, 6, 5))
+    rms.update(rows.float() / 255)
+    expected = normalized_by(rms, rows.float() / 255)
     untouched = rows.clone()
-    torch.testing.assert_close(normalized_by(moments, rows, 255.0), expected)
+    torch.testing.assert_close(normalized_by(rms, rows, 255.0), expected)
     floats = rows.float()
-    torch.testing.assert_close(normalized_by(moments, floats, 255.0), expected)
+    torch.testing.assert_close(normalized_by(rms, floats, 255.0), expected)
     assert torch.equal(rows, untouched)
     assert torch.equal(floats, untouched.float())
 
 
 def test_normalized_images_do_not_depend_on_the_order_in_memory():
     rows = torch.randn(50, 4, 6, 5)
-    moments = RunningMoments((4, 6, 5))
-    moments.update(rows)
+    rms = RunningMeanStd((4, 6, 5))
+    rms.update(rows)
     channels_last = rows.contiguous(memory_format=torch.channels_last)
     untouched = channels_last.clone()
-    normalized = normalized_by(moments, channels_last)
-    torch.testing.assert_close(normalized, normalized_by(moments, rows))
+    normalized = normalized_by(rms, channels_last)
+    torch.testing.assert_close(normalized, normalized_by(rms, rows))
     assert normalized.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(channels_last, untouched)
 
@@ -130,12 +130,12 @@ def test_moments_are_in_the_flat_vector_and_no_optimizer_moves_them(optimizer):
     replica = make_policy(config, SPEC)
     FlatParameters(replica, vector=params.vector)
     network.observe(torch.randn(100, 4) + 2)
-    assert torch.equal(replica.obs_moments.mean, network.obs_moments.mean)
-    moments = network.obs_moments.mean.clone()
+    assert torch.equal(replica.obs_rms.mean, network.obs_rms.mean)
+    rms = network.obs_rms.mean.clone()
     step = make_optimizer(config, params.vector)
     for _ in range(3):
         params.grad.zero_()
         sum(network(torch.randn(10, 4))[1]).backward()
         step.param_groups[0]["params"][0].grad = params.grad
         step.step()
-    assert torch.equal(network.obs_moments.mean, moments)
+    assert torch.equal(network.obs_rms.mean, rms)

@@ -28,6 +28,7 @@ from aa2c.checkpoints.files import (
 )
 from aa2c.config.config import Config, require_consent
 from aa2c.envs.actions import to_space
+from aa2c.envs.observations import plain_obs, read_obs, to_row
 from aa2c.envs.spec import EnvSpec, plain_actions, read_actions
 from aa2c.policy.memory import State
 from aa2c.policy.network import make_policy
@@ -68,7 +69,8 @@ def save(
     """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
     state = {
         "config": dataclasses.asdict(config),
-        "spec": vars(spec) | {"actions": plain_actions(spec.actions)},
+        "spec": vars(spec)
+        | {"actions": plain_actions(spec.actions), "obs": spec.obs and plain_obs(spec.obs)},
         "counts": dict(counts),
         "score": score,
     }
@@ -100,7 +102,9 @@ def _finite(score: Any) -> float | None:
     return float(score) if score is not None and math.isfinite(score) else None
 
 
-def _spec(obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any, obs_scale: Any) -> EnvSpec:
+def _spec(
+    obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any, obs_scale: Any, obs: Any
+) -> EnvSpec:
     """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     if not all(type(size) is int and size > 0 for size in obs_shape):
         raise ValueError(f"its observations are none: {obs_shape}")
@@ -108,7 +112,12 @@ def _spec(obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any, obs_sca
         raise ValueError(f"its observations have no scale: {obs_scale}")
     dtype = str(np.dtype(obs_dtype))
     return EnvSpec(
-        tuple(obs_shape), dtype, read_actions(actions), bool(is_stacked), float(obs_scale)
+        tuple(obs_shape),
+        dtype,
+        read_actions(actions),
+        bool(is_stacked),
+        float(obs_scale),
+        None if obs is None else read_obs(obs),
     )
 
 
@@ -129,14 +138,17 @@ def load_network(checkpoint: Checkpoint, network: Policy) -> None:
 
 
 class TrainedPolicy:
-    """A trained policy: call it with observations [N, …], get actions of the environment's space."""
+    """A trained policy: call it with observations [N, …], get actions of the environment's space.
+
+    Where the observation space is no Box, give a list of N observations as the environment does.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.network = make_policy(checkpoint.config, checkpoint.spec)
         load_network(checkpoint, self.network)
 
-    def __call__(self, obs: NDArray[Any]) -> Any:
+    def __call__(self, obs: Any) -> Any:
         """The most probable action of each observation: an array [N, …], or a list where the
         space is a Tuple or a Dict.
 
@@ -148,7 +160,7 @@ class TrainedPolicy:
 
     def act(
         self,
-        obs: NDArray[Any],
+        obs: Any,
         state: State | None = None,
         is_first: NDArray[np.bool_] | None = None,
     ) -> tuple[Any, State]:
@@ -157,6 +169,8 @@ class TrainedPolicy:
         `state` is None at first; `is_first` [N] is true where an episode begins.
         """
         spec = self.checkpoint.spec
+        if spec.obs is not None:
+            obs = [to_row(spec.obs, each) for each in obs]
         rows = torch.from_numpy(np.array(obs, spec.obs_dtype))
         begins = np.zeros(len(rows), np.bool_) if is_first is None else np.array(is_first, np.bool_)
         with torch.inference_mode():

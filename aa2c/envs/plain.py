@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from aa2c.envs.actions import action_spec, to_space
 from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, one_line
+from aa2c.envs.observations import obs_spec, scale_of, to_row
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.state import load_env, save_env
 from aa2c.errors import StartError
@@ -28,7 +29,6 @@ from aa2c.errors import StartError
 CLOSE_S = 2.0  # for one environment
 CLOSE_ALL_S = 5.0
 DTYPES = ("uint8", "int8", "bool", "int32", "int64", "float32", "float64")  # others: float32
-LARGEST_SCALE = 65535  # of integers; beyond, bounds say nothing of the values
 
 Obs = NDArray[Any]
 
@@ -160,6 +160,8 @@ class PlainVector:
 
     def _fit(self, seen: Any) -> Obs:
         """The observation as an array of the space's shape, whose values its dtype can hold."""
+        if self.spec.obs is not None:
+            return to_row(self.spec.obs, seen)
         try:
             array = np.asarray(seen)
         except ValueError:
@@ -209,6 +211,11 @@ class GymnasiumVector:
         self.num_envs = envs.num_envs
         spaces = envs.single_observation_space, envs.single_action_space
         self.spec = spec_of(*spaces, is_squashed=is_squashed)
+        if self.spec.obs is not None:
+            raise StartError(
+                f"--env {name} is a vector environment with observations {spaces[0]}, and aa2c needs a "
+                "Box of them: give one that makes single environments."
+            )
         self.metadata = dict(envs.metadata)
         self._ended = np.zeros(self.num_envs, np.bool_)
 
@@ -252,25 +259,13 @@ class GymnasiumVector:
 
 def spec_of(obs: Any, actions: Any, *, is_squashed: bool = False) -> EnvSpec:
     """The spec of these spaces. Raises `StartError` for those that do not fit."""
+    kind = action_spec(actions, is_squashed=is_squashed)
     if not isinstance(obs, gym.spaces.Box) or not obs.shape:
-        raise StartError(
-            f"--env has observations {obs}, and aa2c needs a Box with a dimension: wrap it."
-        )
+        rows = obs_spec(obs)
+        return EnvSpec((rows.width,), "float32", kind, obs=rows)
     name = obs.dtype.newbyteorder("=").name
-    return EnvSpec(
-        obs.shape,
-        name if name in DTYPES else "float32",
-        action_spec(actions, is_squashed=is_squashed),
-        obs_scale=_scale_of(obs),
-    )
-
-
-def _scale_of(obs: gym.spaces.Box) -> float:
-    """What brings integers of these bounds to -1 … 1; 1 where they have none to speak of."""
-    if obs.dtype.kind not in "iu":
-        return 1.0
-    largest = max(abs(int(obs.low.min())), abs(int(obs.high.max())), 1)
-    return float(largest) if largest <= LARGEST_SCALE else 1.0
+    dtype = name if name in DTYPES else "float32"
+    return EnvSpec(obs.shape, dtype, kind, obs_scale=scale_of(obs))
 
 
 def _number(reward: Any) -> float:

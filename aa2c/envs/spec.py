@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from aa2c.envs.observations import ObsSpec
 
 
 class Leaf(NamedTuple):
@@ -113,6 +116,7 @@ class EnvSpec:
 
     `is_stacked`: frames along the first axis, oldest first, zeros before a game's first.
     `obs_scale` brings integers within the space's bounds to -1 … 1; 0 stands for 255 of bytes and 1.
+    `obs` says how an observation becomes one row, where its space is no Box.
     """
 
     obs_shape: tuple[int, ...]
@@ -120,6 +124,7 @@ class EnvSpec:
     actions: ActionSpec
     is_stacked: bool = False
     obs_scale: float = 0.0
+    obs: ObsSpec | None = None
 
     def __post_init__(self) -> None:
         if not self.obs_scale:

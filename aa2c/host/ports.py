@@ -142,6 +142,10 @@ class ShmWorkerPort(_PausingPort):
         self._records = records
 
     def wait_for_turn(self, make_state: Callable[[], bytes]) -> bool:
+        while self.resting.is_budget_used_up:
+            if not self.beat():
+                return False
+            self._space.wait()
         if not self._lock_step.is_on:
             return True
         with self._waiting_for(WaitsFor.TURN):

@@ -17,7 +17,7 @@ LOOK_EVERY_S = 0.05
 
 
 class Resting:
-    """`is_due` for one process. `budget` are the env steps that all workers may make together."""
+    """For one process. `budget` are the env steps that all workers may make together."""
 
     def __init__(self, counters_segment: Segment, *, budget: int | None = None) -> None:
         self._run = run_row(counters_segment)
@@ -30,14 +30,16 @@ class Resting:
 
     @property
     def is_due(self) -> bool:
-        """Costs next to nothing, for it is asked all the time."""
+        """Paused, or without an orchestrator. Costs next to nothing, for it is asked all the time."""
         now = time.monotonic()
         if now - self._looked_at > LOOK_EVERY_S:
             self._looked_at = now
-            self._is_due = self._is_over() or self._is_alone(now)
+            self._is_due = self._is_alone(now)
         return self._is_due or bool(self._run.count("is_paused"))
 
-    def _is_over(self) -> bool:
+    @property
+    def is_budget_used_up(self) -> bool:
+        """Asked before a record is begun: what was begun is to be learned from."""
         if self._budget is None:
             return False
         return sum(row.count("env_steps") for row in self._workers) >= self._budget

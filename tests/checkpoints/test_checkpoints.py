@@ -171,6 +171,7 @@ GOOD_SPEC = {
     "actions": {"kind": "Discrete", "n": 3, "start": 0},
     "is_stacked": False,
     "obs_scale": 1.0,
+    "obs": None,
 }
 GOOD_COUNTS = dict.fromkeys(("env_steps", "updates", "policy_version", "records", "episodes"), 2000)
 WRONG_SPECS = (

@@ -152,7 +152,7 @@ def test_keep_serving_leaves_the_endpoint_up_until_it_is_told_to_stop(tmp_path):
         (["serve", "--learning-rate", "3"], 2, "--learning-rate 3.0 must be at most 1"),
         (["presets", "all"], 2, "all"),
         (["srve"], 2, "did you mean serve?"),
-        (["serve", "--env", "FrozenLake-v1"], 3, "aa2c needs a Box"),
+        (["serve", "--env", "tests.envs.strange_env:Text-v0"], 3, "TransformObservation"),
         (["serve", "--env", "no_such_module:X-v0"], 3, "No module named 'no_such_module'"),
     ],
 )

@@ -177,6 +177,12 @@ class GlobalChance(Plain):
         return np.array([random.random(), np.random.rand(), 0, 0], np.float32)
 
 
+class Text(Plain):
+    """It tells in words."""
+
+    observation_space = gym.spaces.Text(3)
+
+
 _made_by_turns = itertools.count(3)
 
 

@@ -63,12 +63,12 @@ def test_workers_rest_once_the_budget_is_used_up(make_segment):
     table = make_segment(table_bytes(2))
     assert workers_in(table) == 2
     rows = [worker_row(table, i) for i in range(2)]
-    assert not Resting(table, budget=10).is_due
+    assert not Resting(table, budget=10).is_budget_used_up
     rows[0].set("env_steps", 4)
     rows[1].set("env_steps", 6)
-    assert Resting(table, budget=10).is_due
-    assert not Resting(table, budget=11).is_due
-    assert not Resting(table).is_due, "an evaluator makes none of these steps"
+    assert Resting(table, budget=10).is_budget_used_up
+    assert not Resting(table, budget=11).is_budget_used_up
+    assert not Resting(table).is_budget_used_up, "an evaluator makes none of these steps"
 
 
 def test_who_misses_the_orchestrators_heartbeat_rests_until_it_is_back(make_segment, monkeypatch):

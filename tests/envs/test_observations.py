@@ -1,0 +1,106 @@
+"""Observations of any space as one row, beside Gymnasium's own flattening."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.spaces.utils import flatten
+
+from aa2c.config.config import Config
+from aa2c.envs.failure import Unusable
+from aa2c.envs.observations import obs_spec, plain_obs, read_obs, to_row
+from aa2c.envs.vector import make_envs
+from aa2c.errors import StartError
+
+SPACES = [
+    spaces.Discrete(4),
+    spaces.Discrete(5, start=-2),
+    spaces.MultiDiscrete([3, 2, 4]),
+    spaces.MultiBinary(5),
+    spaces.MultiBinary((2, 3)),
+    spaces.Box(-1, 1, (2, 3), np.float32),
+    spaces.Tuple((spaces.Discrete(32), spaces.Discrete(11), spaces.Discrete(2))),
+    spaces.Dict(
+        place=spaces.Box(-1, 1, (2,), np.float64),
+        deep=spaces.Tuple((spaces.Discrete(3, start=1), spaces.MultiBinary(2))),
+        kind=spaces.Discrete(2),
+    ),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_a_row_is_what_gymnasium_flattens_to(space):
+    spec = obs_spec(space)
+    space.seed(0)
+    for _ in range(30):
+        seen = space.sample()
+        row = to_row(spec, seen)
+        assert row.dtype == np.float32
+        np.testing.assert_allclose(row, flatten(space, seen).astype(np.float32), rtol=1e-6)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_a_spec_goes_through_json(space):
+    spec = obs_spec(space)
+    assert read_obs(json.loads(json.dumps(plain_obs(spec), allow_nan=False))) == spec
+
+
+def test_integers_are_scaled_by_their_own_bounds():
+    spec = obs_spec(spaces.Tuple((spaces.Box(0, 10, (2,), np.int64), spaces.Box(0, 9, (1,)))))
+    assert to_row(spec, ([5, 10], [9.0])).tolist() == [0.5, 1.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("space", "seen", "says"),
+    [
+        (spaces.Discrete(4), 4, "an integer in 0 … 3"),
+        (spaces.Discrete(4), 1.5, "an integer in 0 … 3"),
+        (spaces.MultiDiscrete([2, 2]), [1], "2 integers"),
+        (spaces.Dict(a=spaces.Discrete(2)), {"b": 1}, "a mapping of a"),
+        (spaces.Tuple((spaces.Discrete(2),)), 1, "1 parts"),
+        (spaces.MultiBinary(3), [1, 0], "3 numbers"),
+    ],
+)
+def test_an_observation_of_another_kind_is_named(space, seen, says):
+    with pytest.raises(Unusable, match=says):
+        to_row(obs_spec(space), seen)
+
+
+@pytest.mark.parametrize("space", [spaces.Text(3), spaces.Sequence(spaces.Discrete(2))], ids=str)
+def test_spaces_that_no_network_sees_are_refused_with_a_remedy(space):
+    with pytest.raises(StartError, match="TransformObservation"):
+        obs_spec(space)
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {},
+        {"kind": "Numbers", "shape": [2], "scale": 0},
+        {"kind": "Numbers", "shape": [0], "scale": 1},
+        {"kind": "OneHot", "sizes": [2], "starts": []},
+        {"kind": "Several", "parts": [], "names": []},
+        {"kind": "Graph"},
+    ],
+    ids=str,
+)
+def test_a_spec_that_is_none_is_refused(plain):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        read_obs(plain)
+
+
+@pytest.mark.parametrize(
+    ("env", "width"), [("FrozenLake-v1", 16), ("Blackjack-v1", 45), ("Taxi-v4", 500)]
+)
+def test_gymnasium_s_tables_are_one_hot(env, width):
+    envs = make_envs(Config(env=env, num_envs=3), 3, 0)
+    assert envs.spec.obs_shape == (width,)
+    first = envs.reset()
+    assert first.shape == (3, width)
+    assert set(np.unique(first)) == {0, 1}
+    step = envs.step(np.zeros(3, np.int64))
+    assert step["obs"].sum(1).tolist() == first.sum(1).tolist()
+    envs.close()

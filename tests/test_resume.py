@@ -249,7 +249,7 @@ async def test_an_updater_that_is_killed_before_any_checkpoint_says_that_it_begi
 def test_serve_resume_with_a_preset_or_nothing_to_resume_is_refused_in_a_sentence(tmp_path):
     refused = aa2c("serve", "--resume", "runs/r", "--preset", "grad/atari", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "leave --preset and --config" in refused.stderr
+    assert "it excludes --preset and --config" in refused.stderr
     (tmp_path / "runs/empty").mkdir(parents=True)
     for run, exit_code, says in (
         ("runs/r", 2, "aa2c: --resume runs/r does not exist"),

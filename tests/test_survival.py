@@ -185,8 +185,8 @@ async def test_a_worker_that_keeps_crashing_is_abandoned_and_the_others_continue
 
 def test_what_had_come_up_once_may_be_late_the_next_time(small):
     policy = RestartPolicy(small())
-    late = SimpleNamespace(replaced_as=TOO_LATE)
-    ends = [(late, -signal.SIGKILL), (SimpleNamespace(replaced_as=None), 3)]
+    late = SimpleNamespace(replaced_as=TOO_LATE, error=None)
+    ends = [(late, -signal.SIGKILL), (SimpleNamespace(replaced_as=None, error="no licence"), 3)]
     for ended, exit_code in ends:
         how = {"produced": False, "has_come_up": True}
         assert policy.refuse_reason(ended, exit_code, **how) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -51,7 +52,7 @@ def page_of(process: subprocess.Popen[str]) -> str:
 def wait_for_state(url: str, state: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if f'"state": "{state}"' in urllib.request.urlopen(f"{url}status").read().decode():
+        if json.load(urllib.request.urlopen(f"{url}status"))["run"]["state"] == state:
             return
         time.sleep(0.1)
     pytest.fail(f"the run did not get to {state}")

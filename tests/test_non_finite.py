@@ -14,20 +14,19 @@ from tests.conftest import now, until
 
 pytestmark = pytest.mark.long
 
+SPOILT = {
+    "env": "tests.crashing_env:SpoiltReward-v0",
+    "workers": 1,
+    "num_steps": 16,
+    "grad_sync_steps": 16,
+    "total_env_steps": 10**9,
+    "nonfinite_limit": 3,
+}
+
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_numbers_that_are_not_finite_lead_back_to_a_checkpoint(small, mode):
-    config = small(
-        mode=mode,
-        env="tests.crashing_env:SpoiltReward-v0",
-        workers=1,
-        num_steps=16,
-        grad_sync_steps=16,
-        total_env_steps=10**9,
-        checkpoint_interval_s=1.0,
-        nonfinite_limit=3,
-        anneal_learning_rate=False,
-    )
+    config = small(**SPOILT, mode=mode, checkpoint_interval_s=1.0, anneal_learning_rate=False)
     async with Orchestrator(config) as run:
         await run.ready()
         await until(lambda: run.status()["updater"]["rollbacks"] > 0)
@@ -49,15 +48,7 @@ async def test_numbers_that_are_not_finite_lead_back_to_a_checkpoint(small, mode
 
 
 async def test_numbers_that_are_not_finite_end_the_run_where_that_is_wanted(small):
-    config = small(
-        env="tests.crashing_env:SpoiltReward-v0",
-        workers=1,
-        num_steps=16,
-        grad_sync_steps=16,
-        total_env_steps=10**9,
-        nonfinite_limit=3,
-        nonfinite_action="stop",
-    )
+    config = small(**SPOILT, nonfinite_action="stop")
     async with Orchestrator(config) as run:
         with pytest.raises(RunFailed, match=r"3 consecutive records were not finite"):
             await run.wait()

@@ -3,7 +3,7 @@
     python tools/chaos.py --mode grad --minutes 30 --seed 0
 
 Random SIGKILL, SIGTERM, SIGSTOP and SIGCONT hit workers, updater and evaluator; the endpoint gets garbage;
-as root, a small /dev/shm of its own is filled for moments, and at the end the disk. The exit code is 0 if the
+as root, a small /dev/shm of its own is filled briefly, and at the end the disk. The exit code is 0 if the
 audit passes: every record was learned from at most once and in order, counters never decreased, the run kept
 making progress, and no descriptors, threads, memory, segments or processes leaked. Prints JSON.
 """

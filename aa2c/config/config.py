@@ -122,7 +122,7 @@ class Config(
         self._check_mode()
 
     def _check_mode(self) -> None:
-        """Refuse what this mode does without: nothing is ignored in silence."""
+        """Refuse what this mode does without: nothing is ignored silently."""
         if self.mode not in FACTS:
             near = nearest(self.mode, FACTS) or "."
             raise ConfigError(f"--mode {shown(self.mode)} is not one of {', '.join(FACTS)}{near}")

@@ -5,6 +5,7 @@ A policy's actions are rows of one dtype (see `ActionSpec`); an environment's ar
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import gymnasium as gym
@@ -62,13 +63,18 @@ def to_space(spec: ActionSpec, row: Actions) -> Any:
     return np.array(made, np.int64).reshape(spec.shape) if spec.shape else tuple(made)
 
 
-def _within(spec: Continuous, row: Actions) -> Actions:
+@functools.cache
+def _bounds(spec: Continuous) -> tuple[Actions, Actions, Actions, Actions]:
+    """Low and high in float64, and in the space's dtype, in which a bound may lie elsewhere."""
     low, high = np.array(spec.low), np.array(spec.high)
+    return low, high, low.astype(spec.dtype), high.astype(spec.dtype)
+
+
+def _within(spec: Continuous, row: Actions) -> Actions:
+    low, high, *limits = _bounds(spec)
     numbers = row.astype(np.float64)
     if spec.is_squashed:
         numbers = low + (np.tanh(numbers) + 1) / 2 * (high - low)
-    # In the space's dtype a bound may lie outside of what float64 says.
-    limits = low.astype(spec.dtype), high.astype(spec.dtype)
     taken: Actions = np.clip(numbers.astype(spec.dtype), *limits).reshape(spec.shape)
     return taken
 

@@ -53,6 +53,12 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
+def shown(value: Any) -> str:
+    """A value in one line of a few words."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _at(error: BaseException) -> str:
     """The innermost line of the user's own code; without such, of an installed package."""
     frames = traceback.extract_tb(error.__traceback__)

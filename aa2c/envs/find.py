@@ -14,7 +14,7 @@ from ale_py.registration import rom_id_to_name
 from gymnasium.envs.registration import EnvSpec as Registered
 from gymnasium.envs.registration import load_env_creator
 
-from aa2c.config.config import Config
+from aa2c.config.config import Config, flag
 from aa2c.envs.plain import GymnasiumVector, PlainVector, Vector, is_next_step
 from aa2c.envs.registered import known_to_gymnasium
 from aa2c.errors import StartError
@@ -87,9 +87,8 @@ def _atari_options(config: Config, env_id: str, registered: Registered) -> Atari
     options = {name: value for name, value in asked.items() if name != "game"}
     for name, value in options.items():
         if name in _FLAGS and value != getattr(config, _FLAGS[name]):
-            flag = "--" + _FLAGS[name].replace("_", "-")
             raise StartError(
-                f"--env {config.env} asks for {name} {value}, and {flag} is "
+                f"--env {config.env} asks for {name} {value}, and {flag(_FLAGS[name])} is "
                 f"{getattr(config, _FLAGS[name])}: make them agree."
             )
     refused = {

@@ -16,7 +16,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from aa2c.envs.failure import Unusable
+from aa2c.envs.failure import Unusable, shown
+from aa2c.envs.spec import read_integer, read_sizes
 from aa2c.errors import StartError
 
 LARGEST_SCALE = 65535  # of integers; beyond, bounds say nothing of the values
@@ -136,9 +137,8 @@ def _parts(spec: Several, seen: Any) -> list[Any]:
 
 
 def _unlike(seen: Any, wanted: str) -> Unusable:
-    shown = " ".join(repr(seen).split())[:80]
     return Unusable(
-        f"gave the observation {shown}, and its observation_space has {wanted}: make them agree"
+        f"gave the observation {shown(seen)}, and its observation_space has {wanted}: make them agree"
     )
 
 
@@ -158,9 +158,9 @@ def read_obs(plain: Any) -> ObsSpec:
             scale = float(fields["scale"])
             if not 0 < scale < math.inf:
                 raise ValueError(f"{scale} is no scale")
-            return Numbers(_integers(fields["shape"], least=1), scale)
+            return Numbers(read_sizes(fields["shape"]), scale)
         case "OneHot":
-            sizes, starts = _integers(fields["sizes"], least=1), _integers(fields["starts"])
+            sizes, starts = read_sizes(fields["sizes"]), tuple(map(read_integer, fields["starts"]))
             if not sizes or len(sizes) != len(starts):
                 raise ValueError("its observations have no sizes")
             return OneHot(sizes, starts)
@@ -170,9 +170,3 @@ def read_obs(plain: Any) -> ObsSpec:
                 raise ValueError("its observations do not fit their names")
             return Several(parts, names)
     raise ValueError(f"its observations are of no kind that there is: {plain!r}")
-
-
-def _integers(values: Any, *, least: int | None = None) -> tuple[int, ...]:
-    if not all(type(n) is int and (least is None or n >= least) for n in values):
-        raise ValueError(f"{values!r} are no sizes")
-    return tuple(values)

@@ -20,7 +20,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from aa2c.envs.actions import action_spec, to_space
-from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, one_line
+from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, one_line, shown
 from aa2c.envs.observations import obs_spec, scale_of, to_row
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.state import load_env, save_env
@@ -149,7 +149,7 @@ class PlainVector:
         try:
             result = env.reset(seed=seed)
             if not isinstance(result, tuple) or len(result) != 2:
-                raise Unusable(f"returned {_shown(result)}: return obs, info")
+                raise Unusable(f"returned {shown(result)}: return obs, info")
             obs[i] = self._fit(result[0])
         except ENV_ERRORS as error:
             raise failed_call(self._name, env, "reset", error) from error
@@ -170,7 +170,7 @@ class PlainVector:
         if array.shape != shape:
             if [n for n in array.shape if n != 1] != [n for n in shape if n != 1]:
                 raise Unusable(
-                    f"gave the observation {_shown(seen)} of shape {array.shape}, and its "
+                    f"gave the observation {shown(seen)} of shape {array.shape}, and its "
                     f"observation_space has {shape}: make them agree"
                 )
             array = array.reshape(shape)
@@ -179,7 +179,7 @@ class PlainVector:
                 cast = array.astype(self._dtype)
             if not np.array_equal(cast, array):
                 raise Unusable(
-                    f"gave the observation {_shown(seen)}, which the {self._dtype} of its "
+                    f"gave the observation {shown(seen)}, which the {self._dtype} of its "
                     "observation_space cannot hold: make them agree"
                 )
             return cast
@@ -273,12 +273,7 @@ def _number(reward: Any) -> float:
     try:
         return float(np.asarray(reward).reshape(()).item())
     except (TypeError, ValueError):
-        raise Unusable(f"gave the reward {_shown(reward)}: give one number") from None
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        raise Unusable(f"gave the reward {shown(reward)}: give one number") from None
 
 
 def close_all(name: str, envs: Sequence[Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from aa2c.config.factory import Factory, factory_of, is_factory, pickled
 from aa2c.errors import ConfigError
 
-_KNOWN_EVERYWHERE = ("gymnasium.", "ale_py.")  # modules whose ids are registered by importing them
+KNOWN_EVERYWHERE = ("gymnasium.", "ale_py.")  # modules whose ids are registered by importing them
 _MAINS = ("__main__", "__mp_main__")
 
 
@@ -51,7 +51,7 @@ def not_sent(flag: str, name: str, error: Exception) -> str:
 def _is_known_everywhere(spec: Any) -> bool:
     entry_points = (spec.entry_point, spec.vector_entry_point)
     return all(
-        at is None or (isinstance(at, str) and at.startswith(_KNOWN_EVERYWHERE))
+        at is None or (isinstance(at, str) and at.startswith(KNOWN_EVERYWHERE))
         for at in entry_points
     )
 

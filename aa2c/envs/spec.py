@@ -151,18 +151,18 @@ def read_actions(plain: Any) -> ActionSpec:
     fields = dict(plain)
     match fields.pop("kind"):
         case "Discrete":
-            return Discrete(_size(fields["n"]), _integer(fields["start"]))
+            return Discrete(_size(fields["n"]), read_integer(fields["start"]))
         case "MultiBinary":
-            return MultiBinary(_sizes(fields["shape"]))
+            return MultiBinary(read_sizes(fields["shape"]))
         case "Continuous":
-            shape = _sizes(fields["shape"])
+            shape = read_sizes(fields["shape"])
             low, high = (_bounds(fields[name], sign) for name, sign in (("low", -1), ("high", 1)))
             if not len(low) == len(high) == math.prod(shape) or fields["dtype"] not in _FLOATS:
                 raise ValueError("its actions do not fit their bounds")
             return Continuous(shape, low, high, fields["dtype"], bool(fields["is_squashed"]))
         case "Joint":
             parts = tuple(map(read_actions, fields["parts"]))
-            shape, names = _sizes(fields["shape"]), tuple(map(str, fields["names"]))
+            shape, names = read_sizes(fields["shape"]), tuple(map(str, fields["names"]))
             if not parts or (shape and math.prod(shape) != len(parts)):
                 raise ValueError("its actions have no parts")
             if names and len(names) != len(parts):
@@ -174,19 +174,21 @@ def read_actions(plain: Any) -> ActionSpec:
 _FLOATS = ("float16", "float32", "float64")
 
 
-def _integer(value: Any) -> int:
+def read_integer(value: Any) -> int:
+    """An integer of a JSON document. Raises `ValueError`."""
     if type(value) is not int:
         raise ValueError(f"{value!r} is no integer")
     return value
 
 
 def _size(value: Any) -> int:
-    if _integer(value) < 1:
+    if read_integer(value) < 1:
         raise ValueError(f"{value} is no size")
     return int(value)
 
 
-def _sizes(values: Any) -> tuple[int, ...]:
+def read_sizes(values: Any) -> tuple[int, ...]:
+    """Sizes of a JSON document, 1 or more each. Raises `ValueError`."""
     return tuple(map(_size, values))
 
 

@@ -20,10 +20,10 @@ import gymnasium as gym
 from aa2c.config.config import Config
 from aa2c.envs.failure import explain_failures
 from aa2c.envs.find import find_env
+from aa2c.envs.registered import KNOWN_EVERYWHERE
 
 MARK = "AA2C_ENVIRONMENTS_OF"
 _KEEPER = str(Path(__file__).with_name("keeper.py"))
-_TRUSTED = ("gymnasium.", "ale_py.")
 
 
 def let_start_processes(config: Config) -> None:
@@ -43,7 +43,7 @@ def _is_foreign(config: Config) -> bool:
     with explain_failures(config.env):
         env_id, game = find_env(config)
         entry_point = str(gym.spec(env_id).entry_point)
-    return game is None and not entry_point.startswith(_TRUSTED)
+    return game is None and not entry_point.startswith(KNOWN_EVERYWHERE)
 
 
 def _deliver_signals() -> None:

@@ -7,9 +7,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-LOOKS = (
-    4  # at which it was a zombie already: who waits for a process of its own has done so by then
-)
+# At so many looks it was a zombie already: who waits for a process of its own has done so by then.
+LOOKS = 4
 
 
 class Zombies:

@@ -228,7 +228,7 @@ def collect(
         if VALUES in rollout.arrays:
             obs, is_first = torch.from_numpy(rollout.now), torch.from_numpy(rollout.is_first)
             last = policy.bootstrap(obs, rollout.state, is_first)
-            log_probs = policy.log_probs(steps, torch.from_numpy(actions), None)
+            log_probs = policy.log_probs(steps, torch.from_numpy(actions))
             rollout.add_policy(log_probs, [*(acted.values for acted in steps), last])
     return episodes
 

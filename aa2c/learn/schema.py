@@ -84,11 +84,12 @@ def _over_time(leaves: Iterable[Leaf], config: Config) -> list[Leaf]:
 
 def empty_arrays(spec: EnvSpec, leaves: Iterable[Leaf]) -> dict[str, NDArray[np.generic]]:
     """Memory for these leaves, zeros but for observations, in the order that suits networks."""
-    arrays = {leaf.name: np.zeros(leaf.shape, leaf.dtype) for leaf in leaves if leaf.name != OBS}
-    for leaf in leaves:
-        if leaf.name == OBS:
-            arrays[OBS] = empty_obs(spec, leaf.shape[: -len(spec.obs_shape)])
-    return arrays
+    return {
+        leaf.name: empty_obs(spec, leaf.shape[: -len(spec.obs_shape)])
+        if leaf.name == OBS
+        else np.zeros(leaf.shape, leaf.dtype)
+        for leaf in leaves
+    }
 
 
 def empty_obs(spec: EnvSpec, outer: tuple[int, ...]) -> NDArray[np.generic]:

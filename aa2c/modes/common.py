@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.config.modes import ModeFacts
 from aa2c.envs.state import CannotBeSaved
 from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses, a2c_loss
@@ -24,7 +25,7 @@ from aa2c.policy.policy import Policy
 from aa2c.ports import Record, Report, WorkerPort
 
 EPISODES_PER_MESSAGE = 1000
-LOSSES = ("policy", "value", "entropy", "grad_norm")
+LOSSES = ModeFacts.losses  # of what workers evaluate
 
 
 class RolloutProducer:

@@ -16,9 +16,7 @@ class LearningRate:
     def base(self) -> float:
         """Before annealing. A rate that the owner sets after a rollback counts as it is."""
         configured = self._port.config_now().learning_rate
-        if configured != self._counters.value("halved_rate"):
-            return configured
-        return configured / 2 ** self._counters.value("halvings")
+        return configured / 2 ** self._halvings_of(configured)
 
     def now(self) -> float:
         """Annealed over the env steps that were learned from."""
@@ -31,7 +29,10 @@ class LearningRate:
     def halve(self) -> None:
         """After a rollback."""
         configured = self._port.config_now().learning_rate
-        is_again = configured == self._counters.value("halved_rate")
-        halvings = self._counters.value("halvings") if is_again else 0
+        self._counters.set("halvings", self._halvings_of(configured) + 1)
         self._counters.set("halved_rate", configured)
-        self._counters.set("halvings", halvings + 1)
+
+    def _halvings_of(self, configured: float) -> float:
+        """So often the rate was halved since it was configured so."""
+        is_same = configured == self._counters.value("halved_rate")
+        return self._counters.value("halvings") if is_same else 0.0

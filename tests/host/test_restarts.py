@@ -1,4 +1,4 @@
-"""When a child is restarted no more: what is the same each time is not tried for ever."""
+"""When a child is restarted no more: what is the same each time is not tried forever."""
 
 from __future__ import annotations
 

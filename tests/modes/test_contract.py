@@ -68,9 +68,9 @@ def _halves_agree(small):
     assert torch.isfinite(small.params.vector).all()
     assert not torch.equal(small.params.vector, before)
     assert state["step"] == updates
-    moments = [state[name] for name in ("exp_avg", "exp_avg_sq")]
-    assert all(tensor.shape == (small.params.num_params,) for tensor in moments)
-    assert all(tensor.any() for tensor in moments)
+    averages = [state[name] for name in ("exp_avg", "exp_avg_sq")]
+    assert all(tensor.shape == (small.params.num_params,) for tensor in averages)
+    assert all(tensor.any() for tensor in averages)
     _state_can_be_put_back(state, small)
 
 

@@ -186,6 +186,7 @@ class TrajConsumer(UpdaterHalf):
             numbers, valid = part["advantages"].numpy(), part["valid"].numpy() > 0
             part["advantages"] = torch.from_numpy(normalize(numbers, valid))
         part["weights"] = part.pop("valid") / count
+        part["rows"] = rows
         replicas = self._replicas[: len(chosen)]
         split = {name: column.tensor_split(len(replicas), 1) for name, column in part.items()}
         shares = [
@@ -220,12 +221,11 @@ class TrajConsumer(UpdaterHalf):
         """Leave the gradient of these sequences' share of the loss in the replica's flat gradient."""
         policy, params = replica
         config = self._config
-        rows = sequences.rows[:, chosen]
         state, is_first = sequences.start(chosen)
-        seen = take_rows(obs, rows.flatten())
+        part = {name: column.flatten(0, 1) for name, column in part.items()}
+        seen = take_rows(obs, part["rows"])
         distribution, values, _ = policy.evaluate(seen, state, is_first)
         unit = policy.value_unit
-        part = {name: column.flatten(0, 1) for name, column in part.items()}
         losses = ppo_loss(
             distribution,
             values / unit,

@@ -28,8 +28,10 @@ from aa2c.checkpoints.files import (
 )
 from aa2c.config.config import Config, require_consent
 from aa2c.envs.actions import to_space
+from aa2c.envs.failure import Unusable
+from aa2c.envs.masks import to_mask, without_mask
 from aa2c.envs.observations import plain_obs, read_obs, to_row
-from aa2c.envs.spec import EnvSpec, plain_actions, read_actions
+from aa2c.envs.spec import ACTION_MASK, ActionSpec, EnvSpec, plain_actions, read_actions
 from aa2c.policy.memory import State
 from aa2c.policy.network import make_policy
 from aa2c.policy.policy import Policy
@@ -103,7 +105,13 @@ def _finite(score: Any) -> float | None:
 
 
 def _spec(
-    obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any, obs_scale: Any, obs: Any
+    obs_shape: Any,
+    obs_dtype: Any,
+    actions: Any,
+    is_stacked: Any,
+    obs_scale: Any,
+    obs: Any,
+    has_mask: Any,
 ) -> EnvSpec:
     """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     if not all(type(size) is int and size > 0 for size in obs_shape):
@@ -118,7 +126,14 @@ def _spec(
         bool(is_stacked),
         float(obs_scale),
         None if obs is None else read_obs(obs),
+        _is_maskable(read_actions(actions), bool(has_mask)),
     )
+
+
+def _is_maskable(actions: ActionSpec, has_mask: bool) -> bool:
+    if has_mask and not actions.num_mask:
+        raise ValueError("its actions take no mask")
+    return has_mask
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
@@ -140,7 +155,10 @@ def load_network(checkpoint: Checkpoint, network: Policy) -> None:
 class TrainedPolicy:
     """A trained policy: call it with observations [N, …], get actions of the environment's space.
 
-    Where the observation space is no Box, give a list of N observations as the environment does.
+    Where the observation space is no Box, give a list of N observations as the environment does. A
+    policy that was trained with action masks needs them, as `action_mask`, or within the observations
+    if that is where they were in training: N rows of 0 and 1, with a column for each action. Of a
+    MultiDiscrete each row is the masks of all dimensions, concatenated or a tuple of them.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -148,38 +166,60 @@ class TrainedPolicy:
         self.network = make_policy(checkpoint.config, checkpoint.spec)
         load_network(checkpoint, self.network)
 
-    def __call__(self, obs: Any) -> Any:
+    def __call__(self, obs: Any, action_mask: Any = None) -> Any:
         """The most probable action of each observation: an array [N, …], or a list where the
         space is a Tuple or a Dict.
 
-        Raises `ValueError` for a policy with memory, which needs `act`.
+        Raises `ValueError` for a policy with memory, which needs `act`, and for a mask that is none.
         """
         if self.network.memory is not None:
             raise ValueError("this policy has a memory: call act(obs, state, is_first)")
-        return self.act(obs)[0]
+        return self.act(obs, action_mask=action_mask)[0]
 
     def act(
         self,
         obs: Any,
         state: State | None = None,
         is_first: NDArray[np.bool_] | None = None,
+        action_mask: Any = None,
     ) -> tuple[Any, State]:
-        """The most probable actions, and what is to be given as `state` with what follows them.
+        """The most probable legal actions, and what is to be given as `state` with what follows them.
 
         `state` is None at first; `is_first` [N] is true where an episode begins.
         """
         spec = self.checkpoint.spec
+        obs, mask = self._split(obs, action_mask)
         if spec.obs is not None:
             obs = [to_row(spec.obs, each) for each in obs]
         rows = torch.from_numpy(np.array(obs, spec.obs_dtype))
         begins = np.zeros(len(rows), np.bool_) if is_first is None else np.array(is_first, np.bool_)
         with torch.inference_mode():
             before = self.network.initial_state(len(rows)) if state is None else state
-            seen = self.network.evaluate(rows, before, torch.from_numpy(begins).unsqueeze(0))
+            is_first_row = torch.from_numpy(begins).unsqueeze(0)
+            seen = self.network.evaluate(rows, before, is_first_row, mask)
             chosen = seen.distribution.mode().numpy()
         actions = [to_space(spec.actions, row) for row in chosen]
         is_array = isinstance(actions[0], np.ndarray | np.generic)
         return (np.stack(actions) if is_array else actions), seen.state
+
+    def _split(self, obs: Any, action_mask: Any) -> tuple[Any, Tensor | None]:
+        """What the network sees of observations, and the masks [N, A] that were given or are in them."""
+        actions = self.checkpoint.spec.actions
+        if self.checkpoint.config.action_mask == "obs":
+            if action_mask is None:
+                action_mask = [each[ACTION_MASK] for each in obs if ACTION_MASK in each]
+            obs = [without_mask(each) for each in obs]
+        if action_mask is None:
+            if self.checkpoint.spec.has_mask:
+                raise ValueError("this policy was trained with action masks: give action_mask")
+            return obs, None
+        if len(action_mask) != len(obs):
+            raise ValueError(f"{len(action_mask)} action masks for {len(obs)} observations")
+        try:
+            masks = np.stack([to_mask(actions, row) for row in action_mask])
+        except Unusable as error:
+            raise ValueError(f"the caller {error}") from None
+        return obs, torch.from_numpy(masks)
 
 
 def load_policy(

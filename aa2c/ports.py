@@ -29,6 +29,7 @@ Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
 LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
 
 PARAMS = "params"  # the name of the parameters among the vectors of a shared model
+STATISTICS = "statistics"  # of the running means and stds beside them
 
 
 class WaitsFor(IntEnum):
@@ -112,7 +113,7 @@ class SharedModel(Protocol):
     """One network and one optimizer state in shared memory, stepped by all workers.
 
     `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
-    counts publications and steps.
+    counts publications and steps. Running means and stds are no part of what is stepped.
     """
 
     learning_rate: float
@@ -128,6 +129,12 @@ class SharedModel(Protocol):
 
     @property
     def torn_steps(self) -> int: ...
+
+    def publish_statistics(self, statistics: Vector) -> None:
+        """Make these running means and stds the newest, by the updater."""
+
+    def pull_statistics(self, out: Vector) -> bool:
+        """The newest ones into `out`, whole; False if they could not be read now."""
 
     def step(self) -> AbstractContextManager[None]:
         """A step, by the holder of the lock."""

@@ -192,6 +192,7 @@ LEARNER_OPTIONS = (
     "action_bounds",
     "optimizer",
     "norm_obs",
+    "norm_rewards",
     "norm_returns",
 )
 

@@ -58,6 +58,7 @@ def uses(file, name):
                 "modes/",
                 "roles/",
                 "checkpoints/tensors.py",
+                "checkpoints/trained.py",
                 "host/child.py",
                 "cli/main.py",
                 "cli/doctor.py",

@@ -190,7 +190,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     flags = parse("eval", _about("eval"), _Evaluation, arguments)
     import torch
 
-    from aa2c.checkpoints.tensors import load_policy
+    from aa2c.checkpoints.trained import load_policy
     from aa2c.learn.play import play, protocol, summarise
 
     torch.set_num_threads(1)  # batches are small: more threads would only wait for each other

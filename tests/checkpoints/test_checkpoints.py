@@ -19,7 +19,8 @@ import aa2c
 from aa2c import ConfigError, failpoint
 from aa2c.checkpoints.files import last_sequence
 from aa2c.checkpoints.resume import newest_after
-from aa2c.checkpoints.tensors import CheckpointError, load_checkpoint, load_policy, save
+from aa2c.checkpoints.tensors import CheckpointError, load_checkpoint, save
+from aa2c.checkpoints.trained import load_policy
 from aa2c.cli import main as cli
 from aa2c.config.config import Config
 from aa2c.config.toml import to_toml

@@ -21,6 +21,7 @@ from aa2c.learn.returns import clip_rewards
 from aa2c.learn.rollout import Rollout
 from aa2c.learn.schema import OBS_STATISTICS, RETURN_STATISTICS
 from aa2c.policy.normalization import (
+    LARGEST,
     RunningMeanStd,
     Statistics,
     is_sound,
@@ -84,7 +85,7 @@ class SentStatistics:
         for t, reward in enumerate(rewards):
             self.returns = self.returns * self._config.gamma + reward
             returns[t] = self.returns
-            self.returns[is_over[t] | ~np.isfinite(self.returns)] = 0
+            self.returns[is_over[t] | ~(np.abs(self.returns) < LARGEST)] = 0
         return torch.from_numpy(returns[~rollout["is_reset"]]).float().unsqueeze(-1)
 
 

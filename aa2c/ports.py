@@ -28,8 +28,7 @@ Arrays = dict[str, NDArray[Any]]
 Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
 LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
 
-PARAMS = "params"  # the name of the parameters among the vectors of a shared model
-STATISTICS = "statistics"  # of the running means and stds beside them
+PARAMS, STATISTICS = "params", "statistics"  # names among the vectors of a shared model
 
 
 class WaitsFor(IntEnum):
@@ -113,13 +112,12 @@ class SharedModel(Protocol):
     """One network and one optimizer state in shared memory, stepped by all workers.
 
     `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
-    counts publications and steps. Running means and stds are no part of what is stepped.
+    counts publications and steps. Running means and stds are not stepped: the updater publishes them,
+    and they are pulled whole, or not at all (False).
     """
 
     learning_rate: float
-
-    @property
-    def is_locked(self) -> bool: ...
+    is_locked: bool
 
     @property
     def vectors(self) -> Mapping[str, Vector]: ...
@@ -130,11 +128,9 @@ class SharedModel(Protocol):
     @property
     def torn_steps(self) -> int: ...
 
-    def publish_statistics(self, statistics: Vector) -> None:
-        """Make these running means and stds the newest, by the updater."""
+    def publish_statistics(self, statistics: Vector) -> None: ...
 
-    def pull_statistics(self, out: Vector) -> bool:
-        """The newest ones into `out`, whole; False if they could not be read now."""
+    def pull_statistics(self, out: Vector) -> bool: ...
 
     def step(self) -> AbstractContextManager[None]:
         """A step, by the holder of the lock."""
@@ -250,8 +246,7 @@ class EvaluatorPort(Port, Protocol):
         Returns only when the run is not paused.
         """
 
-    def wait(self) -> None:
-        """Let a moment pass."""
+    def wait(self) -> None: ...
 
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""

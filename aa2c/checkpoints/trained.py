@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aa2c.checkpoints.tensors import Checkpoint, load_checkpoint, load_network
@@ -53,18 +54,9 @@ class TrainedPolicy:
         with masks needs them, unless they are in its observations. Raises `ValueError` for what does not
         fit the spaces.
         """
-        spec = self.checkpoint.spec
-        obs, action_mask = self._split(obs, action_mask)
-        if spec.obs is None:
-            rows = np.array(obs, spec.obs_dtype)
-            is_single = rows.shape == spec.obs_shape
-            rows = rows[None] if is_single else rows
-        else:
-            is_single = not is_batch(spec.obs, obs)
-            each = [obs] if is_single else unbatched(spec.obs, obs)
-            rows = np.stack([to_row(spec.obs, one) for one in each])
-        if rows.shape[1:] != spec.obs_shape or not len(rows):
-            raise ValueError(f"observations are of shape {spec.obs_shape}, got {rows.shape}")
+        if action_mask is None:
+            action_mask = self._masks_in(obs)
+        rows, is_single = self.rows(obs)
         begins = np.zeros(len(rows), np.bool_)
         if episode_start is not None:
             begins |= np.asarray(episode_start, np.bool_)
@@ -79,24 +71,43 @@ class TrainedPolicy:
                 if deterministic
                 else distribution.sample(torch.default_generator)
             ).numpy()
-        actions = [to_space(spec.actions, row) for row in chosen]
+        actions = [to_space(self.checkpoint.spec.actions, row) for row in chosen]
         if is_single:
             return actions[0], after
         is_array = isinstance(actions[0], np.ndarray | np.generic)
         return (np.stack(actions) if is_array else actions), after
 
-    def _split(self, obs: Any, action_mask: Any) -> tuple[Any, Any]:
-        """Observations without the masks that are in them, and the masks."""
+    def rows(self, obs: Any) -> tuple[NDArray[Any], bool]:
+        """Observations as the network takes them, [N, …], and whether it was a single one.
+
+        Masks in them are left out.
+
+        Raises `ValueError` for what does not fit the space.
+        """
+        spec = self.checkpoint.spec
+        if self.checkpoint.config.action_mask == "obs":
+            is_list = isinstance(obs, list)
+            obs = [without_mask(one) for one in obs] if is_list else without_mask(obs)
+        if spec.obs is None:
+            rows = np.array(obs, spec.obs_dtype)
+            is_single = rows.shape == spec.obs_shape
+            rows = rows[None] if is_single else rows
+        else:
+            is_single = not is_batch(spec.obs, obs)
+            each = [obs] if is_single else unbatched(spec.obs, obs)
+            rows = np.stack([to_row(spec.obs, one) for one in each])
+        if rows.shape[1:] != spec.obs_shape or not len(rows):
+            raise ValueError(f"observations are of shape {spec.obs_shape}, got {rows.shape}")
+        return rows, is_single
+
+    def _masks_in(self, obs: Any) -> Any:
+        """The masks that are in observations, if that is where they were in training."""
         if self.checkpoint.config.action_mask != "obs":
-            return obs, action_mask
+            return None
         is_list = isinstance(obs, list)
-        each = obs if is_list else [obs]
-        if action_mask is None:
-            dicts = [one for one in each if isinstance(one, Mapping)]
-            told = [one[ACTION_MASK] for one in dicts if ACTION_MASK in one]
-            action_mask = (told if is_list else told[0]) if told else None
-        seen = [without_mask(one) for one in each]
-        return (seen if is_list else seen[0]), action_mask
+        dicts = [one for one in (obs if is_list else [obs]) if isinstance(one, Mapping)]
+        told = [one[ACTION_MASK] for one in dicts if ACTION_MASK in one]
+        return told if is_list else next(iter(told), None)
 
     def _masks(self, given: Any, rows: int, *, is_single: bool) -> Tensor | None:
         """The masks [N, A]. Raises `ValueError` for those that do not fit the actions, or leave none."""

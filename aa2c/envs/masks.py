@@ -120,7 +120,10 @@ def told_in(source: str, holder: Any) -> Any:
 
 
 def _reader(env: Any, name: str, source: str) -> _Reader:
-    """A function, not an object: an environment's state is saved without it."""
+    """What gives the mask, as the environment tells it. Raises `StartError` if it cannot.
+
+    A function, not an object: an environment's state is saved without it.
+    """
     if source == "obs":
         return lambda obs, info: told_in(source, obs)
     if source == "info":

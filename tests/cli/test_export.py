@@ -60,7 +60,7 @@ class Task(gym.Env):
 def made(monkeypatch):
     def make(obs=VECTOR, actions=ACTIONS[0], action_mask="none", **options):
         env = masked(Task(obs, actions), "task", action_mask)
-        policy = trained(obs, actions, has_mask=action_mask != "none", **options)
+        policy = trained(obs, actions, action_mask=action_mask, **options)
         if policy.network.obs_rms is not None:
             policy.network.observe(torch.from_numpy(np.stack([obs.sample() for _ in range(40)])))
         envs = PlainVector("task", lambda: env, 1, no_tick)

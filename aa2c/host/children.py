@@ -292,6 +292,9 @@ class Children:
 
     def _act_on(self, slot: ChildSlot, message: Message) -> None:
         match message["kind"]:
+            case Report.SPACES:
+                if not self._sharing.hear_spaces(message["spec"]):
+                    self._refuse(slot, f"--env {self._config.env} has other spaces in each worker.")
             case Report.SPEC:
                 self._size_memory(message)
             case Report.READY:
@@ -333,9 +336,12 @@ class Children:
         try:
             self._sharing.attach(slot)
         except (SharedMemoryTooSmall, OSError) as error:
-            child = slot.child
-            if child is None or not self.have_come_up.is_set():
-                self._on_failure(StartError(str(error)))
-                return
-            child.error = str(error)
-            child.kill()  # there may be room when it is started again
+            self._refuse(slot, str(error))
+
+    def _refuse(self, slot: ChildSlot, reason: str) -> None:
+        """A child cannot work: the run cannot start, or it is started again, when it may."""
+        if slot.child is None or not self.have_come_up.is_set():
+            self._on_failure(StartError(reason))
+            return
+        slot.child.error = reason
+        slot.child.kill()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from aa2c.config.config import Config
-from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand
+from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand, Spaces
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
 from aa2c.machine import require_files, require_linux
@@ -146,7 +146,7 @@ class RunMemory:
 class Sharing:
     """Tells children of the memory they work on, as soon as its size is known.
 
-    Each incarnation of a worker gets a ring of its own, and the updater hears of all of them; one
+    It follows from the spaces of the environments, which the workers tell, and the updater hears. Each incarnation of a worker gets a ring of its own, and the updater hears of all of them; one
     that is started again finds what waits in them.
     """
 
@@ -154,6 +154,19 @@ class Sharing:
         self._memory = memory
         self._updater = updater
         self._updater_is_attached = False
+        self._spaces: Spaces | None = None
+
+    def hear_spaces(self, spec: Message) -> bool:
+        """A worker has told its spaces: let the updater know. False if another's are not the same."""
+        if self._spaces is None:
+            self._spaces = Spaces(spec=spec)
+            self.tell_spaces()
+        return self._spaces.spec == spec
+
+    def tell_spaces(self) -> None:
+        """To an updater that lives, once they are known."""
+        if self._spaces is not None and self._updater.child is not None:
+            self._updater.child.send(self._spaces)
 
     def attach_updater(self, gone: Iterable[int]) -> None:
         """An updater has told its sizes: name the board, every ring, and the workers that are gone."""
@@ -170,6 +183,8 @@ class Sharing:
         Raises `SharedMemoryTooSmall` or `OSError` where there is no room for a ring.
         """
         child = slot.child
+        if slot.role == "updater":
+            self.tell_spaces()
         if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
             return
         if slot.role == "evaluator":

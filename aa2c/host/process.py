@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -22,7 +23,7 @@ from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
 from aa2c.host.handle import Handle
 from aa2c.host.launch import launch
 from aa2c.ports import Message, Report
-from aa2c.shm.queue import Receiver, Sender
+from aa2c.shm.queue import MESSAGE_LIMIT, Receiver, Sender
 from aa2c.shm.slot import Malformed
 
 LOOK_S = 0.5
@@ -48,6 +49,8 @@ class Child:
         self._commands = Sender(commands_in)
         self._reports = Receiver(reports_out)
         self.spec = make_spec(commands_out, reports_in)
+        if self.spec.role == "updater":
+            _make_room(commands_in)
         self._process, self._feed = launch(self.spec, blocked=signals_not_for(self.spec.role))
         commands_out.close()
         reports_in.close()
@@ -179,6 +182,12 @@ class ChildSlot:
     @property
     def pid(self) -> int | None:
         return self.child.pid if self.child and self.child.is_alive else None
+
+
+def _make_room(connection: Connection) -> None:
+    """For the spaces of an environment, which may have thousands of bounds."""
+    with contextlib.suppress(OSError):  # without, a usual pipe has to do
+        fcntl.fcntl(connection.fileno(), fcntl.F_SETPIPE_SZ, MESSAGE_LIMIT)
 
 
 def signals_not_for(role: Role) -> set[signal.Signals]:

@@ -23,7 +23,7 @@ from aa2c.checkpoints.files import KEPT_COUNTS, CheckpointError
 from aa2c.config.config import Config
 from aa2c.envs.find import no_tick
 from aa2c.envs.spec import EnvSpec, Leaf
-from aa2c.envs.vector import env_spec, make_envs
+from aa2c.envs.vector import make_envs
 from aa2c.failpoint import failpoint
 from aa2c.learn.rollout import observe_random_play
 from aa2c.modes.mode import MODES, UpdaterSetup
@@ -211,6 +211,7 @@ class Updater:
 def run_updater(
     config: Config,
     run_dir: Path,
+    wait_for_spec: Callable[[], EnvSpec],
     connect: Connect,
     newest_checkpoint: Callable[[], Path | None],
     *,
@@ -219,14 +220,17 @@ def run_updater(
 ) -> None:
     """Learn until the port says stop, then from what still waits; ends with a checkpoint.
 
-    `tick` is called after each environment that was made. `connect` gives the port for so many parameters, records of these leaves, and these shared
-    vectors. The first parameters are published as soon as they may be learned from. It resumes from
-    the newest checkpoint, if there is one: where it `is_restart`, the run's counts stay, and a network
-    that workers step in shared memory is taken as it is. Raises `StartError` if the environment or
-    its network cannot be made, and `CheckpointError` if the checkpoint does not fit.
+    `wait_for_spec` gives the spec of the workers' environments: nobody makes one more to learn it.
+    `connect` gives the port for so many parameters, records of these leaves, and these shared vectors.
+    The first parameters are published as soon as they may be learned from. It resumes from the newest
+    checkpoint, if there is one: where it `is_restart`, the run's counts stay, and a network that
+    workers step in shared memory is taken as it is. `tick` is called after each environment that was
+    made. Raises `StartError` if the network cannot be made, and `CheckpointError` if the checkpoint
+    does not fit.
     """
+    spec = wait_for_spec()
     updater, port = _begin(
-        config, run_dir, connect, newest_checkpoint, is_restart=is_restart, tick=tick
+        config, run_dir, spec, connect, newest_checkpoint, is_restart=is_restart, tick=tick
     )
     port.report(Report.READY)
     while port.beat():
@@ -243,6 +247,7 @@ def run_updater(
 def _begin(
     config: Config,
     run_dir: Path,
+    spec: EnvSpec,
     connect: Connect,
     newest_checkpoint: Callable[[], Path | None],
     *,
@@ -251,8 +256,6 @@ def _begin(
 ) -> tuple[Updater, UpdaterPort]:
     """Make the policy, connect, and resume from the newest checkpoint."""
     torch.manual_seed(config.seed)
-    spec = env_spec(config)
-    tick()
     policy = make_policy(config, spec)
     path = newest_checkpoint()
     saved = checkpoint.load_checkpoint(path) if path else None

@@ -44,6 +44,7 @@ class RunMemory:
         self._board: shm.Segment | None = None
         self._rings: dict[tuple[int, int], RingView] = {}
         self._committed_before = [0] * self.most_workers
+        self._lost = [0] * self.most_workers
         require_linux()
         require_files(self.most_workers + FILES_OF_A_CHILD * (config.workers + 2) + OTHER_FILES)
         nbytes = table_bytes(self.most_workers)
@@ -79,18 +80,14 @@ class RunMemory:
     def create_ring(self, worker: int, generation: int) -> Attach:
         """A ring for one incarnation of a worker; returns what that worker must know."""
         assert self._spec is not None
-        self._drop_oldest(worker)
         slots, slot_bytes = self._config.ring_slots, self._spec["slot_bytes"]
         name = f"{self._prefix}ring-{worker}-{generation}"
         segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
         self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
         return replace(self.board_attachment, ring=name)
 
-    def _drop_oldest(self, worker: int) -> None:
-        """While the updater is away, rings of dead incarnations wait for it: not an unbounded number of them.
-
-        What an updater has attached to stays with it.
-        """
+    def drop_oldest(self, worker: int) -> None:
+        """While the updater is away, rings of dead incarnations wait for it: not an unbounded number of them."""
         rings = sorted(generation for owner, generation in self._rings if owner == worker)
         for generation in rings[:-MOST_OLD_RINGS]:
             self.retire_ring(worker, generation)
@@ -110,22 +107,24 @@ class RunMemory:
         return Attach.of(self._board.name, self._spec)
 
     def retire_ring(self, worker: int, generation: int) -> None:
-        """The updater has emptied the ring of a dead incarnation: remove it."""
+        """Remove the ring of a dead incarnation; what nobody has taken from it by now is lost."""
         ring = self._rings.pop((worker, generation), None)
         if ring is not None:
             self._committed_before[worker] += ring.committed
+            self._lost[worker] += ring.used
             ring.segment.unlink()
             ring.close()
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         """Fill and counts of a worker's rings, over all its generations."""
         rings = [ring for (owner, _), ring in self._rings.items() if owner == worker]
+        dropped = self.counters.dropped(worker)
         return {
             "worker": worker,
             "used": sum(ring.used for ring in rings),
             "capacity": self._config.ring_slots,
             "committed": self._committed_before[worker] + sum(r.committed for r in rings),
-            "dropped": self.counters.dropped(worker),
+            "dropped": dropped | {"lost": dropped["lost"] + self._lost[worker]},
         }
 
     def release(self) -> None:
@@ -190,6 +189,8 @@ class Sharing:
         if slot.role == "evaluator":
             child.send(self._memory.board_attachment)
             return
+        if not self._updater_is_attached:
+            self._memory.drop_oldest(slot.index)
         attach = self._memory.create_ring(slot.index, slot.generation)
         child.send(attach)
         ring = AttachRing(ring=attach.ring, worker=slot.index, generation=slot.generation)

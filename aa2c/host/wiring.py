@@ -5,7 +5,6 @@ Runs in the child.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -154,10 +153,9 @@ def _connect_updater(
     def obey(command: RingCommand) -> None:
         match command:
             case AttachRing(ring=name, worker=worker, generation=generation):
-                with contextlib.suppress(FileNotFoundError):  # dropped since, for newer ones
-                    segment, slots = Segment.attach(name), spec.config.ring_slots
-                    whose = {"worker": worker, "generation": generation}
-                    port.attach_ring(RingConsumer(segment, slots, record_bytes, **whose))
+                segment, slots = Segment.attach(name), spec.config.ring_slots
+                whose = {"worker": worker, "generation": generation}
+                port.attach_ring(RingConsumer(segment, slots, record_bytes, **whose))
             case LetGo(worker=worker):
                 port.let_go(worker)
 

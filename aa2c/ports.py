@@ -244,8 +244,7 @@ class EvaluatorPort(Port, Protocol):
         Returns only when the run is not paused.
         """
 
-    def wait(self) -> None:
-        """Let a moment pass."""
+    def wait(self) -> None: ...
 
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""

@@ -103,7 +103,8 @@ class Terminal:
                 self.say(
                     f"last test, {policy}: {_spread(test)} after {test['env_steps']:,} env steps"
                 )
-        self.say(f"saved in {run['dir']}")
+        if run["state"] != "failed" or status["progress"]["updates"]:
+            self.say(f"saved in {run['dir']}")
 
 
 async def _any_done(tasks: list[asyncio.Task[Any]], timeout_s: float) -> bool:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from aa2c.clock import LivedClock
 from aa2c.config.config import Config
-from aa2c.envs.registered import registered_here
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.host.commands import ChildSpec
 from aa2c.host.memory import RunMemory, Sharing
@@ -44,12 +43,13 @@ class Children:
         memory: RunMemory,
         log: Any,
         *,
+        registered: Mapping[str, bytes],
         last_sequence: int,
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         self._config = config
-        self._registered = registered_here(config.env)
+        self._registered = registered
         self._run_dir = run_dir
         self._resume = resume
         self._memory = memory

@@ -193,10 +193,10 @@ def _make_room(connection: Connection) -> None:
 def signals_not_for(role: Role) -> set[signal.Signals]:
     """Signals that go to a whole process group or service, and are the orchestrator's to answer.
 
-    A terminal's Ctrl-C and a batch system's warnings are for nobody else; the updater must live on to
-    write the last checkpoint.
+    A terminal's Ctrl-C and end, and a batch system's warnings, are for nobody else; the updater must
+    live on to write the last checkpoint.
     """
-    ours = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+    ours = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
     return ours if role == "worker" else ours | {signal.SIGTERM}
 
 

@@ -105,6 +105,7 @@ class RunHistory:
         self.returns = Returns(before["episodes"])
         self.tests = {policy: TestReturns() for policy in POLICIES}
         self._time_before_s = 0.0
+        self._trained_s: float | None = None
         self._read_back(run_dir, before["env_steps"])
 
     def _read_back(self, run_dir: Path, env_steps_before: int) -> None:
@@ -123,7 +124,13 @@ class RunHistory:
     @property
     def uptime_s(self) -> float:
         """Training time, over all starts of the run."""
+        if self._trained_s is not None:
+            return self._trained_s
         return self._time_before_s + time.monotonic() - self._clock_start
+
+    def end_training(self) -> None:
+        """Stop the clock: what follows is no training, and would make it look slow."""
+        self._trained_s = self.uptime_s
 
     def add_row(self, status: Status) -> None:
         """Keep a second's numbers. A full disk costs rows, is reported once, and does not end the run.
@@ -158,6 +165,9 @@ class RunHistory:
         if message["kind"] == Report.EVALUATED:
             kind, author, env_steps = message["policy"], None, message["env_steps"]
             self._add_test(kind, env_steps, returns)
+            if message["is_last"] and kind == POLICIES[-1]:
+                scores = (f"{name} {_shown(it.summary())}" for name, it in self.tests.items())
+                self.add_mark(env_steps, "evaluation", f"final evaluation: {', '.join(scores)}")
         else:
             self.returns.add(returns)
             if self.tracking is not None:
@@ -210,3 +220,7 @@ class RunHistory:
         self._recording.close()
         if self.tracking is not None:
             self.tracking.close()
+
+
+def _shown(test: Status) -> str:
+    return "not finite" if test["mean"] is None else f"{test['mean']:.1f} ± {test['std']:.1f}"

@@ -21,7 +21,8 @@ NOTHING = {"env_steps": 0, "episodes": 0}
 def evaluated(policy: str, env_steps: int, *returns: float) -> dict[str, Any]:
     episodes = [[episode_return, 10] for episode_return in returns]
     return {
-        "kind": Report.EVALUATED, "policy": policy, "env_steps": env_steps, "episodes": episodes
+        "kind": Report.EVALUATED, "policy": policy, "env_steps": env_steps, "episodes": episodes,
+        "is_last": False,
     }  # fmt: skip
 
 

@@ -132,7 +132,6 @@ def add_to_state(path: Path, more: Mapping[str, Any]) -> None:
     data = strict_json(json.loads(before) | more, indent=1).encode()
     manifest[STATE] = _entry(data) | {"or": [_entry(before)]}
     _replace(path / _MANIFEST, json.dumps(manifest, indent=1).encode())
-    failpoint("checkpoint.mid_state")
     _replace(path / STATE, data)
     _sync_directory(path)
 

@@ -90,10 +90,7 @@ class Evaluator:
     def _evaluate(
         self, version: int, env_steps: int, keep_going: Callable[[], bool], *, is_last: bool = False
     ) -> dict[str, list[float]] | None:
-        """Play and report, greedy and sampled; the raw returns, or None if it was cut short.
-
-        The same parameters play the same games again, whenever they are evaluated.
-        """
+        """Play and report, greedy and sampled; the raw returns, or None if it was cut short."""
         config, returns = self._config, {}
         for policy in ("greedy", "sampled"):
             episodes = play_on(
@@ -101,7 +98,7 @@ class Evaluator:
                 self._policy,
                 episodes=config.eval_episodes,
                 greedy=policy == "greedy",
-                seed=(config.seed + SEED_STEP * (1 + env_steps)) % 2**31,
+                seed=seed_of(config, env_steps),
                 max_steps=config.eval_max_steps,
                 keep_going=keep_going,
             )
@@ -119,3 +116,8 @@ class Evaluator:
             returns[policy] = [e.episode_return for e in episodes]
         self._port.counters.add("records", 1)
         return returns
+
+
+def seed_of(config: Config, env_steps: int) -> int:
+    """The seed of an evaluation: the same parameters play the same games, whenever that is."""
+    return (config.seed + SEED_STEP * (1 + env_steps)) % 2**31

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
-from aa2c.host.commands import Attach, AttachRing, Commands, LetGo, Stop, Stopped, decode, encode
+from aa2c.host.commands import (
+    Attach,
+    AttachRing,
+    Commands,
+    Evaluate,
+    LetGo,
+    Stop,
+    Stopped,
+    decode,
+    encode,
+)
 from aa2c.shm.queue import Sender
 from aa2c.shm.slot import ArraySpec, Malformed
 
@@ -46,6 +57,14 @@ def test_what_to_attach_to_arrives_as_it_was_sent(pipe):
     send, commands, _ = pipe
     send(ATTACH)
     assert commands.wait_for_attach() == ATTACH
+
+
+def test_the_last_checkpoint_is_known_once_it_is_named(pipe):
+    send, commands, _ = pipe
+    assert commands.last_checkpoint is None
+    send(Evaluate(checkpoint="/runs/a/checkpoints/step-000000000007"))
+    assert commands.hear(), "it is to evaluate, not to stop"
+    assert commands.last_checkpoint == Path("/runs/a/checkpoints/step-000000000007")
 
 
 def test_commands_that_come_before_the_port_are_obeyed_in_order_once_it_is_there(pipe):

@@ -131,7 +131,7 @@ async def _serve(resolved: Resolved) -> int:
         saving = asyncio.create_task(_save_when_told(save, run, terminal))
         try:
             await terminal.show_until(run, {stopping, ending})
-            if stop.is_set():
+            if stop.is_set() and run.state != "stopping":
                 terminal.say("stopping: the updater writes a final checkpoint")
         finally:
             stopping.cancel()

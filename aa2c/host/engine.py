@@ -89,6 +89,12 @@ class LocalEngine:
     async def stop(self, last_word: Callable[[], None]) -> None:
         await self._children.stop(last_word)
 
+    async def evaluate(self, checkpoint: Path, unless: asyncio.Event) -> None:
+        await self._children.evaluate(checkpoint, unless)
+
+    def end(self) -> None:
+        self._children.end()
+
     def failure(self, *, is_saved: bool) -> RunFailed | None:
         return self._children.failure(is_saved=is_saved)
 

@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from aa2c import Config
+from aa2c.host import launch
+from tests import warm
 
 SMALL = {
     "env": "CartPole-v1",
@@ -41,9 +43,9 @@ def segments() -> set[str]:
 
 
 def children() -> set[int]:
-    tracker = resource_tracker._resource_tracker._pid
+    kept = resource_tracker._resource_tracker._pid, warm.template_pid()
     found = psutil.Process().children(recursive=True)
-    return {p.pid for p in found if p.pid != tracker and p.status() != psutil.STATUS_ZOMBIE}
+    return {p.pid for p in found if p.pid not in kept and p.status() != psutil.STATUS_ZOMBIE}
 
 
 def not_checked(what: str, why: str) -> NoReturn:
@@ -63,6 +65,26 @@ def program(what: str, *names: str) -> str:
 def promtool() -> str:
     """Ask for it before a run, which would come up in vain."""
     return program("metrics and alert rules by promtool", "promtool")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fresh",
+        action="store_true",
+        help="start children as outside of tests (see tests/warm.py)",
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def warm_children(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Children of runs in this process start in milliseconds."""
+    if pytestconfig.getoption("fresh"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "subprocess", warm.launching())
+        yield
+    warm.close()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -104,7 +104,9 @@ def close() -> None:
 
 def serve(number: int) -> None:
     """Import what children import; then fork one for each request."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a terminal's Ctrl-C is for pytest
     _import_all()
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork has no other thread"
     with socket.socket(fileno=number) as requests:
         while True:
             data, descriptors, _, _ = socket.recv_fds(requests, MOST_BYTES, MOST_DESCRIPTORS)
@@ -121,12 +123,19 @@ def serve(number: int) -> None:
 def _import_all() -> None:
     import gc
 
-    gc.disable()
-    import gymnasium  # noqa: F401
+    gc.disable()  # as children do it: nothing that is made here is garbage
+    import gymnasium.envs.classic_control  # noqa: F401
     import torch
+    import torch._dynamo  # as the first optimizer of a process does
 
     import aa2c.host.child
+    import aa2c.learn.optimizer
     import aa2c.modes.grad.updater
+    import aa2c.modes.grad.worker
+    import aa2c.modes.model.updater
+    import aa2c.modes.model.worker
+    import aa2c.modes.traj.updater
+    import aa2c.modes.traj.worker
     import aa2c.roles.evaluator
     import aa2c.roles.updater
     import aa2c.roles.worker  # noqa: F401

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from aa2c.cli.main import main
 from tests.conftest import segments
 
 FAST = ("--port", "0", "--workers", "1", "--num-envs", "4")
@@ -158,16 +157,13 @@ def test_keep_serving_leaves_the_endpoint_up_until_it_is_told_to_stop(tmp_path):
     ],
 )
 def test_a_mistake_gets_a_sentence_and_its_exit_code(
-    tmp_path, monkeypatch, capsys, arguments, exit_code, says
+    tmp_path, monkeypatch, command, arguments, exit_code, says
 ):
     monkeypatch.chdir(tmp_path)
     free_port = ["--port", "0"] if arguments[0] == "serve" else []
-    try:
-        ended_with = main([*arguments, *free_port])
-    except SystemExit as ended:  # from the parser of flags
-        ended_with = ended.code
-    assert ended_with == exit_code
-    assert says in capsys.readouterr().err
+    done = command(*arguments, *free_port)
+    assert done.returncode == exit_code, done.stderr
+    assert says in done.stderr
 
 
 def test_a_mistake_is_no_traceback(tmp_path):
@@ -176,17 +172,18 @@ def test_a_mistake_is_no_traceback(tmp_path):
     assert done.stderr.startswith("aa2c: --workers 0 must be at least 1")
 
 
-def test_a_broken_config_file_is_named_with_its_key(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_broken_config_file_is_named_with_its_key(tmp_path, command):
+    file = tmp_path / "my.toml"
     for text, says in (
         ("wrokers = 3", "unknown option 'wrokers'; did you mean workers?"),
         ("workers = '3.5'", "workers = '3.5' is not an integer"),
         ("workers = [", "is not TOML"),
         ("mode = 'fast'", "--mode 'fast' is not one of grad"),
     ):
-        Path("my.toml").write_text(text)
-        assert main(["config", "--config", "my.toml"]) == 2
-        assert says in capsys.readouterr().err
+        file.write_text(text)
+        done = command("config", "--config", str(file))
+        assert done.returncode == 2
+        assert says in done.stderr
 
 
 def test_config_prints_the_resolved_options_in_order_of_precedence(tmp_path):

@@ -39,10 +39,11 @@ class Numbers:
 
 @dataclass(frozen=True)
 class OneHot:
-    """A Discrete or MultiDiscrete: so many values each, which begin with `starts`."""
+    """A Discrete, or a MultiDiscrete of this shape: so many values each, which begin with `starts`."""
 
     sizes: tuple[int, ...]
     starts: tuple[int, ...]
+    shape: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
@@ -75,7 +76,8 @@ def obs_spec(space: gym.Space[Any]) -> ObsSpec:
             return OneHot((int(space.n),), (int(space.start),))
         case spaces.MultiDiscrete():
             starts = np.asarray(space.start)
-            return OneHot(tuple(map(int, space.nvec.flat)), tuple(map(int, starts.flat)))
+            sizes, begins = (tuple(map(int, values.flat)) for values in (space.nvec, starts))
+            return OneHot(sizes, begins, space.shape)
         case spaces.Dict() if len(space.spaces):
             return Several(tuple(map(obs_spec, space.spaces.values())), tuple(space.spaces))
         case spaces.Tuple() if len(space.spaces):
@@ -161,9 +163,10 @@ def read_obs(plain: Any) -> ObsSpec:
             return Numbers(read_sizes(fields["shape"]), scale)
         case "OneHot":
             sizes, starts = read_sizes(fields["sizes"]), tuple(map(read_integer, fields["starts"]))
-            if not sizes or len(sizes) != len(starts):
-                raise ValueError("its observations have no sizes")
-            return OneHot(sizes, starts)
+            shape = read_sizes(fields["shape"])
+            if not len(sizes) == len(starts) == math.prod(shape):
+                raise ValueError("its observations do not fit their sizes")
+            return OneHot(sizes, starts, shape)
         case "Several":
             parts, names = tuple(map(read_obs, fields["parts"])), tuple(map(str, fields["names"]))
             if not parts or (names and len(names) != len(parts)):

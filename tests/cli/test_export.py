@@ -16,7 +16,7 @@ from aa2c.cli import main as cli
 from aa2c.cli.export import export_policy
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.policy import exported
-from tests.checkpoints.spaces import ACTIONS, SCREEN, VECTOR, trained
+from tests.checkpoints.spaces import ACTIONS, SCREEN, VECTOR, Task, trained
 
 KINDS = {
     "discrete": {},
@@ -28,23 +28,6 @@ KINDS = {
     "gru": {"memory": "gru", "actions": ACTIONS[1]},
     "screen": {"obs": SCREEN, "network": "impala", "norm_obs": True},
 }
-
-
-class Task(gym.Env):
-    """Random observations; a game lasts 20 steps."""
-
-    def __init__(self, obs, actions):
-        self.observation_space, self.action_space = obs, actions
-
-    def reset(self, *, seed=None, options=None):
-        self.observation_space.seed(seed)
-        self.left = 20
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        self.left -= 1
-        return self.observation_space.sample(), 0.0, self.left == 0, False, {}
 
 
 def made(obs=VECTOR, actions=ACTIONS[0], **options):

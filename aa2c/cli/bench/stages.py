@@ -55,7 +55,7 @@ def describe(config: Config) -> tuple[int, int, Choice, str]:
     return sum(leaf.nbytes for leaf in record), 4 * num_params, policy.precision, "".join(others)
 
 
-class _Stages:
+class Stages:
     """The work of each stage, in one process."""
 
     def __init__(self, config: Config, seed: int) -> None:
@@ -65,7 +65,7 @@ class _Stages:
         self._rng = np.random.default_rng(config.seed)
         self._generator = torch.Generator().manual_seed(0)
         self._envs = make_envs(config, config.num_envs, seed)
-        self._acting, self._learning = (make_policy(config, self._envs.spec) for _ in range(2))
+        self._acting, self.learning = (make_policy(config, self._envs.spec) for _ in range(2))
         self._chosen = self._acting.precision
         in_records = config.mode_facts.loss_in == "updater"
         state = self._acting.initial_state(config.num_envs)
@@ -75,7 +75,7 @@ class _Stages:
     def work(self, stage: str, batch_size: int, precision: str) -> Work:
         """One stage's work, acting on so many observations at once; in a precision, if one is named."""
         choice = Choice(getattr(torch, precision), "measured") if precision else self._chosen
-        self._acting.precision = self._learning.precision = choice
+        self._acting.precision = self.learning.precision = choice
         works = {"env": self._step_envs, "act": self._act(batch_size), "learn": self._learn}
         return works[stage]
 
@@ -103,7 +103,7 @@ class _Stages:
 
     def _learn_rollout(self) -> Work:
         """Where workers evaluate the loss: gradient of a rollout and an optimizer step."""
-        config, policy, rollout = self._config, self._learning, self._rollout
+        config, policy, rollout = self._config, self.learning, self._rollout
         params = FlatParameters(policy)
         optimizer = make_optimizer(config, params.vector)
         optimizer.param_groups[0]["params"][0].grad = params.grad
@@ -121,7 +121,7 @@ class _Stages:
 
     def _learn_batch(self) -> Work:
         """Where the updater evaluates it: all passes over a batch of rollouts, as records hold them."""
-        config, policy, mode = self._config, self._learning, MODES[self._config.mode]
+        config, policy, mode = self._config, self.learning, MODES[self._config.mode]
         params = FlatParameters(policy)
         leaves = mode.record_leaves(config, self._envs.spec, params.num_params)
         port = cast(UpdaterPort, SimpleNamespace(config_now=lambda: config))
@@ -140,13 +140,13 @@ class _Stages:
         return learn
 
 
-_stages: _Stages
+_stages: Stages
 _together: threading.Barrier
 
 
 def _set_up(config: Config, together: Any) -> None:
     global _stages, _together
-    _stages, _together = _Stages(config, os.getpid()), together
+    _stages, _together = Stages(config, os.getpid()), together
 
 
 def _measure(stage: str, seconds: float, batch_size: int, precision: str) -> float:

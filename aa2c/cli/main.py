@@ -274,7 +274,7 @@ def bench(arguments: Sequence[str]) -> int:
     for name, least in (("rounds", 1), ("seconds", 0.1)):
         if not least <= resolved.more[name] <= 1000:
             raise ConfigError(f"{flag(name)} must be in {least} … 1000.")
-    from aa2c.cli.bench.rounds import run_bench
+    from aa2c.cli.bench.result import run_bench
 
     result = run_bench(
         resolved.config,

@@ -98,7 +98,13 @@ def _finite(score: Any) -> float | None:
 
 
 def _spec(
-    obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any, obs_scale: Any, obs: Any
+    obs_shape: Any,
+    obs_dtype: Any,
+    actions: Any,
+    is_stacked: Any,
+    obs_scale: Any,
+    obs: Any,
+    resets_at_once: Any = False,
 ) -> EnvSpec:
     """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     if not all(type(size) is int and size > 0 for size in obs_shape):
@@ -113,6 +119,7 @@ def _spec(
         bool(is_stacked),
         float(obs_scale),
         None if obs is None else read_obs(obs),
+        bool(resets_at_once),
     )
 
 

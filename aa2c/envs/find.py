@@ -13,9 +13,11 @@ import gymnasium as gym
 from ale_py.registration import rom_id_to_name
 from gymnasium.envs.registration import EnvSpec as Registered
 from gymnasium.envs.registration import load_env_creator
+from gymnasium.vector import AutoresetMode
 
 from aa2c.config.config import Config, flag
-from aa2c.envs.plain import GymnasiumVector, PlainVector, Vector, is_next_step
+from aa2c.envs.own_vector import GymnasiumVector, autoreset_mode
+from aa2c.envs.plain import PlainVector, Vector
 from aa2c.envs.registered import known_to_gymnasium
 from aa2c.errors import StartError
 
@@ -136,7 +138,7 @@ def make_gymnasium_vector(
     own = registered.vector_entry_point
     has_plain = registered.entry_point is not None
     if own is None or (
-        has_plain and (registered.additional_wrappers or not is_next_step(_metadata_of(own)))
+        has_plain and (registered.additional_wrappers or not _is_next_step(_metadata_of(own)))
     ):
         # Without Gymnasium's checker, which is strict about infos.
         return PlainVector(
@@ -148,9 +150,11 @@ def make_gymnasium_vector(
         )
     envs = gym.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **options)
     tick()
-    if not is_next_step(envs.metadata):
-        raise StartError(f"--env {name} is a vector environment without autoreset at NEXT_STEP.")
     return GymnasiumVector(name, envs, is_squashed=is_squashed)
+
+
+def _is_next_step(metadata: Any) -> bool:
+    return autoreset_mode(metadata) == AutoresetMode.NEXT_STEP
 
 
 def has_pictures(env_id: str) -> bool:

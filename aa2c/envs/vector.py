@@ -39,20 +39,33 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of all B environments: `obs` [B, …] and `STEP_LEAVES` [B] by name; what ended."""
+    """One step of all B environments: `obs` [B, …] and `STEP_LEAVES` [B] by name; what ended.
+
+    `final_obs` [n, …] are the last observations of the n truncated episodes, in their order, where
+    `obs` does not show them.
+    """
 
     arrays: Arrays
     episodes: list[Episode]
+    final_obs: NDArray[Any] | None = None
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.arrays[name]
 
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Episodes [B] that ended with this step."""
+        ended: NDArray[np.bool_] = self.arrays["terminated"] | self.arrays["truncated"]
+        return ended
 
-def make_step(obs: Any, *values: Any, episodes: list[Episode]) -> Step:
+
+def make_step(
+    obs: Any, *values: Any, episodes: list[Episode], final_obs: NDArray[Any] | None = None
+) -> Step:
     """A step with these values of `STEP_LEAVES`, in their order."""
     told = zip(STEP_LEAVES, values, strict=True)
     arrays = {OBS: np.asarray(obs)} | {leaf.name: np.asarray(v, leaf.dtype) for leaf, v in told}
-    return Step(arrays, episodes)
+    return Step(arrays, episodes, final_obs)
 
 
 class Envs(Protocol):
@@ -85,7 +98,7 @@ class EpisodeStatistics:
 
     def add(self, rewards: NDArray[Any], is_reset: NDArray[np.bool_]) -> list[Episode]:
         """Count one step; a reset row shows that the episode before it is over."""
-        episodes = self._finish(is_reset) if is_reset.any() else []
+        episodes = self.finish(is_reset)
         self._returns += rewards
         self._lengths += ~is_reset
         return episodes
@@ -99,7 +112,10 @@ class EpisodeStatistics:
         self._returns[:] = saved["returns"]
         self._lengths[:] = saved["lengths"]
 
-    def _finish(self, ended: NDArray[np.bool_]) -> list[Episode]:
+    def finish(self, ended: NDArray[np.bool_]) -> list[Episode]:
+        """These episodes are over."""
+        if not ended.any():
+            return []
         pairs = zip(self._returns[ended], self._lengths[ended], strict=True)
         episodes = [Episode(float(total), int(length)) for total, length in pairs]
         self._returns[ended] = 0
@@ -108,7 +124,7 @@ class EpisodeStatistics:
 
 
 class GymnasiumEnvs:
-    """Any environments of Gymnasium with Box observations."""
+    """Any environments of Gymnasium."""
 
     def __init__(self, envs: Vector, seed: int, *, is_deterministic: bool = False) -> None:
         self._envs = envs
@@ -126,10 +142,13 @@ class GymnasiumEnvs:
 
     def step(self, actions: NDArray[Any]) -> Step:
         check_actions(self.spec.actions, actions)
-        obs, rewards, terminated, truncated, is_reset = self._envs.step(actions)
+        obs, rewards, terminated, truncated, is_reset, final_obs = self._envs.step(actions)
         rewards = rewards.astype(np.float32)
         episodes = self._statistics.add(rewards, is_reset)
-        return make_step(obs, rewards, terminated, truncated, is_reset, episodes=episodes)
+        if self.spec.resets_at_once:
+            episodes = self._statistics.finish(terminated | truncated)
+        values = rewards, terminated, truncated, is_reset
+        return make_step(obs, *values, episodes=episodes, final_obs=final_obs)
 
     def state(self) -> dict[str, Any]:
         return {

@@ -20,6 +20,7 @@ from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses, a2c_loss
 from aa2c.learn.returns import gae, normalize
 from aa2c.learn.rollout import Rollout, collect
+from aa2c.learn.schema import begins_episode, next_values
 from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.policy import Policy
 from aa2c.ports import Record, Report, WorkerPort
@@ -129,14 +130,14 @@ def rollout_loss(config: Config, policy: Policy, rollout: Rollout, worker: int) 
     obs = torch.from_numpy(rollout["obs"])
     state, is_first = rollout.start()
     distribution, values, state = policy.evaluate(obs[:-1].flatten(0, 1), state, is_first)
-    is_first = torch.from_numpy(rollout["is_reset"][-1:])
+    is_first = torch.from_numpy(begins_episode(rollout.arrays)[-1:])
     with torch.no_grad():
         _, last_values, _ = policy.evaluate(obs[-1], state, is_first)
     states = torch.cat([values.detach(), last_values]).numpy().reshape(-1, rollout.num_envs)
     advantages = gae(
         clip_rewards(rollout["rewards"], config.reward_clip),
         states[:-1],
-        states[1:],
+        next_values(rollout.arrays, states),
         rollout["terminated"],
         rollout["truncated"],
         gamma=config.gamma,

@@ -32,15 +32,15 @@ class GymnasiumVector:
     """A vector environment of Gymnasium's interface. Raises `StartError` for one that tells too little."""
 
     def __init__(
-        self, name: str, envs: VectorEnv[Any, Any, Any], *, is_squashed: bool = False
+        self, flag: str, envs: VectorEnv[Any, Any, Any], *, is_squashed: bool = False
     ) -> None:
-        mode = autoreset_mode(envs.metadata)
+        mode = autoreset_mode(getattr(envs, "metadata", None))
         if mode is None:
             raise StartError(
-                f"--env {name} is a vector environment that does not tell its autoreset: give it "
+                f"{flag} is a vector environment that does not tell its autoreset: give it "
                 f'metadata["autoreset_mode"], one of gymnasium.vector.AutoresetMode\'s {_MODES}.'
             )
-        self._name, self._envs, self._mode = name, envs, mode
+        self._flag, self._envs, self._mode = flag, envs, mode
         self.num_envs = envs.num_envs
         spec = spec_of(
             envs.single_observation_space, envs.single_action_space, is_squashed=is_squashed
@@ -57,7 +57,7 @@ class GymnasiumVector:
         try:
             return self._fit(self._envs.reset(**how)[0])
         except ENV_ERRORS as error:
-            raise failed_call(self._name, self._envs, "reset", error) from error
+            raise failed_call(self._flag, self._envs, "reset", error) from error
 
     def step(self, actions: NDArray[Any]) -> VectorStep:
         try:
@@ -72,7 +72,7 @@ class GymnasiumVector:
             if truncated.any() and self._mode == AutoresetMode.SAME_STEP:
                 final_obs = self._final_obs(infos, truncated)
         except ENV_ERRORS as error:
-            raise failed_call(self._name, self._envs, "step", error) from error
+            raise failed_call(self._flag, self._envs, "step", error) from error
         ended = terminated | truncated
         if self._mode == AutoresetMode.NEXT_STEP:
             self._ended = ended
@@ -125,7 +125,7 @@ class GymnasiumVector:
         self._ended = np.array(saved["ended"], np.bool_)
 
     def close(self) -> None:
-        close_all(self._name, [self._envs])
+        close_all(self._flag, [self._envs])
 
 
 def _one_of(batch: Any, i: int) -> Any:

@@ -79,7 +79,7 @@ class PlainVector:
 
     def __init__(
         self,
-        name: str,
+        flag: str,
         make: Callable[[], Any],
         num_envs: int,
         tick: Callable[[], None],
@@ -87,7 +87,7 @@ class PlainVector:
         is_squashed: bool = False,
     ) -> None:
         """Make the environments; `tick` is called after each, and after each reset."""
-        self._name = name
+        self._flag = flag
         self._tick = tick
         self._envs: list[Any] = []
         self.num_envs = num_envs
@@ -108,13 +108,7 @@ class PlainVector:
             spec_of(env.observation_space, env.action_space, is_squashed=is_squashed)
             for env in self._envs
         ]
-        for spec in specs:
-            if spec != specs[0]:
-                raise StartError(
-                    f"--env {self._name} makes environments of different spaces, {specs[0]} and "
-                    f"{spec}: all environments of a run need the same."
-                )
-        return specs[0]
+        return common_spec(self._flag, specs)
 
     def reset(self, seed: int) -> Obs:
         obs = self._empty()
@@ -144,7 +138,7 @@ class PlainVector:
                 rewards[i] = reward if type(reward) is float else _number(reward)
                 terminated[i], truncated[i] = bool(result[2]), bool(result[3])
             except ENV_ERRORS as error:
-                raise failed_call(self._name, env, "step", error) from error
+                raise failed_call(self._flag, env, "step", error) from error
         self._ended = terminated | truncated
         return VectorStep(obs, rewards, terminated, truncated, is_reset)
 
@@ -156,7 +150,7 @@ class PlainVector:
                 raise Unusable(f"returned {shown(result)}: return obs, info")
             obs[i] = fit_obs(self.spec, result[0])
         except ENV_ERRORS as error:
-            raise failed_call(self._name, env, "reset", error) from error
+            raise failed_call(self._flag, env, "reset", error) from error
         self._tick()
 
     def _empty(self) -> Obs:
@@ -174,7 +168,18 @@ class PlainVector:
         self._ended = np.array(saved["ended"], np.bool_)
 
     def close(self) -> None:
-        close_all(self._name, self._envs)
+        close_all(self._flag, self._envs)
+
+
+def common_spec(flag: str, specs: Sequence[EnvSpec]) -> EnvSpec:
+    """The one that they all are. Raises `StartError` if they differ."""
+    for spec in specs:
+        if spec != specs[0]:
+            raise StartError(
+                f"{flag} makes environments of different spaces, {specs[0]} and {spec}: all "
+                "environments of a run need the same."
+            )
+    return specs[0]
 
 
 def spec_of(obs: Any, actions: Any, *, is_squashed: bool = False) -> EnvSpec:
@@ -227,19 +232,19 @@ def _number(reward: Any) -> float:
         raise Unusable(f"gave the reward {shown(reward)}: give one number") from None
 
 
-def close_all(name: str, envs: Sequence[Any]) -> None:
+def close_all(flag: str, envs: Sequence[Any]) -> None:
     """Close environments, each in a thread that is left behind if it takes too long."""
     deadline = time.monotonic() + CLOSE_ALL_S
     for env in envs:
-        thread = threading.Thread(target=_close, args=(name, env), name="close", daemon=True)
+        thread = threading.Thread(target=_close, args=(flag, env), name="close", daemon=True)
         thread.start()
         thread.join(max(0.0, min(CLOSE_S, deadline - time.monotonic())))
         if thread.is_alive():
-            print(f"--env {name}: close() takes too long, and is left behind.", file=sys.stderr)
+            print(f"{flag}: close() takes too long, and is left behind.", file=sys.stderr)
 
 
-def _close(name: str, env: Any) -> None:
+def _close(flag: str, env: Any) -> None:
     try:
         env.close()
     except BaseException as error:  # nobody would hear of it in a thread
-        print(f"--env {name}: close() raised {one_line(error)}", file=sys.stderr)
+        print(f"{flag}: close() raised {one_line(error)}", file=sys.stderr)

@@ -9,6 +9,7 @@ marked as a reset row.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,8 +25,10 @@ from aa2c.envs.actions import check_actions
 from aa2c.envs.failure import explain_failures
 from aa2c.envs.find import AtariGameOptions, find_env, make_gymnasium_vector, no_tick
 from aa2c.envs.plain import Vector, spec_of
+from aa2c.envs.processes import AsyncVector
 from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec
 from aa2c.envs.state import CannotBeSaved, load_random, save_random
+from aa2c.errors import StartError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -234,11 +237,19 @@ def make_envs(config: Config, num_envs: int, seed: int, tick: Callable[[], None]
     Raises `StartError`, which names --env and the cause, for an id or an environment that does
     not work.
     """
-    with explain_failures(config.env):
+    with explain_failures(config.env_flags):
         env_id, game = find_env(config)
         if game:
+            if config.vectorization == "async":
+                raise StartError(
+                    "--vectorization async is not for Atari games, which ale_py steps as one vector."
+                )
             return AtariEnvs(config, game, num_envs, seed)
-        envs = make_gymnasium_vector(config, env_id, num_envs, tick)
+        envs: Vector
+        if config.vectorization == "async":
+            envs = AsyncVector(config, num_envs, tick)
+        else:
+            envs = make_gymnasium_vector(config, env_id, num_envs, tick)
         return GymnasiumEnvs(envs, seed, is_deterministic=config.deterministic)
 
 
@@ -262,7 +273,7 @@ def make_atari_vector(
 
 def env_spec(config: Config) -> EnvSpec:
     """Spaces of the environment, read off one instance."""
-    envs = make_envs(config, 1, config.seed)
+    envs = make_envs(dataclasses.replace(config, vectorization="sync"), 1, config.seed)
     try:
         return envs.spec
     finally:

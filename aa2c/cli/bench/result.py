@@ -156,7 +156,7 @@ class Result:
         """Everything, for people."""
         config, rates = self.config, self.rates
         lines = [
-            f"{config.mode}, {config.env}, network {config.network}; {self.cores} cores of "
+            f"{config.mode}, {config.env_name}, network {config.network}; {self.cores} cores of "
             f"{cpu_name()}; {config.workers} workers x {config.num_envs} environments",
             f"{self.precision}: {self.precision_reason}",
             f"medians of {self.rounds} rounds; each stage alone, all cores busy",

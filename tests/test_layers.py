@@ -62,6 +62,7 @@ def uses(file, name):
                 "host/child.py",
                 "cli/main.py",
                 "cli/doctor.py",
+                "cli/export.py",
                 "cli/bench/stages.py",
             ],
         ),

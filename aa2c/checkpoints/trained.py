@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aa2c.checkpoints.tensors import Checkpoint, load_checkpoint, load_network
@@ -48,17 +49,7 @@ class TrainedPolicy:
         where the memory is to be forgotten, and `action_mask` [N, A] is false or 0 where an action is
         illegal. Raises `ValueError` for what does not fit the spaces.
         """
-        spec = self.checkpoint.spec
-        if spec.obs is None:
-            rows = np.array(obs, spec.obs_dtype)
-            is_single = rows.shape == spec.obs_shape
-            rows = rows[None] if is_single else rows
-        else:
-            is_single = not is_batch(spec.obs, obs)
-            each = [obs] if is_single else unbatched(spec.obs, obs)
-            rows = np.stack([to_row(spec.obs, one) for one in each])
-        if rows.shape[1:] != spec.obs_shape or not len(rows):
-            raise ValueError(f"observations are of shape {spec.obs_shape}, got {rows.shape}")
+        rows, is_single = self.rows(obs)
         begins = np.zeros(len(rows), np.bool_)
         if episode_start is not None:
             begins |= np.asarray(episode_start, np.bool_)
@@ -73,11 +64,29 @@ class TrainedPolicy:
                 if deterministic
                 else distribution.sample(torch.default_generator)
             ).numpy()
-        actions = [to_space(spec.actions, row) for row in chosen]
+        actions = [to_space(self.checkpoint.spec.actions, row) for row in chosen]
         if is_single:
             return actions[0], after
         is_array = isinstance(actions[0], np.ndarray | np.generic)
         return (np.stack(actions) if is_array else actions), after
+
+    def rows(self, obs: Any) -> tuple[NDArray[Any], bool]:
+        """Observations as the network takes them, [N, …], and whether it was a single one.
+
+        Raises `ValueError` for what does not fit the space.
+        """
+        spec = self.checkpoint.spec
+        if spec.obs is None:
+            rows = np.array(obs, spec.obs_dtype)
+            is_single = rows.shape == spec.obs_shape
+            rows = rows[None] if is_single else rows
+        else:
+            is_single = not is_batch(spec.obs, obs)
+            each = [obs] if is_single else unbatched(spec.obs, obs)
+            rows = np.stack([to_row(spec.obs, one) for one in each])
+        if rows.shape[1:] != spec.obs_shape or not len(rows):
+            raise ValueError(f"observations are of shape {spec.obs_shape}, got {rows.shape}")
+        return rows, is_single
 
     def _mask(self, given: Any, rows: int) -> Tensor | None:
         """Raises `ValueError` for a mask that does not fit the actions, or leaves none."""

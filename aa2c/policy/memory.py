@@ -46,12 +46,12 @@ class Memory(nn.Module):
         outputs = []
         for begin, end in itertools.pairwise(borders):
             state = forget(state, is_first[begin])
-            output, state = self._run(features[begin:end], state)
+            output, state = self.stretch(features[begin:end], state)
             outputs.append(output)
         return torch.cat(outputs), state
 
-    def _run(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """A stretch in which no episode begins."""
+    def stretch(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """`forward` of a stretch in which no episode begins."""
         if self.is_lstm:
             h, c = (part.unsqueeze(0) for part in state)
             output, (h, c) = self.rnn(features, (h, c))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,42 +9,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 
-from aa2c.checkpoints.tensors import Checkpoint
-from aa2c.checkpoints.trained import TrainedPolicy
-from aa2c.config.config import Config
-from aa2c.envs.plain import spec_of
 from aa2c.errors import StartError
-from aa2c.policy.network import make_policy
-
-VECTOR = spaces.Box(-1, 1, (3,), np.float32)
-OBSERVATIONS = [
-    VECTOR,
-    spaces.Box(0, 255, (2, 3), np.uint8),
-    spaces.Box(-5, 5, (), np.float64),
-    spaces.Discrete(4, start=1),
-    spaces.MultiDiscrete([3, 4]),
-    spaces.MultiBinary((2, 2)),
-    spaces.Tuple((spaces.Discrete(3), VECTOR)),
-    spaces.Dict(far=spaces.Dict(a=spaces.MultiBinary(2), b=VECTOR), kind=spaces.Discrete(2)),
-]
-ACTIONS = [
-    spaces.Discrete(4, start=-2),
-    spaces.MultiBinary(3),
-    spaces.MultiDiscrete([3, 4]),
-    spaces.Box(-2, 2, (2,), np.float32),
-    spaces.Tuple((spaces.Discrete(3), spaces.Box(0, 1, (2,), np.float32))),
-    spaces.Dict(a=spaces.Discrete(3), b=spaces.MultiBinary(2)),
-]
-
-
-def trained(obs=VECTOR, actions=ACTIONS[0], **options):
-    config = Config(**{"env": "a:Task", "hidden_sizes": (16,), "memory_size": 8} | options)
-    spec = spec_of(obs, actions)
-    torch.manual_seed(0)
-    network = make_policy(config, spec)
-    *_, last = (layer for layer in network.policy.modules() if isinstance(layer, torch.nn.Linear))
-    torch.nn.init.normal_(last.weight)
-    return TrainedPolicy(Checkpoint(Path(), network.state_dict(), {}, config, spec, {}, None))
+from tests.checkpoints.spaces import ACTIONS, OBSERVATIONS, SCREEN, trained
 
 
 @pytest.mark.parametrize("space", OBSERVATIONS, ids=str)
@@ -144,7 +108,7 @@ def test_the_environment_it_was_trained_on():
 
 def test_an_atari_game_is_stacked_whole_and_can_be_drawn():
     actions = spaces.Discrete(6)
-    policy = trained(spaces.Box(0, 255, (4, 84, 84), np.uint8), actions, env="ALE/Pong-v5")
+    policy = trained(SCREEN, actions, env="ALE/Pong-v5")
     for mode in (None, "rgb_array"):
         env = policy.make_env(render_mode=mode)
         obs, _ = env.reset(seed=3)

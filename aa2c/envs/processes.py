@@ -92,8 +92,8 @@ class AsyncVector:
 def _side_by_side(steps: Sequence[VectorStep]) -> VectorStep:
     *columns, last = zip(*steps, strict=True)
     seen = [obs for obs in last if obs is not None]
-    joined: Any = [np.concatenate(column) for column in columns]
-    return VectorStep(*joined, final_obs=np.concatenate(seen) if seen else None)
+    joined: list[Any] = [np.concatenate(column) for column in columns]
+    return VectorStep._make([*joined, np.concatenate(seen) if seen else None])
 
 
 class _EnvProcess:

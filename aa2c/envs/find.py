@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import secrets
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 
 from aa2c.config.config import Config, flag
 from aa2c.config.factory import load_code
-from aa2c.envs.failure import shown
+from aa2c.envs.failure import one_line, shown
 from aa2c.envs.own_vector import GymnasiumVector, autoreset_mode
 from aa2c.envs.plain import PlainVector, Vector
 from aa2c.envs.registered import known_to_gymnasium
@@ -79,7 +81,11 @@ def find_env(config: Config) -> tuple[str, AtariGameOptions | None]:
     module, _, env_id = known_to_gymnasium(config.env).rpartition(":")
     if module:
         importlib.import_module(module)
-    registered = gym.spec(env_id)
+    try:
+        registered = gym.spec(env_id)
+    except gym.error.UnregisteredEnv as error:
+        more = "" if module else f"; if a package registers it, name that first: PACKAGE:{env_id}"
+        raise StartError(f"{config.env_flag} cannot be made: {one_line(error)}{more}") from error
     if config.wrapper or not _is_plain_atari(registered):
         return env_id, None
     return env_id, _atari_options(config, env_id, registered)
@@ -131,12 +137,14 @@ def make_gymnasium_vector(
     env_id: str,
     num_envs: int,
     tick: Callable[[], None] = no_tick,
+    seed: int | None = None,
     **options: Any,
 ) -> Vector:
     """The environments that are asked for: single ones, or a vector environment as it is.
 
     An id's own vector environment is taken if it resets at NEXT_STEP and nothing else is asked for: it
-    may not know the keyword arguments. Makes each exactly once: nothing is made just to be asked.
+    may not know the keyword arguments. Makes each exactly once: nothing is made just to be asked. `seed`
+    is for a function of --vector that takes one; without, there is a new one each time.
     """
     is_squashed = config.action_bounds == "tanh"
     if not config.vector and _makes_single(config, gym.spec(env_id)):
@@ -148,7 +156,7 @@ def make_gymnasium_vector(
             is_squashed=is_squashed,
         )
     if config.vector:
-        envs = _users_vector(config, num_envs)
+        envs = _users_vector(config, num_envs, seed)
     else:
         how = {"vectorization_mode": "vector_entry_point", **config.env_kwargs, **options}
         envs = gym.make_vec(env_id, num_envs, **how)
@@ -181,8 +189,12 @@ def make_one(config: Config, env_id: str, **options: Any) -> Any:
     return env
 
 
-def _users_vector(config: Config, num_envs: int) -> Any:
-    envs = load_code("--vector", config.vector)(num_envs, **config.env_kwargs)
+def _users_vector(config: Config, num_envs: int, seed: int | None) -> Any:
+    make = load_code("--vector", config.vector)
+    kwargs: dict[str, Any] = dict(config.env_kwargs)
+    if "seed" in inspect.signature(make).parameters:
+        kwargs.setdefault("seed", secrets.randbits(31) if seed is None else seed)
+    envs = make(num_envs, **kwargs)
     asked = ("num_envs", "single_observation_space", "single_action_space", "step", "reset")
     if missing := [name for name in asked if not hasattr(envs, name)]:
         raise StartError(

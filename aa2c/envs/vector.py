@@ -249,7 +249,7 @@ def make_envs(config: Config, num_envs: int, seed: int, tick: Callable[[], None]
         if config.vectorization == "async":
             envs = AsyncVector(config, num_envs, tick)
         else:
-            envs = make_gymnasium_vector(config, env_id, num_envs, tick)
+            envs = make_gymnasium_vector(config, env_id, num_envs, tick, seed)
         return GymnasiumEnvs(envs, seed, is_deterministic=config.deterministic)
 
 

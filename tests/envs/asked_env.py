@@ -95,6 +95,11 @@ def make_vector(num_envs: int, mode: str = "SAME_STEP", **options: Any) -> Vecto
     return SyncVectorEnv(make, autoreset_mode=AutoresetMode[mode])
 
 
+def make_seeded(num_envs: int, seed: int) -> VectorEnv[Any, Any, Any]:
+    """So many whose episodes are as long as the seed says."""
+    return make_vector(num_envs, lengths=[seed])
+
+
 class Odd(VectorEnv[Any, Any, Any]):
     """A vector environment that leaves something out, or tells its last observations in an old way."""
 

@@ -152,6 +152,13 @@ def test_parts_of_observations_are_taken_out_of_their_batches(mode, kind):
     envs.close()
 
 
+def test_a_function_that_takes_a_seed_gets_the_workers():
+    envs = make_envs(Config(vector=f"{HERE}:make_seeded"), 2, 2)
+    envs.reset()
+    assert [envs.step(np.zeros(2, np.int64)).ended.all() for _ in range(4)] == [False, True] * 2
+    envs.close()
+
+
 def test_last_observations_under_their_old_name_are_found():
     envs = make_envs(Config(vector=f"{HERE}:Odd"), 2, 0)
     envs.reset()

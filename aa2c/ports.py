@@ -28,7 +28,7 @@ Arrays = dict[str, NDArray[Any]]
 Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
 LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
 
-PARAMS = "params"  # the name of the parameters among the vectors of a shared model
+PARAMS, STATISTICS = "params", "statistics"  # names among the vectors of a shared model
 
 
 class WaitsFor(IntEnum):
@@ -112,13 +112,12 @@ class SharedModel(Protocol):
     """One network and one optimizer state in shared memory, stepped by all workers.
 
     `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
-    counts publications and steps.
+    counts publications and steps. Running means and stds are not stepped: the updater publishes them,
+    and they are pulled whole, or not at all (False).
     """
 
     learning_rate: float
-
-    @property
-    def is_locked(self) -> bool: ...
+    is_locked: bool
 
     @property
     def vectors(self) -> Mapping[str, Vector]: ...
@@ -128,6 +127,10 @@ class SharedModel(Protocol):
 
     @property
     def torn_steps(self) -> int: ...
+
+    def publish_statistics(self, statistics: Vector) -> None: ...
+
+    def pull_statistics(self, out: Vector) -> bool: ...
 
     def step(self) -> AbstractContextManager[None]:
         """A step, by the holder of the lock."""
@@ -243,8 +246,7 @@ class EvaluatorPort(Port, Protocol):
         Returns only when the run is not paused.
         """
 
-    def wait(self) -> None:
-        """Let a moment pass."""
+    def wait(self) -> None: ...
 
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""

@@ -20,6 +20,7 @@ from gymnasium.vector import AutoresetMode
 from aa2c.config.config import Config, flag
 from aa2c.config.factory import load_code
 from aa2c.envs.failure import one_line, shown
+from aa2c.envs.masks import masked, masked_vector
 from aa2c.envs.own_vector import GymnasiumVector, autoreset_mode
 from aa2c.envs.plain import PlainVector, Vector
 from aa2c.envs.registered import known_to_gymnasium
@@ -88,6 +89,10 @@ def find_env(config: Config) -> tuple[str, AtariGameOptions | None]:
         raise StartError(f"{config.env_flag} cannot be made: {one_line(error)}{more}") from error
     if config.wrapper or not _is_plain_atari(registered):
         return env_id, None
+    if config.action_mask != "none":
+        raise StartError(
+            f"{config.env_flag} has no action masks, as no Atari game has: use --action-mask none."
+        )
     return env_id, _atari_options(config, env_id, registered)
 
 
@@ -150,17 +155,22 @@ def make_gymnasium_vector(
     if not config.vector and _makes_single(config, gym.spec(env_id)):
         return PlainVector(
             config.env_flag,
-            lambda: make_one(config, env_id, **options),
+            lambda: masked(
+                make_one(config, env_id, **options), config.env_flag, config.action_mask
+            ),
             num_envs,
             tick,
             is_squashed=is_squashed,
         )
+    envs: Any
     if config.vector:
         envs = _users_vector(config, num_envs, seed)
     else:
         how = {"vectorization_mode": "vector_entry_point", **config.env_kwargs, **options}
         envs = gym.make_vec(env_id, num_envs, **how)
     tick()
+    shows_next = autoreset_mode(getattr(envs, "metadata", None)) == AutoresetMode.SAME_STEP
+    envs = masked_vector(envs, config.env_flag, config.action_mask, shows_next=shows_next)
     return GymnasiumVector(config.env_flag, envs, is_squashed=is_squashed)
 
 

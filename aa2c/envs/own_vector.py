@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from aa2c.envs.actions import to_space
 from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, shown
+from aa2c.envs.masks import Mask, has_mask
 from aa2c.envs.plain import Obs, VectorStep, close_all, fit_obs, spec_of
 from aa2c.envs.state import load_env, save_env
 from aa2c.errors import StartError
@@ -40,14 +41,21 @@ class GymnasiumVector:
                 f"{flag} is a vector environment that does not tell its autoreset: give it "
                 f'metadata["autoreset_mode"], one of gymnasium.vector.AutoresetMode\'s {_MODES}.'
             )
-        self._flag, self._envs, self._mode = flag, envs, mode
+        self._flag, self._mode = flag, mode
+        self._envs: Any = envs
         self.num_envs = envs.num_envs
         spec = spec_of(
             envs.single_observation_space, envs.single_action_space, is_squashed=is_squashed
         )
-        self.spec = dataclasses.replace(spec, resets_at_once=mode != AutoresetMode.NEXT_STEP)
+        self.spec = dataclasses.replace(
+            spec, has_mask=has_mask(envs), resets_at_once=mode != AutoresetMode.NEXT_STEP
+        )
         self.metadata = dict(envs.metadata)
         self._ended = np.zeros(self.num_envs, np.bool_)
+
+    @property
+    def mask(self) -> Mask | None:
+        return self._envs.mask if self.spec.has_mask else None
 
     def reset(self, seed: int) -> Obs:
         self._ended = np.zeros(self.num_envs, np.bool_)
@@ -111,6 +119,8 @@ class GymnasiumVector:
                 f"infos[{shown(_FINAL_OBS[0])}]"
             )
         last = [_one_of(found[0], int(i)) for i in np.flatnonzero(truncated)]
+        if self.spec.has_mask:
+            last = [self._envs.see(one) for one in last]
         return np.stack([fit_obs(self.spec, one) for one in last]).astype(self.spec.obs_dtype)
 
     def render(self) -> Any:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from aa2c.envs.actions import action_spec, to_space
 from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, one_line, shown
+from aa2c.envs.masks import Mask, has_mask
 from aa2c.envs.observations import obs_spec, scale_of, to_row
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.state import load_env, save_env
@@ -53,6 +55,10 @@ class Vector(Protocol):
     num_envs: int
     spec: EnvSpec
     metadata: dict[str, Any]
+
+    @property
+    def mask(self) -> Mask | None:
+        """The actions that are legal now [B, A]; None if the environments do not tell."""
 
     def reset(self, seed: int) -> Obs:
         """First observations [B, …]; environment i is seeded with seed + i."""
@@ -105,10 +111,17 @@ class PlainVector:
 
     def _common_spec(self, *, is_squashed: bool) -> EnvSpec:
         specs = [
-            spec_of(env.observation_space, env.action_space, is_squashed=is_squashed)
+            replace(
+                spec_of(env.observation_space, env.action_space, is_squashed=is_squashed),
+                has_mask=has_mask(env),
+            )
             for env in self._envs
         ]
         return common_spec(self._flag, specs)
+
+    @property
+    def mask(self) -> Mask | None:
+        return np.stack([env.mask for env in self._envs]) if self.spec.has_mask else None
 
     def reset(self, seed: int) -> Obs:
         obs = self._empty()

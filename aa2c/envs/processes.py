@@ -7,6 +7,7 @@ what they need and has no threads.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from aa2c.config.config import Config
 from aa2c.envs.failure import ENV_ERRORS, explain_failures, one_line
 from aa2c.envs.find import find_env, make_gymnasium_vector
+from aa2c.envs.masks import Mask
 from aa2c.envs.plain import CLOSE_ALL_S, CLOSE_S, Obs, Vector, VectorStep, common_spec
 from aa2c.envs.registered import register, registered_here
 from aa2c.envs.state import CannotBeSaved
@@ -36,6 +38,7 @@ class AsyncVector:
         """Make the environments, all at once; `tick` is called after each that is there."""
         self._tick = tick
         self.num_envs = num_envs
+        self.mask: Mask | None = None
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         known = registered_here(config.env)
@@ -51,15 +54,17 @@ class AsyncVector:
         self.metadata: dict[str, Any] = told[0][1]
 
     def _answers(self) -> list[Any]:
-        """One of each process; a failure only after all have been heard, so that none is left over."""
-        answers = []
+        """What each process gave; a failure only after all have been heard, so that none is left over."""
+        answers: list[Any] = []
         for process in self._processes:
             answers.append(process.answer())
             self._tick()
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        return answers
+        values, masks = zip(*answers, strict=True)
+        self.mask = None if masks[0] is None else np.concatenate(masks)
+        return list(values)
 
     def reset(self, seed: int) -> Obs:
         for i, process in enumerate(self._processes):
@@ -72,8 +77,9 @@ class AsyncVector:
         return _side_by_side(self._answers())
 
     def render(self) -> Any:
-        self._processes[0].ask("render")
-        return self._processes[0].answer()
+        for process in self._processes:
+            process.ask("render")
+        return self._answers()[0]
 
     def state(self) -> dict[str, Any]:
         raise CannotBeSaved("the environments are in processes of their own")
@@ -115,7 +121,7 @@ class _EnvProcess:
             return
 
     def answer(self) -> Any:
-        """What its call gave, or the exception that it raised."""
+        """What its call gave and which actions are legal then, or the exception that it raised."""
         try:
             return self._connection.recv()
         except (EOFError, OSError):
@@ -142,16 +148,16 @@ def serve_env(connection: Connection, index: int, config: Config, known: dict[st
         register(known)
         with explain_failures(config.env_flags):
             envs = make_gymnasium_vector(config, find_env(config)[0], 1)
-        connection.send((envs.spec, envs.metadata))
+        connection.send(((envs.spec, envs.metadata), envs.mask))
         while True:
             call, arguments = connection.recv()
-            connection.send(getattr(envs, call)(*arguments))
+            connection.send((getattr(envs, call)(*arguments), envs.mask))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-    except Aa2cError as error:
-        connection.send(error)
     except ENV_ERRORS as error:
-        connection.send(RuntimeError(one_line(error)))
+        known_kind = error if isinstance(error, Aa2cError) else RuntimeError(one_line(error))
+        with contextlib.suppress(OSError):  # nobody is there to hear it
+            connection.send(known_kind)
     finally:
         if envs is not None:
             envs.close()

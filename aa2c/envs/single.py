@@ -31,7 +31,8 @@ def make_single(config: Config, render_mode: str | None = None) -> Env:
             return SingleAtari(AtariGame(config, game, with_pictures=render_mode == PICTURES))
         if config.vector or gym.spec(env_id).entry_point is None:
             raise StartError(f"{config.env_flag} makes vector environments only.")
-        env: Env = make_one(config, env_id, render_mode=render_mode)
+        options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+        env: Env = make_one(config, env_id, **options)
         return env
 
 

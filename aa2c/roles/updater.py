@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,9 +22,8 @@ from aa2c.checkpoints.files import KEPT_COUNTS, CheckpointError
 from aa2c.config.config import Config
 from aa2c.envs.find import no_tick
 from aa2c.envs.spec import EnvSpec, Leaf
-from aa2c.envs.vector import env_spec, make_envs
+from aa2c.envs.vector import env_spec
 from aa2c.failpoint import failpoint
-from aa2c.learn.rollout import observe_random_play
 from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
@@ -258,13 +256,10 @@ def _begin(
     saved = checkpoint.load_checkpoint(path) if path else None
     if saved is not None:
         checkpoint.load_network(saved, policy)
-    elif config.norm_obs:
-        with closing(make_envs(config, config.num_envs, config.seed, tick)) as envs:
-            observe_random_play(envs, policy, config.seed)
     params = FlatParameters(policy)
     mode = MODES[config.mode]
     leaves = mode.record_leaves(config, spec, params.num_params)
-    shared = mode.shared_vectors(config, params.num_params)
+    shared = mode.shared_vectors(config, params)
     port = connect(params.num_params, leaves, shared)
     must_wait = (
         saved is not None or mode.workers_step

@@ -88,7 +88,7 @@ def test_a_memory_is_handed_on_and_forgotten_at_an_episodes_start(memory):
     [
         (np.zeros(4), {}, r"of shape \(3,\)"),
         (np.zeros((0, 3)), {}, r"of shape \(3,\)"),
-        (np.zeros((2, 3)), {"action_mask": np.ones(4)}, "the policy has 4 columns"),
+        (np.zeros((2, 3)), {"action_mask": np.ones(4)}, "4 action masks for 2 observations"),
     ],
 )
 def test_what_does_not_fit_is_refused(obs, more, says):

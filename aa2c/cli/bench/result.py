@@ -141,7 +141,7 @@ class Result:
         by_size = ", ".join(f"{size}: {rate:,.0f}/s" for size, rate in self._act_by_batch.items())
         return "\n".join(
             [
-                f"{config.mode}, {config.env}, network {config.network}; {self.cores} cores of "
+                f"{config.mode}, {config.env_name}, network {config.network}; {self.cores} cores of "
                 f"{cpu_name()}; {config.workers} workers x {config.num_envs} environments",
                 f"{self.precision}: {self.precision_reason}",
                 f"medians of {len(ratios)} rounds; each stage alone, all cores busy",

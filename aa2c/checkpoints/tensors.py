@@ -26,7 +26,7 @@ from aa2c.checkpoints.files import (
 )
 from aa2c.config.config import Config
 from aa2c.envs.observations import plain_obs, read_obs
-from aa2c.envs.spec import EnvSpec, plain_actions, read_actions
+from aa2c.envs.spec import ActionSpec, EnvSpec, plain_actions, read_actions
 from aa2c.policy.policy import Policy
 
 _MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -108,7 +108,14 @@ def read_spec(plain: dict[str, Any]) -> EnvSpec:
 
 
 def _spec(
-    obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any, obs_scale: Any, obs: Any
+    obs_shape: Any,
+    obs_dtype: Any,
+    actions: Any,
+    is_stacked: Any,
+    obs_scale: Any,
+    obs: Any,
+    has_mask: Any,
+    resets_at_once: Any = False,
 ) -> EnvSpec:
     """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     if not all(type(size) is int and size > 0 for size in obs_shape):
@@ -123,7 +130,15 @@ def _spec(
         bool(is_stacked),
         float(obs_scale),
         None if obs is None else read_obs(obs),
+        _is_maskable(read_actions(actions), bool(has_mask)),
+        bool(resets_at_once),
     )
+
+
+def _is_maskable(actions: ActionSpec, has_mask: bool) -> bool:
+    if has_mask and not actions.num_mask:
+        raise ValueError("its actions take no mask")
+    return has_mask
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:

@@ -115,7 +115,6 @@ def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> Non
         functools.partial(_connect_updater, spec, commands, report, tick),
         lambda: newest_after(spec.run_dir, spec.config, spec.last_sequence, spec.resume),
         is_restart=spec.generation > 0,
-        tick=tick,
     )
 
 
@@ -178,7 +177,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
             spec.config,
             attach_board(spec.config, commands.wait_for_attach(tick)),
             Segment.attach(spec.counters_segment),
-            hear=commands.hear,
+            commands=commands,
             report=report.send,
         )
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from aa2c.config.config import Config
-from aa2c.config.factory import Factory, factory_of, is_factory
+from aa2c.config.factory import is_factory, load_code
 from aa2c.envs.spec import EnvSpec
 from aa2c.errors import Aa2cError, StartError
 from aa2c.policy.actions import action_type
@@ -24,7 +23,7 @@ from aa2c.policy.layers import (
     orthogonal,
 )
 from aa2c.policy.memory import Memory
-from aa2c.policy.normalization import RunningMeanStd
+from aa2c.policy.normalization import RunningMeanStd, normalized_shape
 from aa2c.policy.policy import Policy
 
 NATURE_FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride
@@ -55,7 +54,9 @@ def make_policy(config: Config, spec: EnvSpec) -> Policy:
     if any(isinstance(layer, nn.Conv2d) for layer in policy.trunk.modules()):
         policy.precision = choose_precision(config.precision)
     if config.norm_obs:
-        policy.obs_rms = RunningMeanStd(spec.obs_shape)
+        policy.obs_rms = RunningMeanStd(normalized_shape(spec))
+    if config.norm_rewards:
+        policy.reward_rms = RunningMeanStd((1,))
     if config.norm_returns:
         policy.return_rms = RunningMeanStd((1,))
     return policy
@@ -166,22 +167,13 @@ def _users_own(name: str, spec: EnvSpec) -> _Layers:
     observations [N, *shape] to features [N, F]. Raises `StartError` if it does not.
     """
     try:
-        trunk = _function(name)(spec.obs_shape)
+        trunk = load_code("--network", name)(spec.obs_shape)
         features = _count_features(trunk, spec)
     except Aa2cError:
         raise
     except Exception as error:  # it is not our code
         raise StartError(f"--network {name}: {type(error).__name__}: {error}") from error
     return _Layers(trunk, features, _linear)
-
-
-def _function(name: str) -> Callable[..., Any]:
-    """What --network names, or is."""
-    if isinstance(name, Factory) or is_factory(name):
-        return factory_of("--network", name).load()
-    module, _, function = name.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    return found
 
 
 def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:

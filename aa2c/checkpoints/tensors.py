@@ -64,8 +64,7 @@ def save(
     """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
     state = {
         "config": dataclasses.asdict(config),
-        "spec": vars(spec)
-        | {"actions": plain_actions(spec.actions), "obs": spec.obs and plain_obs(spec.obs)},
+        "spec": plain_spec(spec),
         "counts": dict(counts),
         "score": score,
     }
@@ -86,7 +85,7 @@ def _parse(files: CheckpointFiles) -> Checkpoint:
         model=_tensors(files.data[_MODEL]),
         optimizer=_tensors(files.data[_OPTIMIZER]),
         config=files.config,
-        spec=_spec(**files.state["spec"]),
+        spec=read_spec(files.state["spec"]),
         counts=files.counts,
         score=_finite(files.state["score"]),
     )
@@ -95,6 +94,17 @@ def _parse(files: CheckpointFiles) -> Checkpoint:
 def _finite(score: Any) -> float | None:
     """A mean of returns, of which one was NaN or infinite, is none."""
     return float(score) if score is not None and math.isfinite(score) else None
+
+
+def plain_spec(spec: EnvSpec) -> dict[str, Any]:
+    """For JSON and msgpack."""
+    obs = spec.obs and plain_obs(spec.obs)
+    return vars(spec) | {"actions": plain_actions(spec.actions), "obs": obs}
+
+
+def read_spec(plain: dict[str, Any]) -> EnvSpec:
+    """What `plain_spec` gave. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+    return _spec(**plain)
 
 
 def _spec(

@@ -54,8 +54,7 @@ class TrainedPolicy:
         with masks needs them, unless they are in its observations. Raises `ValueError` for what does not
         fit the spaces.
         """
-        if action_mask is None:
-            action_mask = self._masks_in(obs)
+        action_mask = self._told_in(obs) if action_mask is None else action_mask
         rows, is_single = self.rows(obs)
         begins = np.zeros(len(rows), np.bool_)
         if episode_start is not None:
@@ -80,14 +79,11 @@ class TrainedPolicy:
     def rows(self, obs: Any) -> tuple[NDArray[Any], bool]:
         """Observations as the network takes them, [N, …], and whether it was a single one.
 
-        Masks in them are left out.
-
         Raises `ValueError` for what does not fit the space.
         """
         spec = self.checkpoint.spec
         if self.checkpoint.config.action_mask == "obs":
-            is_list = isinstance(obs, list)
-            obs = [without_mask(one) for one in obs] if is_list else without_mask(obs)
+            obs = list(map(without_mask, obs)) if isinstance(obs, list) else without_mask(obs)
         if spec.obs is None:
             rows = np.array(obs, spec.obs_dtype)
             is_single = rows.shape == spec.obs_shape
@@ -100,14 +96,14 @@ class TrainedPolicy:
             raise ValueError(f"observations are of shape {spec.obs_shape}, got {rows.shape}")
         return rows, is_single
 
-    def _masks_in(self, obs: Any) -> Any:
-        """The masks that are in observations, if that is where they were in training."""
+    def _told_in(self, obs: Any) -> Any:
+        """The masks that are in observations; None if there are none."""
         if self.checkpoint.config.action_mask != "obs":
             return None
-        is_list = isinstance(obs, list)
-        dicts = [one for one in (obs if is_list else [obs]) if isinstance(one, Mapping)]
-        told = [one[ACTION_MASK] for one in dicts if ACTION_MASK in one]
-        return told if is_list else next(iter(told), None)
+        if isinstance(obs, list):
+            told = [self._told_in(one) for one in obs]
+            return None if any(mask is None for mask in told) else told
+        return obs.get(ACTION_MASK) if isinstance(obs, Mapping) else None
 
     def _masks(self, given: Any, rows: int, *, is_single: bool) -> Tensor | None:
         """The masks [N, A]. Raises `ValueError` for those that do not fit the actions, or leave none."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aa2c.checkpoints.trained import TrainedPolicy
-from aa2c.envs.masks import mask_reader, to_mask
+from aa2c.envs.game import make_game
 from aa2c.envs.spec import ActionSpec
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.policy.exported import Exported, action_names, export, input_names
@@ -62,25 +62,20 @@ def output_names(module: Exported, actions: ActionSpec) -> list[str]:
 
 
 def _inputs(policy: TrainedPolicy) -> list[Tensor]:
-    """What the policy sees in `ROWS` steps of its environment, with mask and memory as they are then."""
-    env, config, spec = policy.make_env(), policy.checkpoint.config, policy.checkpoint.spec
-    read = mask_reader(env, config.env, config.action_mask) if spec.has_mask else None
-    seen: list[list[Tensor]] = []
-    try:
-        obs, info = env.reset(seed=0)
-        state = None
+    """What the policy sees in `ROWS` steps of its environment: with the mask and memory it has then."""
+    network, seen = policy.network, []
+    nobody = torch.zeros(1, 1, dtype=torch.bool)
+    with contextlib.closing(make_game(policy.checkpoint.config)) as game, torch.no_grad():
+        obs, state = game.start(0), network.initial_state(1)
         for _ in range(ROWS):
-            before = policy.network.initial_state(1) if state is None else state
-            rows, _ = policy.rows(obs)
-            mask = None if read is None else to_mask(spec.actions, read(obs, info))
-            masks = [] if mask is None else [torch.from_numpy(mask[None])]
-            seen.append([torch.from_numpy(rows), *masks, *before])
-            action, state = policy.predict(obs, state, action_mask=mask)
-            obs, _, terminated, truncated, info = env.step(action)
-            if terminated or truncated:
-                (obs, info), state = env.reset(), None
-    finally:
-        env.close()
+            rows = torch.from_numpy(obs).unsqueeze(0)
+            mask = None if game.mask is None else torch.from_numpy(game.mask).unsqueeze(0)
+            seen.append([rows, *([] if mask is None else [mask]), *state])
+            distribution, _, state = network.evaluate(rows, state, nobody, mask)
+            action = distribution.sample(torch.default_generator)[0]
+            obs, _, is_over = game.step(action.numpy())
+            if is_over:
+                obs, state = game.start(1), network.initial_state(1)
     return [torch.cat(column) for column in zip(*seen, strict=True)]
 
 

@@ -193,6 +193,7 @@ LEARNER_OPTIONS = (
     "action_mask",
     "optimizer",
     "norm_obs",
+    "norm_rewards",
     "norm_returns",
 )
 

@@ -172,9 +172,13 @@ class LearningOptions:
     )  # fmt: skip
     norm_obs: bool = option(
         False,
-        "normalize observations by their mean and std under random play before the first update. If "
-        "the updater evaluates the loss (mode traj), the statistics keep following the data; in other "
-        "modes this only suits games in which random play visits what matters",
+        "normalize observations by their running mean and std and clip them to 10 stds, as VecNormalize "
+        "does; the statistics follow the data during training and are saved with the network",
+    )
+    norm_rewards: bool = option(
+        False,
+        "divide rewards by the running std of the discounted return and clip them to [-10, 10] for "
+        "learning, after reward_clip, as VecNormalize does. Reported returns stay raw",
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
     optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12, maximum=1)

@@ -119,7 +119,7 @@ def told_in(source: str, holder: Any) -> Any:
     return holder[ACTION_MASK]
 
 
-def mask_reader(env: Any, name: str, source: str) -> _Reader:
+def _reader(env: Any, name: str, source: str) -> _Reader:
     """What gives the mask, as the environment tells it. Raises `StartError` if it cannot.
 
     A function, not an object: an environment's state is saved without it.
@@ -146,7 +146,7 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: Any, name: str, source: str) -> None:
         super().__init__(env)
-        spec, read = _maskable(name, env.action_space), mask_reader(env, name, source)
+        spec, read = _maskable(name, env.action_space), _reader(env, name, source)
         self._read: Callable[[Any, Any], Mask] = lambda obs, info: to_mask(spec, read(obs, info))
         self._see: _See = _as_it_is
         if source == "obs":
@@ -177,7 +177,7 @@ class MaskedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def __init__(self, env: VectorEnv[Any, Any, Any], name: str, source: str) -> None:
         super().__init__(env)
-        spec, read = _maskable(name, env.single_action_space), mask_reader(env, name, source)
+        spec, read = _maskable(name, env.single_action_space), _reader(env, name, source)
 
         def masks(obs: Any, info: Any, is_over: Mask) -> Mask:
             made = np.ones((env.num_envs, spec.num_mask), np.bool_)

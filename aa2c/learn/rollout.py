@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aa2c.config.config import Config
-from aa2c.envs.actions import random_actions
 from aa2c.envs.frames import copy_stacks, frames_first, push_frames
 from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
@@ -32,8 +31,6 @@ from aa2c.policy.policy import Acted, Policy
 SHOWN_FRAMES = 16
 SHOWN_NUMBERS = 64  # of a vector
 MOST_FRAME_BYTES = 512 * 1024
-RANDOM_STEPS = 256  # of each environment
-LOOK_EVERY = 4  # of these steps: neighbours tell little more
 
 Obs = NDArray[Any]
 Flags = NDArray[np.bool_]
@@ -242,13 +239,3 @@ def collect(
             log_probs = policy.log_probs(steps, torch.from_numpy(actions), rollout.mask())
             rollout.add_policy(log_probs, [*(acted.values for acted in steps), last])
     return episodes
-
-
-def observe_random_play(envs: Envs, policy: Policy, seed: int) -> None:
-    """Let observations of random actions count in the policy's running mean and std (arXiv:1810.12894, 2.4)."""
-    rng = np.random.default_rng(seed)
-    envs.reset()
-    for t in range(RANDOM_STEPS):
-        step = envs.step(random_actions(envs.spec.actions, envs.num_envs, rng, envs.mask))
-        if t % LOOK_EVERY == 0:
-            policy.observe(torch.from_numpy(np.array(step[OBS])))

@@ -67,8 +67,8 @@ def _last_test(run: Run, kind: str) -> str:
     tests = group_evaluations(run.episodes_of(kind))
     if not len(tests[0]):
         return "–"
-    _, mean, std, count = (column[-1] for column in tests)
-    return f"{mean:,.2f} ± {std:,.2f} (n = {count:.0f})"
+    env_steps, mean, std, count = (column[-1] for column in tests)
+    return f"{mean:,.2f} ± {std:,.2f} (n = {count:.0f}, after {env_steps:,.0f} env steps)"
 
 
 SUMMARY: dict[str, Callable[[Run], str]] = {

@@ -20,9 +20,10 @@ from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.learn.batch import Sequences, join_records, states_of
 from aa2c.learn.losses import PpoLosses, ppo_loss
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
-from aa2c.learn.returns import gae, normalize, vtrace
+from aa2c.learn.returns import clip_rewards, gae, normalize, vtrace
 from aa2c.learn.schema import VALUES, begins_episode, sequence_length
-from aa2c.modes.common import UpdaterHalf, clip_rewards
+from aa2c.learn.statistics import ReceivedStatistics
+from aa2c.modes.common import UpdaterHalf
 from aa2c.modes.mode import Outcome, UpdaterSetup
 from aa2c.modes.traj import rollouts_per_batch
 from aa2c.policy.flat import FlatParameters
@@ -48,6 +49,7 @@ class TrajConsumer(UpdaterHalf):
 
     def __init__(self, setup: UpdaterSetup) -> None:
         config, params, policy, leaves, port = setup
+        self._statistics = ReceivedStatistics(leaves, policy)
         self._names = {leaf.name for leaf in leaves}
         self._config = config
         self._config_now = port.config_now
@@ -70,6 +72,7 @@ class TrajConsumer(UpdaterHalf):
             record.arrays.keys() == self._names
             and steps == np.count_nonzero(~record.arrays["is_reset"])
             and all(bool(np.isfinite(array).all()) for array in numbers)
+            and self._statistics.accepts(record.arrays)
         )
 
     def consume(
@@ -78,6 +81,7 @@ class TrajConsumer(UpdaterHalf):
         """Several passes over the records' shuffled transitions."""
         self._config = self._config_now()
         batch = join_records([record.arrays for record in records])
+        self._statistics.merge([record.arrays for record in records])
         obs = torch.from_numpy(batch[OBS])[:-1].flatten(0, 1)
         steps: list[Tensor] = []
         for parts in self._passes(batch, obs, learning_rate):
@@ -138,6 +142,7 @@ class TrajConsumer(UpdaterHalf):
         """Targets of the values and advantages, [T, B] each."""
         config = self._config
         rewards = clip_rewards(batch["rewards"], config.reward_clip)
+        rewards = self._replicas[0][0].scale_rewards(rewards)
         discount = _Discount(gamma=config.gamma, gae_lambda=config.gae_lambda)
         values = batch[VALUES]
         if config.advantage != "gae":

@@ -227,11 +227,9 @@ class UpdaterPort(TrainingPort, Protocol):
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Make parameters the newest; returns their policy version, which is above `after`."""
 
-    def shared_model(self) -> SharedModel:
-        """The shared model of mode model."""
+    def shared_model(self) -> SharedModel: ...
 
-    def count_lag(self, lag: int) -> None:
-        """Count a record's policy lag in the histogram."""
+    def count_lag(self, lag: int) -> None: ...
 
 
 class EvaluatorPort(Port, Protocol):

@@ -46,6 +46,7 @@ class WaitsFor(IntEnum):
 class Report(StrEnum):
     """The kinds of messages that children send: to the engine, then to the run."""
 
+    SPACES = auto()
     SPEC = auto()
     READY = auto()
     RETIRED = auto()

@@ -190,6 +190,7 @@ LEARNER_OPTIONS = (
     "memory",
     "memory_size",
     "action_bounds",
+    "action_mask",
     "optimizer",
     "norm_obs",
     "norm_rewards",

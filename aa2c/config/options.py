@@ -69,6 +69,11 @@ class EnvOptions:
 
     env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
     num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536)
+    action_mask: Literal["none", "info", "obs", "method"] = option(
+        "none",
+        'which actions are legal; info: info["action_mask"]; obs: the leaf "action_mask" of a Dict '
+        "observation, which the network does not see; method: action_masks() of the environment",
+    )
     reward_clip: float = option(
         0.0, "clip rewards to [-x, x] for learning; 0: no clipping. Reported returns stay raw",
         minimum=0, maximum=10**9,

@@ -31,7 +31,8 @@ _SENT_DTYPES = ("|u1", "|i1", "|b1", "<i4", "<i8", "<f4", "<f8")
 def step_leaves(spec: EnvSpec) -> tuple[Leaf, ...]:
     """Of one step of one environment: what was seen, done, and what it led to."""
     obs = Leaf(OBS, np.dtype(spec.obs_dtype).str, spec.obs_shape)
-    return (obs, spec.actions.leaf, *STEP_LEAVES)
+    mask = (spec.mask_leaf,) if spec.has_mask else ()
+    return (obs, *mask, spec.actions.leaf, *STEP_LEAVES)
 
 
 def rollout_leaves(spec: EnvSpec, config: Config) -> list[Leaf]:

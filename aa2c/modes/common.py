@@ -142,7 +142,10 @@ def rollout_loss(
     """
     obs = torch.from_numpy(rollout["obs"])
     state, is_first = rollout.start()
-    distribution, values, state = policy.evaluate(obs[:-1].flatten(0, 1), state, is_first)
+    mask = rollout.mask()
+    if mask is not None:
+        mask = mask.flatten(0, 1)
+    distribution, values, state = policy.evaluate(obs[:-1].flatten(0, 1), state, is_first, mask)
     is_first = torch.from_numpy(rollout["is_reset"][-1:])
     with torch.no_grad():
         _, last_values, _ = policy.evaluate(obs[-1], state, is_first)

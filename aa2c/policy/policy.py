@@ -138,10 +138,12 @@ class Policy(nn.Module):
             features = hidden.flatten(0, 1)
         return *self.heads(features), state
 
-    def log_probs(self, steps: Sequence[Acted], actions: Tensor) -> Tensor:
-        """Log-probs [T, N] of the actions [T, N, …] that were taken in T steps."""
+    def log_probs(
+        self, steps: Sequence[Acted], actions: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Log-probs [T, N] of the actions [T, N, …] that were taken in T steps, of the legal ones."""
         outputs = torch.stack([step.outputs for step in steps])
-        return self.actions.distribution(outputs).log_prob(actions)
+        return self.actions.distribution(outputs, mask).log_prob(actions)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         rows = len(obs)

@@ -16,12 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aa2c.checkpoints.files import CheckpointFiles
-from aa2c.checkpoints.resume import (
-    differences,
-    dir_to_resume,
-    read_to_resume,
-    tell_of_resuming,
-)
+from aa2c.checkpoints.resume import differences, dir_to_resume, read_to_resume, tell_of_resuming
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, RunFailed, StartError
 from aa2c.host.engine import LocalEngine, Registered, with_code
@@ -32,6 +27,7 @@ from aa2c.run.event_loop import run_here
 from aa2c.run.files import make_run_dir, undo_failed_start, undone_if_it_fails, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
+from aa2c.run.reports import log_report
 from aa2c.run.status import RunState, Status, make_status
 from aa2c.run.tracking import Tracking, require_packages
 from aa2c.web.prometheus import RunCollector
@@ -66,10 +62,11 @@ class Orchestrator:
         self._phase: RunState = "starting"
         self._resume = Path(resume) if resume is not None else None
         self._on_event = on_event
-        self._is_saved = False
+        self._saved: Path | None = None
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
+        self._is_cut_short = asyncio.Event()
         self._final_status: Status | None = None
         self._final_lag_histogram: LagHistogram | None = None
 
@@ -220,7 +217,7 @@ class Orchestrator:
 
     async def _run(self) -> None:
         try:
-            self._log.info("start", run=self.id, dir=str(self.dir), env=self.config.env)
+            self._log.info("start", run=self.id, dir=str(self.dir), env=self.config.env_name)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sample())
                 noting = tasks.create_task(self._note_running())
@@ -230,7 +227,10 @@ class Orchestrator:
                 await self.controls.finish_round()
                 self._phase = "stopping"
                 await self._engine.stop(lambda: self.controls.tell_score(self._history.returns))
-                self.error = self.error or self._engine.failure(is_saved=self._is_saved)
+                self.error = self.error or self._engine.failure(is_saved=bool(self._saved))
+                self._history.end_training()
+                await self._evaluate_saved()
+                self._engine.end()
         except* Exception as group:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
@@ -240,18 +240,29 @@ class Orchestrator:
             self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
             self._release()
 
+    async def _evaluate_saved(self) -> None:
+        """A run that has used up its budget ends with an evaluation of what it saves."""
+        is_off = not self._engine.settings.now().eval_interval_s
+        if self._saved is None or self.error or is_off or self._is_cut_short.is_set():
+            return
+        self._log.info("evaluating the final checkpoint (Ctrl-C skips this)", act="evaluation")
+        await self._engine.evaluate(self._saved, self._is_cut_short)
+        if self._is_cut_short.is_set():
+            self._log.info("the evaluation was skipped", act="evaluation")
+
     def _end(self, error: Aa2cError | None = None) -> None:
-        """Let the run end: as failed, if an error is given and nothing ended it before."""
+        """End the run now: as failed, if an error is given and nothing ended it before."""
         if not self._ending.is_set():
             self.error = error
-            self._ending.set()
+        self._ending.set()
+        self._is_cut_short.set()
 
     async def _sample(self) -> None:
         """Watch the budget; keep rates and records of them."""
         next_sample = 0.0
         while not self._ending.is_set():
             if self._engine.updater.state == "running" and self._budget_is_used_up():
-                self._end()
+                self._ending.set()
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
@@ -279,18 +290,9 @@ class Orchestrator:
             case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK | Report.OPTIONS_UNDONE:
                 self.controls.hear(message)
             case Report.SAVED:
-                self._is_saved = True
-            case Report.UNSAVED:
-                self._log.warning("a checkpoint was not written", reason=message["reason"])
-            case Report.RESUMED if message["path"]:
-                self._log.info("the updater resumes from a checkpoint", path=message["path"])
-            case Report.RESUMED:
-                self._log.warning("there is no checkpoint: the updater learns from the beginning")
-            case Report.REJECTED:
-                self._log.warning(
-                    "a record was rejected: are rewards and observations finite? (told once)",
-                    worker=message["worker"],
-                )
+                self._saved = Path(message["path"])
+            case _:
+                log_report(self._log, message)
 
     async def _note_running(self) -> None:
         """The run is running once its children have come up."""

@@ -42,7 +42,7 @@ async def test_a_run_comes_up_trains_to_its_budget_and_ends_finished(small, mode
 
 
 async def test_a_budget_that_is_used_up_before_the_last_worker_has_come_up_is_no_failure(small):
-    async with Orchestrator(small(mode="model", total_env_steps=1)) as run:
+    async with Orchestrator(small(mode="model", total_env_steps=500)) as run:
         await until(lambda: run.status()["workers"][1]["pid"])
         os.kill(run.status()["workers"][1]["pid"], signal.SIGSTOP)
         await run.ready()
@@ -230,7 +230,7 @@ def test_killing_the_orchestrator_leaves_no_child_and_the_next_run_cleans_up(sma
     )
     assert not alive, gone
     assert segments() > before
-    aa2c.train(small(total_env_steps=1))  # the next start
+    aa2c.train(small(total_env_steps=1000))  # the next start
     assert segments() == before
 
 

@@ -37,16 +37,18 @@ class Terminal:
         self._console = Console(file=sys.stdout, highlight=False)
 
     def on_event(self, event: EventDict) -> None:
-        """Show the orchestrator's warnings as they are logged."""
+        """Show the orchestrator's warnings as they are logged, and what the end of the run waits for."""
         if event["level"] in SHOWN_LEVELS:
             self.print(readable(event))
+        elif event.get("act") == "evaluation":
+            self.say(event["event"])
 
     def begin(self, run: Orchestrator, preset: str) -> None:
         """The first lines: the dashboard's address, what is trained, and the run's directory."""
         self.print(f"page      {run.url}#token={run.token}")
         config = run.config
         self.say(
-            f"training  {config.env}, mode {config.mode}, {config.workers} workers x "
+            f"training  {config.env_name}, mode {config.mode}, {config.workers} workers x "
             f"{config.num_envs} environments, {config.total_env_steps:,} env steps, "
             f"preset {preset}, seed {config.seed}"
         )

@@ -109,13 +109,20 @@ class LetGo:
     worker: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """To the evaluator: evaluate this checkpoint now, the run's last, and end."""
+
+    checkpoint: str
+
+
 @dataclass(frozen=True)
 class Stop:
     """To everyone."""
 
 
 RingCommand = AttachRing | LetGo
-Command = Spaces | Attach | RingCommand | Stop
+Command = Spaces | Attach | RingCommand | Evaluate | Stop
 
 
 def encode(command: Command) -> Message:
@@ -136,6 +143,8 @@ def decode(message: Message) -> Command:
                 return AttachRing(**fields)
             case "LetGo":
                 return LetGo(**fields)
+            case "Evaluate":
+                return Evaluate(**fields)
             case "Stop":
                 return Stop(**fields)
     except (KeyError, TypeError, ValueError):
@@ -153,6 +162,7 @@ class Commands:
     def __init__(self, connection: Connection) -> None:
         self._receiver = Receiver(connection)
         self._spaces: Spaces | None = None
+        self.last_checkpoint: Path | None = None
         self._attach: Attach | None = None
         self._early: list[RingCommand] = []
         self._obey: Callable[[RingCommand], None] | None = None
@@ -177,6 +187,8 @@ class Commands:
                 self._spaces = command
             case Attach():
                 self._attach = command
+            case Evaluate():
+                self.last_checkpoint = Path(command.checkpoint)
             case AttachRing() | LetGo() if self._obey:
                 self._obey(command)
             case AttachRing() | LetGo():

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Any
 
 from aa2c.clock import LivedClock
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
@@ -94,6 +95,13 @@ class Child:
             self.kill()
             self._process.wait()
             self._reap()
+
+    async def wait_until_ready(self, seconds: float) -> None:
+        """Wait so long for it to come up, or to end."""
+        ready = asyncio.ensure_future(self.became_ready.wait())
+        events: list[asyncio.Future[Any]] = [ready, self.exited]
+        await asyncio.wait(events, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
 
     async def stop(self, clock: LivedClock, deadline: float) -> None:
         """Ask it to stop, and kill it at the deadline; at once where it has nothing to finish yet."""

@@ -177,7 +177,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
             spec.config,
             attach_board(spec.config, commands.wait_for_attach(tick)),
             Segment.attach(spec.counters_segment),
-            hear=commands.hear,
+            commands=commands,
             report=report.send,
         )
 

@@ -158,7 +158,7 @@ def _choose(policy: Policy, running: Sequence[_Running], *, greedy: bool) -> lis
 def protocol(config: Config, seed: int, max_steps: int) -> str:
     """How `play` plays, in one line: a score means little without it."""
     says = [f"whole episodes, raw returns, cut after {max_steps:,} env steps, seeds from {seed}"]
-    if is_atari(config.env):
+    if is_atari(config.env) and not config.wrapper:
         says += [
             f"frame skip {config.frame_skip}",
             f"up to {config.noop_max} no-ops",

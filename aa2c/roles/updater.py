@@ -59,7 +59,7 @@ class Updater:
         self.intake = Intake(config, self.consumer, self._port, self._guard)
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
         self._saved_at = time.monotonic()
-        self._is_saved = False
+        self._saved: Path | None = None
 
     def take_and_learn(self) -> bool:
         """Take what waits, and update as often as it suffices for; False if nothing waited."""
@@ -161,10 +161,9 @@ class Updater:
         elif time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s:
             self._try_to_save()
 
-    def save_last(self) -> None:
+    def save_last(self) -> Path:
         """At the end. In lock-step a round that was cut off is not saved: the last whole one is."""
-        if not (self._config.deterministic and self._is_saved):
-            self.save()
+        return self._saved if self._config.deterministic and self._saved else self.save()
 
     def _try_to_save(self) -> Path | None:
         """A full disk costs a checkpoint, not the run."""
@@ -199,7 +198,7 @@ class Updater:
             keep=self._config.checkpoints_kept,
             worker_states=worker_states,
         )
-        self._is_saved = True
+        self._saved = path
         self._counters.set("checkpoint_time", time.time())
         return path
 
@@ -231,8 +230,7 @@ def run_updater(
         updater.intake.pass_turn()
     while not config.deterministic and updater.take_and_learn():
         port.beat()
-    updater.save_last()
-    port.report(Report.SAVED)
+    port.report(Report.SAVED, path=str(updater.save_last()))
     updater.consumer.close()
 
 

@@ -181,11 +181,11 @@ class Stranger(http.server.BaseHTTPRequestHandler):
         ("goodjson/", "is not the address"),
     ],
 )
-def test_what_is_no_run_is_told_in_a_sentence(path, says, tmp_path):
+def test_what_is_no_run_is_told_in_a_sentence(path, says, command):
     with http.server.HTTPServer(("127.0.0.1", 0), Stranger) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/{path}"
-        result = aa2c("top", "--url", url, cwd=tmp_path)
+        result = command("top", "--url", url)
         server.shutdown()
     assert (result.returncode, result.stdout) == (2, "")
     assert says in result.stderr
@@ -195,8 +195,8 @@ def test_what_is_no_run_is_told_in_a_sentence(path, says, tmp_path):
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9/", "ftp://x/", "nonsense", "http://", "http://[::1/", "http://x:y/"]
 )
-def test_an_address_without_a_run_is_told_in_a_sentence(url, tmp_path):
-    result = aa2c("top", "--url", url, cwd=tmp_path)
+def test_an_address_without_a_run_is_told_in_a_sentence(url, command):
+    result = command("top", "--url", url)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"aa2c: --url {url}")
     assert result.stderr.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from aa2c.host.commands import (
     Attach,
     AttachRing,
     Commands,
+    Evaluate,
     LetGo,
     Spaces,
     Stop,
@@ -84,6 +86,14 @@ def test_the_spaces_arrive_as_they_were_told_with_signs_of_life_until_then(pipe)
 
     assert read_spec(commands.wait_for_spaces(tick).spec) == spec
     assert len(ticks) == 3
+
+
+def test_the_last_checkpoint_is_known_once_it_is_named(pipe):
+    send, commands, _ = pipe
+    assert commands.last_checkpoint is None
+    send(Evaluate(checkpoint="/runs/a/checkpoints/step-000000000007"))
+    assert commands.hear(), "it is to evaluate, not to stop"
+    assert commands.last_checkpoint == Path("/runs/a/checkpoints/step-000000000007")
 
 
 def test_commands_that_come_before_the_port_are_obeyed_in_order_once_it_is_there(pipe):

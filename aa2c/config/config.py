@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from aa2c.config.factory import Factory, is_factory
 from aa2c.config.modes import FACTS, ModeFacts
@@ -52,6 +52,14 @@ class Config(
     Values are converted as the command line's are: `1e6`, `"1e-4"`, a `Path`, NumPy's numbers. `env`
     and `network` may also be a class or a function that makes one.
     """
+
+    if TYPE_CHECKING:  # either may be given as a class or a function; what is kept is its name
+
+        @property  # type: ignore[misc]
+        def env(self) -> str: ...
+
+        @property  # type: ignore[misc]
+        def network(self) -> str: ...
 
     def __new__(cls, **options: Any) -> Self:
         """Refuse an unknown option before `__init__` does with a TypeError."""
@@ -231,8 +239,8 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
 
 @functools.cache
 def option_types() -> Mapping[str, Any]:
-    """The type of each option."""
-    return get_type_hints(Config)
+    """The type of each option, as it is kept, and written in a file or as a flag."""
+    return get_type_hints(Config) | dict.fromkeys(IMPORTING_OPTIONS, str)
 
 
 def flag(name: str) -> str:

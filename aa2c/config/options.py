@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from aa2c.config.factory import Maker
 from aa2c.config.modes import about_modes
 
 T = TypeVar("T")
@@ -67,7 +68,9 @@ class RunOptions:
 class EnvOptions:
     """The environment."""
 
-    env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
+    env: Maker = option(  # noqa: RUF009 (as all options)
+        "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first"
+    )
     num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536)
     reward_clip: float = option(
         0.0, "clip rewards to [-x, x] for learning; 0: no clipping. Reported returns stay raw",
@@ -132,7 +135,7 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: str = option(
+    network: Maker = option(  # noqa: RUF009 (as all options)
         "auto",
         "auto: nature for images, mlp for vectors; mlp: tanh layers of hidden_sizes, separate for "
         "policy and value; a3c: the small CNN of the A3C paper; nature: DQN's larger CNN; document: "

@@ -19,12 +19,12 @@ from aa2c.checkpoints.files import CheckpointFiles
 from aa2c.checkpoints.resume import differences, dir_to_resume, read_to_resume, tell_of_resuming
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, RunFailed, StartError
-from aa2c.host.engine import LocalEngine, with_code
+from aa2c.host.engine import LocalEngine, Registered, with_code
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run.controls import Controls
 from aa2c.run.event_loop import run_here
-from aa2c.run.files import make_run_dir, undone_if_it_fails, write_token
+from aa2c.run.files import make_run_dir, undo_failed_start, undone_if_it_fails, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
@@ -86,11 +86,11 @@ class Orchestrator:
         listening = open_socket(self.config) if self.token else None
         try:
             require_packages(self.config)
-            self.config = with_code(self.config)
+            self.config, registered = with_code(self.config)
             saved = read_to_resume(self._resume) if self._resume else None
             self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
             with undone_if_it_fails(self.dir, is_new=saved is None):
-                self._open(saved)
+                self._open(saved, registered)
         except BaseException:
             if listening is not None:
                 listening.close()
@@ -99,7 +99,7 @@ class Orchestrator:
         if listening is not None:
             await self._serve(listening)
 
-    def _open(self, saved: CheckpointFiles | None) -> None:
+    def _open(self, saved: CheckpointFiles | None, registered: Registered) -> None:
         """History, log and engine of the run."""
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
         edits = differences(self.dir, self.config)
@@ -118,6 +118,7 @@ class Orchestrator:
             self.id,
             self.dir,
             self._log,
+            registered=registered,
             resume=saved,
             on_report=self._hear,
             on_failure=self._end,
@@ -313,6 +314,8 @@ class Orchestrator:
             self._engine.release()
             self._history.close()
             self._log_file.close()
+        if self._resume is None:
+            undo_failed_start(self.dir, self.error, self._final_status)
 
     def _lag_histogram(self) -> LagHistogram:
         return self._final_lag_histogram or self._counters.lag_histogram()
@@ -332,8 +335,8 @@ class Orchestrator:
             "error": str(self.error) if self.error else None,
             "stall": self._progress.stall,
         }
-        all_returns = self._history.returns, self._history.tests
-        status = make_status(run, self.config, self._engine, all_returns)
+        returns = self._history.returns, self._history.tests
+        status = make_status(run, self.config, self._engine, returns)
         return status | {"settings": self.controls.changeable()} | self._history.told()
 
 

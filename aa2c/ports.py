@@ -29,7 +29,7 @@ Arrays = dict[str, NDArray[Any]]
 Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
 LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
 
-PARAMS = "params"  # the name of the parameters among the vectors of a shared model
+PARAMS, STATISTICS = "params", "statistics"  # names among the vectors of a shared model
 
 
 class WaitsFor(IntEnum):
@@ -47,6 +47,7 @@ class WaitsFor(IntEnum):
 class Report(StrEnum):
     """The kinds of messages that children send: to the engine, then to the run."""
 
+    SPACES = auto()
     SPEC = auto()
     READY = auto()
     RETIRED = auto()
@@ -113,13 +114,12 @@ class SharedModel(Protocol):
     """One network and one optimizer state in shared memory, stepped by all workers.
 
     `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
-    counts publications and steps.
+    counts publications and steps. Running means and stds are not stepped: the updater publishes them,
+    and they are pulled whole, or not at all (False).
     """
 
     learning_rate: float
-
-    @property
-    def is_locked(self) -> bool: ...
+    is_locked: bool
 
     @property
     def vectors(self) -> Mapping[str, Vector]: ...
@@ -129,6 +129,10 @@ class SharedModel(Protocol):
 
     @property
     def torn_steps(self) -> int: ...
+
+    def publish_statistics(self, statistics: Vector) -> None: ...
+
+    def pull_statistics(self, out: Vector) -> bool: ...
 
     def step(self) -> AbstractContextManager[None]:
         """A step, by the holder of the lock."""
@@ -236,8 +240,7 @@ class EvaluatorPort(Port, Protocol):
     def last_checkpoint(self) -> Path | None:
         """The run's last, once it is to be evaluated: the evaluator's last act."""
 
-    def wait(self) -> None:
-        """Let a moment pass."""
+    def wait(self) -> None: ...
 
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""

@@ -1,4 +1,4 @@
-"""python -m aa2c: commands, with flags derived from `Config`. Home of signals, uvloop and exit codes.
+"""python -m aa2c: commands, with flags derived from `Config`. Home of uvloop and exit codes.
 
 Exit codes of `serve`: 0 finished or stopped on request, 1 the run failed, 2 wrong usage or
 configuration, 3 it never came up.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from aa2c.cli.flags import Resolved, own_flag, parse, resolve
+from aa2c.cli.signals import answer
 from aa2c.config.config import Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
@@ -115,11 +116,7 @@ def serve(arguments: Sequence[str]) -> int:
 
 async def _serve(resolved: Resolved) -> int:
     stop, save = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    warnings = (signal.SIGUSR1, signal.SIGUSR2)  # from a batch system, before its time limit
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, *warnings):
-        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup, or in the background
-            loop.add_signal_handler(number, (save if number in warnings else stop).set)
+    answer(asyncio.get_running_loop(), stop, save)
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator  # after the handlers: this import takes a while
 

@@ -198,8 +198,10 @@ LEARNER_OPTIONS = (
     "memory",
     "memory_size",
     "action_bounds",
+    "action_mask",
     "optimizer",
     "norm_obs",
+    "norm_rewards",
     "norm_returns",
 )
 

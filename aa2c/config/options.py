@@ -72,6 +72,11 @@ class EnvOptions:
         "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first"
     )
     num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536)
+    action_mask: Literal["none", "info", "obs", "method"] = option(
+        "none",
+        'which actions are legal; info: info["action_mask"]; obs: the leaf "action_mask" of a Dict '
+        "observation, which the network does not see; method: action_masks() of the environment",
+    )
     reward_clip: float = option(
         0.0, "clip rewards to [-x, x] for learning; 0: no clipping. Reported returns stay raw",
         minimum=0, maximum=10**9,
@@ -170,9 +175,13 @@ class LearningOptions:
     )  # fmt: skip
     norm_obs: bool = option(
         False,
-        "normalize observations by their mean and std under random play before the first update. If "
-        "the updater evaluates the loss (mode traj), the statistics keep following the data; in other "
-        "modes this only suits games in which random play visits what matters",
+        "normalize observations by their running mean and std and clip them to 10 stds, as VecNormalize "
+        "does; the statistics follow the data during training and are saved with the network",
+    )
+    norm_rewards: bool = option(
+        False,
+        "divide rewards by the running std of the discounted return and clip them to [-10, 10] for "
+        "learning, after reward_clip, as VecNormalize does. Reported returns stay raw",
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
     optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12, maximum=1)

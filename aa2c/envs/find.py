@@ -15,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec as Registered
 from gymnasium.envs.registration import load_env_creator
 
 from aa2c.config.config import Config, flag
+from aa2c.envs.masks import masked, masked_vector
 from aa2c.envs.plain import GymnasiumVector, PlainVector, Vector, is_next_step
 from aa2c.envs.registered import known_to_gymnasium
 from aa2c.errors import StartError
@@ -75,6 +76,10 @@ def find_env(config: Config) -> tuple[str, AtariGameOptions | None]:
     registered = gym.spec(env_id)
     if not _is_plain_atari(registered):
         return env_id, None
+    if config.action_mask != "none":
+        raise StartError(
+            f"--env {config.env} has no action masks, as no Atari game has: use --action-mask none."
+        )
     return env_id, _atari_options(config, env_id, registered)
 
 
@@ -141,7 +146,9 @@ def make_gymnasium_vector(
         # Without Gymnasium's checker, which is strict about infos.
         return PlainVector(
             name,
-            lambda: gym.make(env_id, disable_env_checker=True, **options),
+            lambda: masked(
+                gym.make(env_id, disable_env_checker=True, **options), name, config.action_mask
+            ),
             num_envs,
             tick,
             is_squashed=is_squashed,
@@ -150,6 +157,7 @@ def make_gymnasium_vector(
     tick()
     if not is_next_step(envs.metadata):
         raise StartError(f"--env {name} is a vector environment without autoreset at NEXT_STEP.")
+    envs = masked_vector(envs, name, config.action_mask)
     return GymnasiumVector(name, envs, is_squashed=is_squashed)
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from aa2c.envs.actions import action_spec, to_space
 from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, one_line, shown
+from aa2c.envs.masks import Mask, has_mask
 from aa2c.envs.observations import obs_spec, scale_of, to_row
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.state import load_env, save_env
@@ -49,6 +51,10 @@ class Vector(Protocol):
     num_envs: int
     spec: EnvSpec
     metadata: dict[str, Any]
+
+    @property
+    def mask(self) -> Mask | None:
+        """The actions that are legal now [B, A]; None if the environments do not tell."""
 
     def reset(self, seed: int) -> Obs:
         """First observations [B, …]; environment i is seeded with seed + i."""
@@ -101,7 +107,10 @@ class PlainVector:
 
     def _common_spec(self, *, is_squashed: bool) -> EnvSpec:
         specs = [
-            spec_of(env.observation_space, env.action_space, is_squashed=is_squashed)
+            replace(
+                spec_of(env.observation_space, env.action_space, is_squashed=is_squashed),
+                has_mask=has_mask(env),
+            )
             for env in self._envs
         ]
         for spec in specs:
@@ -111,6 +120,10 @@ class PlainVector:
                     f"{spec}: all environments of a run need the same."
                 )
         return specs[0]
+
+    @property
+    def mask(self) -> Mask | None:
+        return np.stack([env.mask for env in self._envs]) if self.spec.has_mask else None
 
     def reset(self, seed: int) -> Obs:
         obs = self._empty()
@@ -207,10 +220,10 @@ class GymnasiumVector:
         self, name: str, envs: VectorEnv[Any, Any, Any], *, is_squashed: bool = False
     ) -> None:
         self._name = name
-        self._envs = envs
+        self._envs: Any = envs
         self.num_envs = envs.num_envs
         spaces = envs.single_observation_space, envs.single_action_space
-        self.spec = spec_of(*spaces, is_squashed=is_squashed)
+        self.spec = replace(spec_of(*spaces, is_squashed=is_squashed), has_mask=has_mask(envs))
         if self.spec.obs is not None:
             raise StartError(
                 f"--env {name} is a vector environment with observations {spaces[0]}, and aa2c needs a "
@@ -218,6 +231,10 @@ class GymnasiumVector:
             )
         self.metadata = dict(envs.metadata)
         self._ended = np.zeros(self.num_envs, np.bool_)
+
+    @property
+    def mask(self) -> Mask | None:
+        return self._envs.mask if self.spec.has_mask else None
 
     def reset(self, seed: int) -> Obs:
         try:

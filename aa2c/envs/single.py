@@ -31,7 +31,8 @@ def make_single(config: Config, render_mode: str | None = None) -> Env:
             return SingleAtari(AtariGame(config, game, with_pictures=render_mode == PICTURES))
         if gym.spec(env_id).entry_point is None:
             raise StartError(f"--env {config.env} makes vectors only: call gymnasium.make_vec.")
-        return gym.make(env_id, disable_env_checker=True, render_mode=render_mode)
+        options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+        return gym.make(env_id, disable_env_checker=True, **options)
 
 
 class SingleAtari(gym.Env[NDArray[np.uint8], np.int64]):

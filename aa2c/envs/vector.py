@@ -23,6 +23,7 @@ from aa2c.config.config import Config
 from aa2c.envs.actions import check_actions
 from aa2c.envs.failure import explain_failures
 from aa2c.envs.find import AtariGameOptions, find_env, make_gymnasium_vector, no_tick
+from aa2c.envs.masks import Mask
 from aa2c.envs.plain import Vector, spec_of
 from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec
 from aa2c.envs.state import CannotBeSaved, load_random, save_random
@@ -60,6 +61,10 @@ class Envs(Protocol):
 
     num_envs: int
     spec: EnvSpec
+
+    @property
+    def mask(self) -> Mask | None:
+        """The actions that are legal now [B, A]; None if the environments do not tell."""
 
     def reset(self) -> NDArray[Any]:
         """First observations [B, …]."""
@@ -118,6 +123,10 @@ class GymnasiumEnvs:
         self.spec = envs.spec
         self._statistics = EpisodeStatistics(self.num_envs)
 
+    @property
+    def mask(self) -> Mask | None:
+        return self._envs.mask
+
     def reset(self) -> NDArray[Any]:
         if self._is_deterministic:  # for environments that draw from the global generators
             random.seed(self._seed)
@@ -154,6 +163,8 @@ class AtariEnvs:
     no-op starts, FIRE at a game's start. A lost life is `terminated`, yet the game continues, and
     an episode is a full game with its raw score. One C++ thread: the worker is the unit of scale.
     """
+
+    mask = None
 
     def __init__(self, config: Config, game: AtariGameOptions, num_envs: int, seed: int) -> None:
         self._envs = make_atari_vector(

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from aa2c.clock import LivedClock
 from aa2c.config.config import Config
-from aa2c.envs.registered import registered_here
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
 from aa2c.host.commands import ChildSpec, Evaluate
 from aa2c.host.memory import RunMemory, Sharing
@@ -45,12 +44,13 @@ class Children:
         memory: RunMemory,
         log: Any,
         *,
+        registered: Mapping[str, bytes],
         last_sequence: int,
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         self._config = config
-        self._registered = registered_here(config.env)
+        self._registered = registered
         self._run_dir = run_dir
         self._resume = resume
         self._memory = memory
@@ -297,6 +297,9 @@ class Children:
 
     def _act_on(self, slot: ChildSlot, message: Message) -> None:
         match message["kind"]:
+            case Report.SPACES:
+                if not self._sharing.hear_spaces(message["spec"]):
+                    self._refuse(slot, f"--env {self._config.env} has other spaces in each worker.")
             case Report.SPEC:
                 self._size_memory(message)
             case Report.READY:
@@ -338,9 +341,12 @@ class Children:
         try:
             self._sharing.attach(slot)
         except (SharedMemoryTooSmall, OSError) as error:
-            child = slot.child
-            if child is None or not self.have_come_up.is_set():
-                self._on_failure(StartError(str(error)))
-                return
-            child.error = str(error)
-            child.kill()  # there may be room when it is started again
+            self._refuse(slot, str(error))
+
+    def _refuse(self, slot: ChildSlot, reason: str) -> None:
+        """A child cannot work: the run cannot start, or it is started again, when it may."""
+        if slot.child is None or not self.have_come_up.is_set():
+            self._on_failure(StartError(reason))
+            return
+        slot.child.error = reason
+        slot.child.kill()

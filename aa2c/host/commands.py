@@ -87,6 +87,13 @@ class Attach:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spaces:
+    """To the updater: the spec of the workers' environments, as plain as it is in checkpoints."""
+
+    spec: Message
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttachRing:
     """To the updater: the ring of one incarnation of a worker."""
 
@@ -115,7 +122,7 @@ class Stop:
 
 
 RingCommand = AttachRing | LetGo
-Command = Attach | RingCommand | Evaluate | Stop
+Command = Spaces | Attach | RingCommand | Evaluate | Stop
 
 
 def encode(command: Command) -> Message:
@@ -128,6 +135,8 @@ def decode(message: Message) -> Command:
     fields = {name: value for name, value in message.items() if name != "kind"}
     try:
         match message["kind"]:
+            case "Spaces":
+                return Spaces(**fields)
             case "Attach":
                 return Attach.of(fields["board"], fields, fields["ring"])
             case "AttachRing":
@@ -152,6 +161,7 @@ class Commands:
 
     def __init__(self, connection: Connection) -> None:
         self._receiver = Receiver(connection)
+        self._spaces: Spaces | None = None
         self.last_checkpoint: Path | None = None
         self._attach: Attach | None = None
         self._early: list[RingCommand] = []
@@ -173,6 +183,8 @@ class Commands:
         match command:
             case Stop():
                 self._is_stopping = True
+            case Spaces():
+                self._spaces = command
             case Attach():
                 self._attach = command
             case Evaluate():
@@ -182,13 +194,23 @@ class Commands:
             case AttachRing() | LetGo():
                 self._early.append(command)
 
-    def wait_for_attach(self) -> Attach:
-        """What to attach to, once it is there. Raises `Stopped`."""
+    def wait_for_spaces(self, tick: Callable[[], None]) -> Spaces:
+        """The workers' spaces, once one of them has told; `tick` is called meanwhile. Raises `Stopped`."""
+        while self._spaces is None:
+            self._wait(tick)
+        return self._spaces
+
+    def wait_for_attach(self, tick: Callable[[], None]) -> Attach:
+        """What to attach to, once it is there; `tick` is called meanwhile. Raises `Stopped`."""
         while self._attach is None:
-            wait([self._receiver.fileno()], COMMAND_WAIT_S)
-            if not self.hear():
-                raise Stopped
+            self._wait(tick)
         return self._attach
+
+    def _wait(self, tick: Callable[[], None]) -> None:
+        tick()
+        wait([self._receiver.fileno()], COMMAND_WAIT_S)
+        if not self.hear():
+            raise Stopped
 
     def obey_with(self, obey: Callable[[RingCommand], None]) -> None:
         """Hand over the commands about rings: those that came before the port, then each new one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from aa2c.host.settings import Settings
 from aa2c.machine import open_standard_descriptors
 from aa2c.ports import ChildView, Counters, LiveSettings, Message, Telemetry
 from aa2c.shm.segment import remove_leftovers
+
+Registered = Mapping[str, bytes]  # environments that only this program knows, by their ids
 
 _OF_MAIN = "__main__:"
 
@@ -42,6 +44,7 @@ class LocalEngine:
         run_dir: Path,
         log: Any,
         *,
+        registered: Registered,
         resume: CheckpointFiles | None,
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
@@ -57,6 +60,7 @@ class LocalEngine:
             resume.path if resume else None,
             self._memory,
             log,
+            registered=registered,
             last_sequence=last_sequence(run_dir / "checkpoints"),
             on_report=on_report,
             on_failure=on_failure,
@@ -101,12 +105,12 @@ class LocalEngine:
         self._memory.release()
 
 
-def with_code(config: Config) -> Config:
-    """With the classes and functions among its options as they are now, to be sent to children.
+def with_code(config: Config) -> tuple[Config, Registered]:
+    """All code that is to be sent to children, as it is now: of the options, and registered ids.
 
     Raises `ConfigError` for those, and for an environment's id, that cannot be sent.
     """
-    registered_here(config.env)
+    registered = registered_here(config.env)
     code: dict[str, Any] = {}
     for name in IMPORTING_OPTIONS:
         value = getattr(config, name)
@@ -118,7 +122,7 @@ def with_code(config: Config) -> Config:
                 code[name] = factory.packed()
             except Exception as error:  # whatever a stranger's object raises when it is pickled
                 raise ConfigError(not_sent(flag(name), value, error)) from error
-    return dataclasses.replace(config, **code)
+    return dataclasses.replace(config, **code), registered
 
 
 def _of_main(value: str) -> Factory:

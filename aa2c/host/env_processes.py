@@ -33,10 +33,10 @@ def let_start_processes(config: Config) -> None:
     """
     if not _is_foreign(config):
         return
-    _deliver_signals()
     os.environ[MARK] = f"{os.getpid()}-{os.urandom(8).hex()}"
     if os.getpgrp() == os.getpid():
-        _start_keeper(f"{MARK}={os.environ[MARK]}")
+        _start_keeper(f"{MARK}={os.environ[MARK]}")  # which signals to a whole job do not end
+    _deliver_signals()
 
 
 def _is_foreign(config: Config) -> bool:

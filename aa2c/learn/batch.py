@@ -13,14 +13,14 @@ from torch import Tensor
 from aa2c.envs.frames import empty_stacks, frames_first, join_stacks
 from aa2c.envs.spec import OBS
 from aa2c.envs.vector import Arrays
-from aa2c.learn.schema import FIRST_STACK, PLANES, STATES, begins_episode
+from aa2c.learn.schema import FIRST_STACK, PLANES, RETURN_STATISTICS, STATES, begins_episode
 
-_OBS_LEAVES = (OBS, FIRST_STACK, PLANES)
+_OTHER_LEAVES = (OBS, FIRST_STACK, PLANES, RETURN_STATISTICS)
 
 
 def join_records(records: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     """Records of T steps (see `record_leaves`), side by side: [T, B, …] with all their environments."""
-    names = [name for name in records[0] if name not in _OBS_LEAVES]
+    names = [name for name in records[0] if name not in _OTHER_LEAVES]
     batch = {name: np.concatenate([r[name] for r in records], axis=1) for name in names}
     return {OBS: _join_obs(records), **batch}
 

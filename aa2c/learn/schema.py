@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from aa2c.config.config import Config
 from aa2c.envs.frames import empty_stacks
 from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec, Leaf
+from aa2c.policy.normalization import flat_length, normalized_shape
 
 VALUES = "values"
 STATES = ("state_h", "state_c")
 FIRST_STACK, PLANES = "first_stack", "planes"
+OBS_STATISTICS, RETURN_STATISTICS = "obs_statistics", "return_statistics"
 
 Flags = NDArray[np.bool_]
 
@@ -29,7 +31,8 @@ _SENT_DTYPES = ("|u1", "|i1", "|b1", "<i4", "<i8", "<f4", "<f8")
 def step_leaves(spec: EnvSpec) -> tuple[Leaf, ...]:
     """Of one step of one environment: what was seen, done, and what it led to."""
     obs = Leaf(OBS, np.dtype(spec.obs_dtype).str, spec.obs_shape)
-    return (obs, spec.actions.leaf, *STEP_LEAVES)
+    mask = (spec.mask_leaf,) if spec.has_mask else ()
+    return (obs, *mask, spec.actions.leaf, *STEP_LEAVES)
 
 
 def rollout_leaves(spec: EnvSpec, config: Config) -> list[Leaf]:
@@ -44,7 +47,11 @@ def record_leaves(spec: EnvSpec, config: Config) -> list[Leaf]:
     of the later ones, `planes` [T, B, H, W].
     """
     obs, *others = step_leaves(spec)
-    rest = [*_over_time((*others, *POLICY_LEAVES), config), *state_leaves(config)]
+    rest = [
+        *_over_time((*others, *POLICY_LEAVES), config),
+        *state_leaves(config),
+        *statistics_leaves(spec, config, of_obs=False),
+    ]
     if spec.is_stacked:
         stack, height, width = spec.obs_shape
         first = Leaf(FIRST_STACK, obs.dtype, (height, width, stack)).outer(config.num_envs)
@@ -61,6 +68,19 @@ def state_leaves(config: Config) -> list[Leaf]:
     count = {"none": 0, "gru": 1, "lstm": 2}[config.memory]
     leaf = Leaf("", "<f4", (config.memory_size,)).outer(sequences, config.num_envs)
     return [leaf._replace(name=name) for name in STATES[:count]]
+
+
+def statistics_leaves(spec: EnvSpec, config: Config, *, of_obs: bool) -> list[Leaf]:
+    """Of what a record covers: count, mean and variance of observations and of discounted returns.
+
+    None unless they are normalized; `of_obs` where a record does not have the observations.
+    """
+    shapes = {}
+    if config.norm_obs and of_obs:
+        shapes[OBS_STATISTICS] = normalized_shape(spec)
+    if config.norm_rewards:
+        shapes[RETURN_STATISTICS] = (1,)
+    return [Leaf(name, "<f4", (flat_length(shape),)) for name, shape in shapes.items()]
 
 
 def sequence_length(config: Config) -> int:

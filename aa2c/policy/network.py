@@ -24,7 +24,7 @@ from aa2c.policy.layers import (
     orthogonal,
 )
 from aa2c.policy.memory import Memory
-from aa2c.policy.normalization import RunningMeanStd
+from aa2c.policy.normalization import RunningMeanStd, normalized_shape
 from aa2c.policy.policy import Policy
 
 NATURE_FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride
@@ -55,7 +55,9 @@ def make_policy(config: Config, spec: EnvSpec) -> Policy:
     if any(isinstance(layer, nn.Conv2d) for layer in policy.trunk.modules()):
         policy.precision = choose_precision(config.precision)
     if config.norm_obs:
-        policy.obs_rms = RunningMeanStd(spec.obs_shape)
+        policy.obs_rms = RunningMeanStd(normalized_shape(spec))
+    if config.norm_rewards:
+        policy.reward_rms = RunningMeanStd((1,))
     if config.norm_returns:
         policy.return_rms = RunningMeanStd((1,))
     return policy

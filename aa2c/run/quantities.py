@@ -142,6 +142,8 @@ RUN = (
              counter="rollbacks"),
     Quantity("stale", "updater.stale", "Records dropped because they lagged more than max_policy_lag.",
              counter="records_stale"),
+    Quantity("discarded", "updater.discarded", "Records discarded by rollbacks.",
+             counter="records_discarded"),
     Quantity("torn_steps", "updater.torn_steps", "Steps of the shared network torn by a kill.",
              counter="model_torn_steps"),
     Quantity("checkpoint_at", "updater.checkpoint_at", "Unix time of the newest checkpoint.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def trained(obs=VECTOR, actions=ACTIONS[0], **options):
     """A policy with random parameters, whose heads differ between observations."""
     config = Config(**{"env": "a:Task", "hidden_sizes": (16,), "memory_size": 8} | options)
     spec = spec_of(obs, actions, is_squashed=config.action_bounds == "tanh")
+    spec = replace(spec, has_mask=config.action_mask != "none")
     torch.manual_seed(0)
     network = make_policy(config, spec)
     *_, last = (layer for layer in network.policy.modules() if isinstance(layer, torch.nn.Linear))

@@ -52,7 +52,7 @@ def env_stage(config: Config, envs: Envs) -> Work:
     rng = np.random.default_rng(config.seed)
 
     def step() -> int:
-        envs.step(random_actions(envs.spec.actions, config.num_envs, rng))
+        envs.step(random_actions(envs.spec.actions, config.num_envs, rng, envs.mask))
         return config.num_envs
 
     return step
@@ -62,13 +62,16 @@ def act_stage(config: Config, policy: Policy, obs: torch.Tensor) -> Work:
     """Choose actions for observations [B, …], as many times as in a rollout."""
     generator = torch.Generator().manual_seed(0)
     is_first = torch.zeros(len(obs), dtype=torch.bool)
+    mask = None
+    if config.action_mask != "none":
+        mask = torch.ones(len(obs), policy.actions.num_mask, dtype=torch.bool)
 
     def act() -> int:
         policy.pack()
         state = policy.initial_state(len(obs))
         with torch.inference_mode():
             for _ in range(config.num_steps):
-                state = policy.step(obs, state, is_first, generator=generator).state
+                state = policy.step(obs, state, is_first, mask, generator=generator).state
         return config.num_steps * len(obs)
 
     return act

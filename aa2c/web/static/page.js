@@ -49,7 +49,8 @@ const short = told((x) => String(Number(x.toPrecision(4))));
 const seconds = told((x) => `${x.toFixed(1)} s`);
 const times = (n) => (n === 1 ? "once" : `${whole(n)} times`);
 const percent = told((x) => `${Math.round(100 * x)} %`);
-const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${short(std)}`);
+const spread = ({ mean, std, nonfinite }) =>
+  nonfinite ? `not finite in ${nonfinite}` : mean === null ? "–" : `${short(mean)} ± ${short(std)}`;
 
 function duration(time) {
   if (time === null) return "–";

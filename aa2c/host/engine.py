@@ -110,13 +110,13 @@ def with_code(config: Config) -> Config:
             factory = factory_of(flag(name), value)
             try:
                 code[name] = factory.packed()
-            except Exception as error:  # whatever a stranger's object raises when it is pickled
+            except Exception as error:  # whatever a user's object raises when it is pickled
                 raise ConfigError(not_sent(flag(name), value, error)) from error
     return dataclasses.replace(config, **code)
 
 
 def _of_main(value: str) -> Factory:
-    """A function of the program itself that was named: to its children __main__ is another."""
+    """A named function of the main program: in its children, __main__ is another module."""
     function = getattr(sys.modules["__main__"], value.removeprefix(_OF_MAIN), None)
     if function is None:
         raise ConfigError(f"--network {value} does not exist: this program has no such function.")

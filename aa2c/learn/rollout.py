@@ -13,6 +13,7 @@ from torch import Tensor
 from aa2c.config.config import Config
 from aa2c.envs.actions import random_actions
 from aa2c.envs.frames import copy_stacks, frames_first, push_frames
+from aa2c.envs.observations import shown_part
 from aa2c.envs.spec import OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
 from aa2c.learn.schema import (
@@ -117,6 +118,7 @@ class Rollout:
         self.num_steps = config.num_steps
         self.num_envs = envs.num_envs
         self._is_stacked = envs.spec.is_stacked
+        self._obs_spec = envs.spec.obs
         self.now = empty_obs(envs.spec, (self.num_envs,))
         self._sequence_length = sequence_length(config)
         self.continue_from(envs.reset(), np.ones(self.num_envs, np.bool_), state)
@@ -185,7 +187,7 @@ class Rollout:
 
         `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors.
         """
-        seen = self._rows.newest()
+        seen = shown_part(self._obs_spec, self._rows.newest())
         if seen.ndim == 4 and seen.shape[1] in (1, 3):
             seen = seen.transpose(0, 2, 3, 1)
         if seen.ndim == 4 and seen.shape[-1] == 1:

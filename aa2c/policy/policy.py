@@ -8,12 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aa2c.envs.observations import Layout
 from aa2c.policy.actions import ActionType
 from aa2c.policy.distributions import Distribution
+from aa2c.policy.encoders import numbers_of, with_numbers
 from aa2c.policy.fast_cpu import Acting, Choice, evaluate_in
 from aa2c.policy.layers import ScaledConv2d
-from aa2c.policy.memory import Memory, State
+from aa2c.policy.memory import State
 from aa2c.policy.normalization import RunningMeanStd, Units, normalize
+from aa2c.policy.parts import Parts
 
 
 class Acted(NamedTuple):
@@ -39,32 +42,32 @@ class Policy(nn.Module):
     `forward(obs)` gives outputs [N, P] and values [N] of raw observations [N, …] that stand alone.
     With `obs_rms` the trunk sees observations normalized by their running mean and std; with
     `return_rms` the value head learns normalized returns, and its values are given unscaled.
-    `memory`, if there is one, stands between trunk and heads.
+    `memory`, if there is one, stands between trunk and heads. With `layout` observations are rows
+    that the trunk unpacks; only their numbers are normalized.
     """
 
     def __init__(
         self,
         actions: ActionType,
-        policy: nn.Module,
-        value: nn.Module,
-        trunk: nn.Module,
+        parts: Parts,
         obs_scale: float,
-        memory: Memory | None = None,
+        layout: Layout | None = None,
     ) -> None:
         super().__init__()
         self.actions = actions
-        self.trunk = trunk
-        self.memory = memory
-        self.policy = policy
-        self.value = value
+        self.trunk = parts.trunk
+        self.memory = parts.memory
+        self.policy = parts.policy
+        self.value = parts.value
         self.free = nn.Parameter(torch.zeros(actions.num_free)) if actions.num_free else None
         self.obs_rms: RunningMeanStd | None = None
         self.return_rms: RunningMeanStd | None = None
         self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
+        self._layout = layout
         # The trunk then divides by obs_scale itself.
         self._divides = any(
-            isinstance(layer, ScaledConv2d) and layer.divisor != 1 for layer in trunk.modules()
+            isinstance(layer, ScaledConv2d) and layer.divisor != 1 for layer in self.trunk.modules()
         )
         self._acting: Acting | None = None
 
@@ -168,15 +171,24 @@ class Policy(nn.Module):
         """In which the trunk sees observations like these, if in any but those of `obs_scale`."""
         if self.obs_rms is None:
             return None
-        return self.obs_rms.units(obs, self._obs_scale)
+        return self.obs_rms.units(self._numbers(obs), self._obs_scale)
 
     def prepare(self, obs: Tensor, units: Units | None) -> Tensor:
         """What the trunk sees of raw observations [N, …]."""
+        if self._layout is not None:
+            return obs if units is None else self._normalized(self._layout, obs, units)
         if units is not None:
             return normalize(obs, units, self.precision.dtype)
         if self._divides:
             return obs.to(self.precision.dtype)  # which would come later anyway
         return self._scale(obs)
+
+    def _normalized(self, layout: Layout, rows: Tensor, units: Units) -> Tensor:
+        return with_numbers(layout, rows, normalize(numbers_of(layout, rows), units))
+
+    def _numbers(self, obs: Tensor) -> Tensor:
+        """What can be normalized of raw observations [N, …]."""
+        return obs if self._layout is None else numbers_of(self._layout, obs)
 
     def _scale(self, obs: Tensor) -> Tensor:
         scaled = obs.float()
@@ -187,7 +199,7 @@ class Policy(nn.Module):
     def observe(self, obs: Tensor) -> None:
         """Let raw observations [N, …] count in the running mean and std, if there are any."""
         if self.obs_rms is not None:
-            self.obs_rms.update(self._scale(obs))
+            self.obs_rms.update(self._scale(self._numbers(obs)))
 
     @torch.no_grad()
     def observe_returns(self, returns: Tensor) -> None:

@@ -14,7 +14,7 @@ from aa2c import modes as _modes  # noqa: F401  # each declares itself: a Config
 from aa2c.version import __version__
 
 if TYPE_CHECKING:
-    from aa2c.checkpoints.tensors import load_policy
+    from aa2c.checkpoints.trained import load_policy
     from aa2c.config.config import Config
     from aa2c.config.toml import load_config
     from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
@@ -41,7 +41,7 @@ _HOMES = {
     "RunFailed": "errors",
     "StartError": "errors",
     "load_config": "config.toml",
-    "load_policy": "checkpoints.tensors",
+    "load_policy": "checkpoints.trained",
     "train": "orchestrator",
 }
 

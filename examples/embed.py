@@ -20,7 +20,8 @@ async def main(total_env_steps: int) -> None:
             print(status["progress"]["env_steps"], status["returns"]["train"]["mean"])
         status = await training
     policy = load_policy(status["run"]["dir"])
-    print("action for a pole that leans to the right:", policy(np.float32([[0, 0, 0.1, 0.5]]))[0])
+    action, _ = policy.predict(np.float32([0, 0, 0.1, 0.5]), deterministic=True)
+    print("action for a pole that leans to the right:", action)
 
 
 if __name__ == "__main__":

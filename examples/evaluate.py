@@ -1,26 +1,26 @@
-"""Play episodes with a trained policy, greedily, and print the returns.
+"""Play episodes with a trained policy and its most probable actions, and print the returns.
 
 python evaluate.py runs/NAME 30
 """
 
 import sys
 
-import gymnasium as gym
 import numpy as np
 
 from aa2c import Config, load_policy, train
 
 
 def play(run: str, episodes: int) -> list[float]:
-    """Raw returns of whole episodes; calling a policy returns its most probable actions."""
+    """Raw returns of whole episodes."""
     policy = load_policy(run)
-    env = gym.make(policy.checkpoint.config.env)
+    env = policy.make_env()  # preprocessing and stacked frames included
     returns = []
     for seed in range(episodes):
         obs, _ = env.reset(seed=seed)
-        total, is_over = 0.0, False
+        state, total, is_over = None, 0.0, False
         while not is_over:
-            obs, reward, terminated, truncated, _ = env.step(policy(obs[None])[0])
+            action, state = policy.predict(obs, state, deterministic=True)
+            obs, reward, terminated, truncated, _ = env.step(action)
             total += float(reward)
             is_over = terminated or truncated
         returns.append(total)

@@ -1,4 +1,4 @@
-"""Checkpoints as tensors: what the updater saves and resumes from, and policies read from them.
+"""Checkpoints as tensors: what the updater saves and resumes from.
 
 Without pickle: safetensors and JSON, in files that `checkpoint_files` writes and verifies.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -26,12 +24,9 @@ from aa2c.checkpoints.files import (
     worker_file,
     write_checkpoint,
 )
-from aa2c.config.config import Config, require_consent
-from aa2c.envs.actions import to_space
-from aa2c.envs.observations import layout_of, plain_obs, read_obs, to_row
+from aa2c.config.config import Config
+from aa2c.envs.observations import layout_of, plain_obs, read_obs
 from aa2c.envs.spec import EnvSpec, plain_actions, read_actions
-from aa2c.policy.memory import State
-from aa2c.policy.network import make_policy
 from aa2c.policy.policy import Policy
 
 _MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -141,67 +136,3 @@ def load_network(checkpoint: Checkpoint, network: Policy) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{checkpoint.path} does not fit its network: {reason}") from None
-
-
-class TrainedPolicy:
-    """A trained policy: call it with observations [N, …], get actions of the environment's space.
-
-    Where the observation space is no Box, give a list of N observations as the environment does.
-    """
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-        self.network = make_policy(checkpoint.config, checkpoint.spec)
-        load_network(checkpoint, self.network)
-
-    def __call__(self, obs: Any) -> Any:
-        """The most probable action of each observation: an array [N, …], or a list where the
-        space is a Tuple or a Dict.
-
-        Raises `ValueError` for a policy with memory, which needs `act`.
-        """
-        if self.network.memory is not None:
-            raise ValueError("this policy has a memory: call act(obs, state, is_first)")
-        return self.act(obs)[0]
-
-    def act(
-        self,
-        obs: Any,
-        state: State | None = None,
-        is_first: NDArray[np.bool_] | None = None,
-    ) -> tuple[Any, State]:
-        """The most probable actions, and what is to be given as `state` with what follows them.
-
-        `state` is None at first; `is_first` [N] is true where an episode begins.
-        """
-        spec = self.checkpoint.spec
-        if spec.obs is not None:
-            obs = [to_row(spec.obs, each) for each in obs]
-        rows = torch.from_numpy(np.array(obs, spec.obs_dtype))
-        begins = np.zeros(len(rows), np.bool_) if is_first is None else np.array(is_first, np.bool_)
-        with torch.inference_mode():
-            before = self.network.initial_state(len(rows)) if state is None else state
-            seen = self.network.evaluate(rows, before, torch.from_numpy(begins).unsqueeze(0))
-            chosen = seen.distribution.mode().numpy()
-        actions = [to_space(spec.actions, row) for row in chosen]
-        is_array = isinstance(actions[0], np.ndarray | np.generic)
-        return (np.stack(actions) if is_array else actions), seen.state
-
-
-def load_policy(
-    path: str | Path,
-    *,
-    best: bool = False,
-    env: str | Callable[..., Any] = "",
-    network: str | Callable[..., Any] = "",
-) -> TrainedPolicy:
-    """The policy of a run's newest or best checkpoint, or of one checkpoint.
-
-    Where its run had an environment or a network of your own, as `package.module:name`, repeat the
-    name: a checkpoint does not decide what is imported; where it was a class or a function, pass it
-    again. Raises `CheckpointError`, and `ConfigError`
-    for a name that is not repeated.
-    """
-    checkpoint = load_checkpoint(Path(path), best=best)
-    config = require_consent(checkpoint.config, {"env": env, "network": network}, path)
-    return TrainedPolicy(dataclasses.replace(checkpoint, config=config))

@@ -190,7 +190,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     flags = parse("eval", _about("eval"), _Evaluation, arguments)
     import torch
 
-    from aa2c.checkpoints.tensors import load_policy
+    from aa2c.checkpoints.trained import load_policy
     from aa2c.learn.play import play, protocol, summarise
 
     torch.set_num_threads(1)  # batches are small: more threads would only wait for each other
@@ -218,6 +218,28 @@ def evaluate(arguments: Sequence[str]) -> int:
             max_steps=flags.max_steps,
         )  # fmt: skip
         print(f"video    {flags.video} ({ways[0]})")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Export:
+    """Flags of `export`."""
+
+    run: Annotated[Positional[Path], arg(help="a run, or one of its checkpoints")]
+    out: Annotated[Positional[Path], arg(help="file to write: .pt2 (torch.export) or .onnx")]
+    best: Annotated[bool, arg(help="export the best checkpoint instead of the newest")] = False
+    env: Annotated[str, arg(help="the run's --env, if it imports a module of your own")] = ""
+    network: Annotated[str, arg(help="the run's --network, if it is a function of your own")] = ""
+
+
+def export(arguments: Sequence[str]) -> int:
+    """Write a trained policy to a file for programs without aa2c."""
+    flags = parse("export", _about("export"), _Export, arguments)
+    from aa2c.checkpoints.trained import load_policy
+    from aa2c.cli.export import export_policy
+
+    policy = load_policy(flags.run, best=flags.best, env=flags.env, network=flags.network)
+    print(export_policy(policy, flags.out))
     return 0
 
 
@@ -314,6 +336,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "serve": serve,
     "config": config,
     "eval": evaluate,
+    "export": export,
     "report": report,
     "bench": bench,
     "top": top,

@@ -111,6 +111,9 @@ class AtariGame:
         self._lives = 0
         self._life_was_lost = False
         self.spec = atari_spec(self._envs)
+        self.observation_space = self._envs.single_observation_space
+        self.action_space = self._envs.single_action_space
+        self.has_pictures = with_pictures
         self.pictures_per_s = ATARI_FRAMES_PER_S / config.frame_skip
 
     def start(self, seed: int) -> NDArray[Any]:

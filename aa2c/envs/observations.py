@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -39,6 +39,11 @@ class Numbers:
     def is_image(self) -> bool:
         return is_image(self.shape, "float32")
 
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """As networks see it."""
+        return self.shape or (1,)
+
 
 @dataclass(frozen=True)
 class Image:
@@ -46,19 +51,24 @@ class Image:
 
     shape: tuple[int, ...]
     scale: float = 255.0
-    is_image = True
+    is_image: ClassVar[bool] = True
+
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        return self.shape
 
 
 @dataclass(frozen=True)
 class OneHot:
-    """A Discrete or MultiDiscrete: so many values each, which begin with `starts`."""
+    """A Discrete, or a MultiDiscrete of this shape: so many values each, which begin with `starts`."""
 
     sizes: tuple[int, ...]
     starts: tuple[int, ...]
-    is_image = False
+    shape: tuple[int, ...] = ()
+    is_image: ClassVar[bool] = False
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def network_shape(self) -> tuple[int, ...]:
         return (sum(self.sizes),)
 
 
@@ -83,7 +93,7 @@ class Place(NamedTuple):
 
     @property
     def end(self) -> int:
-        return self.start + math.prod(self.leaf.shape)
+        return self.start + math.prod(self.leaf.network_shape)
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,8 @@ def obs_spec(space: gym.Space[Any], path: Path = ()) -> ObsSpec:
             return OneHot((int(space.n),), (int(space.start),))
         case spaces.MultiDiscrete():
             starts = np.asarray(space.start)
-            return OneHot(tuple(map(int, space.nvec.flat)), tuple(map(int, starts.flat)))
+            sizes, begins = (tuple(map(int, values.flat)) for values in (space.nvec, starts))
+            return OneHot(sizes, begins, space.shape)
         case spaces.Dict() if len(space.spaces):
             parts = tuple(obs_spec(part, (*path, name)) for name, part in space.spaces.items())
             return Several(parts, tuple(space.spaces))
@@ -189,7 +200,7 @@ def layout_of(spec: ObsSpec) -> Layout:
     def put(kept: Sequence[tuple[Leaf, Path]], start: int) -> int:
         for leaf, path in kept:
             starts[path] = start
-            start += math.prod(leaf.shape)
+            start += math.prod(leaf.network_shape)
         return start
 
     vector = put([each for each in leaves if not each[0].is_image], 0)
@@ -314,9 +325,10 @@ def read_obs(plain: Any) -> ObsSpec:
             return Image(shape, scale) if kind == "Image" else Numbers(shape, scale)
         case "OneHot":
             sizes, starts = read_sizes(fields["sizes"]), tuple(map(read_integer, fields["starts"]))
-            if not sizes or len(sizes) != len(starts):
-                raise ValueError("its observations have no sizes")
-            return OneHot(sizes, starts)
+            shape = read_sizes(fields["shape"])
+            if not len(sizes) == len(starts) == math.prod(shape):
+                raise ValueError("its observations do not fit their sizes")
+            return OneHot(sizes, starts, shape)
         case "Several":
             parts, names = tuple(map(read_obs, fields["parts"])), tuple(map(str, fields["names"]))
             if not parts or (names and len(names) != len(parts)):

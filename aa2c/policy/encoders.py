@@ -36,7 +36,7 @@ def part_of(layout: Layout, place: Place, rows: Tensor) -> Tensor:
         part = rows[:, 4 * layout.numbers :][:, start:end]
     else:
         part = numbers_of(layout, rows)[:, start:end]
-    return part.view(len(rows), *place.leaf.shape or (1,))
+    return part.view(len(rows), *place.leaf.network_shape)
 
 
 class TakesRows(nn.Module):
@@ -73,12 +73,12 @@ class Named(nn.Module):
     def __init__(self, spec: ObsSpec) -> None:
         super().__init__()
         self._spec = spec
-        self._sizes = [math.prod(place.leaf.shape) for place in layout_of(spec).places]
+        self._sizes = [math.prod(place.leaf.network_shape) for place in layout_of(spec).places]
 
     def forward(self, floats: Tensor) -> Any:
         columns = iter(torch.split(floats, self._sizes, 1))
         rows = len(floats)
-        return map_leaves(self._spec, lambda leaf: next(columns).reshape(rows, *leaf.shape or (1,)))
+        return map_leaves(self._spec, lambda leaf: next(columns).reshape(rows, *leaf.network_shape))
 
 
 class Encoders(TakesRows):

@@ -28,6 +28,17 @@ class Recurrent(nn.Module):
 
         The state is forgotten where `is_first` [T, N], before the row is seen.
         """
+        resets = is_first.any(1).nonzero().flatten().tolist()
+        borders = sorted({0, *resets, len(features)})
+        outputs = []
+        for begin, end in itertools.pairwise(borders):
+            state = forget(state, is_first[begin])
+            output, state = self.stretch(features[begin:end], state)
+            outputs.append(output)
+        return torch.cat(outputs), state
+
+    def stretch(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """`forward` of a stretch in which no episode begins."""
         raise NotImplementedError
 
 
@@ -48,18 +59,7 @@ class Memory(Recurrent):
             else:
                 nn.init.zeros_(parameter)
 
-    def forward(self, features: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        resets = is_first.any(1).nonzero().flatten().tolist()
-        borders = sorted({0, *resets, len(features)})
-        outputs = []
-        for begin, end in itertools.pairwise(borders):
-            state = forget(state, is_first[begin])
-            output, state = self._run(features[begin:end], state)
-            outputs.append(output)
-        return torch.cat(outputs), state
-
-    def _run(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """A stretch in which no episode begins."""
+    def stretch(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         if self.is_lstm:
             h, c = (part.unsqueeze(0) for part in state)
             output, (h, c) = self.rnn(features, (h, c))

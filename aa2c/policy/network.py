@@ -114,7 +114,9 @@ def _combined(config: Config, layout: Layout) -> Trunk:
     a memory they meet there.
     """
     kind, sizes = config.network, config.hidden_sizes
-    images = [_convolutional(kind, p.leaf.shape, _divisor(config, p.leaf)) for p in layout.images]
+    images = [
+        _convolutional(kind, p.leaf.network_shape, _divisor(config, p.leaf)) for p in layout.images
+    ]
     features = sum(image.features for image in images)
     vector = None
     if layout.vector:

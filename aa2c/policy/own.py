@@ -26,7 +26,7 @@ from aa2c.errors import Aa2cError, StartError
 from aa2c.policy.actions import ActionType
 from aa2c.policy.encoders import Flattened, Named
 from aa2c.policy.layers import linear
-from aa2c.policy.memory import Recurrent, State, forget
+from aa2c.policy.memory import Recurrent, State
 from aa2c.policy.parts import Parts, Trunk, with_heads
 
 NUM_OUTPUTS, MEMORY_SIZE = "num_outputs", "memory_size"
@@ -58,10 +58,10 @@ class OwnMemory(Recurrent):
         self.see = see
         self._num_outputs = num_outputs
 
-    def forward(self, features: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+    def stretch(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         rows = []
-        for obs, begins in zip(features, is_first, strict=True):
-            outputs, values, after = self.module(self.see(obs), *forget(state, begins))
+        for obs in features:
+            outputs, values, after = self.module(self.see(obs), *state)
             state = (after,)
             rows.append(_beside(outputs, values, self._num_outputs))
         return torch.stack(rows), state
@@ -137,7 +137,7 @@ def _shapes(spec: EnvSpec) -> Any:
     """Of one observation, or of its parts as a Dict or Tuple has them."""
     if not isinstance(spec.obs, Several):
         return spec.obs_shape
-    return map_leaves(spec.obs, lambda leaf: leaf.shape or (1,))
+    return map_leaves(spec.obs, lambda leaf: leaf.network_shape)
 
 
 def _eyes(config: Config, spec: EnvSpec) -> tuple[nn.Module, nn.Module]:

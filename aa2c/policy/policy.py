@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,8 @@ from aa2c.policy.layers import ScaledConv2d
 from aa2c.policy.memory import State
 from aa2c.policy.normalization import RunningMeanStd, Units, normalize
 from aa2c.policy.parts import Parts
+
+Normalize = Callable[[Tensor, Units, torch.dtype], Tensor]
 
 
 class Acted(NamedTuple):
@@ -173,18 +175,18 @@ class Policy(nn.Module):
             return None
         return self.obs_rms.units(self._numbers(obs), self._obs_scale)
 
-    def prepare(self, obs: Tensor, units: Units | None) -> Tensor:
+    def prepare(self, obs: Tensor, units: Units | None, normalize: Normalize = normalize) -> Tensor:
         """What the trunk sees of raw observations [N, …]."""
         if self._layout is not None:
-            return obs if units is None else self._normalized(self._layout, obs, units)
+            if units is None:
+                return obs
+            numbers = normalize(self._numbers(obs), units, torch.float32)
+            return with_numbers(self._layout, obs, numbers)
         if units is not None:
             return normalize(obs, units, self.precision.dtype)
         if self._divides:
             return obs.to(self.precision.dtype)  # which would come later anyway
         return self._scale(obs)
-
-    def _normalized(self, layout: Layout, rows: Tensor, units: Units) -> Tensor:
-        return with_numbers(layout, rows, normalize(numbers_of(layout, rows), units))
 
     def _numbers(self, obs: Tensor) -> Tensor:
         """What can be normalized of raw observations [N, …]."""

@@ -1,11 +1,10 @@
+"""Saving and loading; which checkpoints are kept, and which counts."""
+
 from __future__ import annotations
 
-import dataclasses
 import errno
-import hashlib
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -16,66 +15,14 @@ import pytest
 import torch
 
 import aa2c
-from aa2c import ConfigError, failpoint
+from aa2c import failpoint
 from aa2c.checkpoints.files import last_sequence
 from aa2c.checkpoints.resume import newest_after
-from aa2c.checkpoints.tensors import CheckpointError, load_checkpoint, load_policy, save
-from aa2c.cli import main as cli
-from aa2c.config.config import Config
-from aa2c.config.toml import to_toml
-from aa2c.envs.spec import Discrete, EnvSpec
-from aa2c.errors import Aa2cError
-from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_policy
+from aa2c.checkpoints.tensors import load_checkpoint
+from aa2c.checkpoints.trained import load_policy
+from tests.checkpoints.written import CONFIG, SPEC, network_of, replace, write
 
-SPEC = EnvSpec((4,), "float32", Discrete(3))
-CONFIG = Config(ent_coef=(0.1, 0.2), workers=2, hidden_sizes=(8, 5), name='q"uo\nte ü')
 ROOT = Path(__file__).parents[2]
-FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
-
-
-def network_of(seed):
-    torch.manual_seed(seed)
-    network = make_policy(CONFIG, SPEC)
-    FlatParameters(network)
-    network.policy[-1].weight.data.mul_(100)
-    return network
-
-
-def write(directory, env_steps, seed=0, keep=10, score=None):
-    return save(
-        directory,
-        network=network_of(seed),
-        optimizer={"exp_avg": torch.full((128,), float(seed)), "step": torch.tensor(3.0)},
-        config=CONFIG,
-        spec=SPEC,
-        counts={
-            "env_steps": env_steps,
-            "updates": 2,
-            "policy_version": 3,
-            "records": 4,
-            "episodes": 5,
-        },
-        rng=torch.get_rng_state(),
-        score=score,
-        keep=keep,
-        worker_states={},
-    )
-
-
-@pytest.fixture
-def two(tmp_path):
-    """A directory with an older (seed 1) and a newer (seed 2) checkpoint."""
-    return write(tmp_path, 100, seed=1), write(tmp_path, 2000, seed=2)
-
-
-def replace(checkpoint, name, data):
-    """Put other bytes in a checkpoint, with a manifest that agrees."""
-    (checkpoint / name).write_bytes(data)
-    path = checkpoint / "MANIFEST.json"
-    manifest = json.loads(path.read_text())
-    manifest[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    path.write_text(json.dumps(manifest))
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
@@ -135,119 +82,6 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert load_checkpoint(tmp_path, best=True).path.name[-1] == "6"
 
 
-@pytest.mark.parametrize("name", [*FILES, "MANIFEST.json"])
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "garbled", "removed", "longer"])
-def test_a_damaged_newest_checkpoint_makes_the_one_before_count(tmp_path, two, name, damage):
-    older, newer = two
-    file = newer / name
-    data = file.read_bytes()
-    middle = len(data) // 2
-    garbled = data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
-    others = {
-        "truncated": data[:middle], "emptied": b"", "garbled": garbled, "longer": data + b"\0"
-    }  # fmt: skip
-    if damage == "removed":
-        file.unlink()
-    else:
-        file.write_bytes(others[damage])
-    loaded = load_checkpoint(tmp_path)
-    assert loaded.path == older
-    assert torch.equal(loaded.optimizer["exp_avg"], torch.full((128,), 1.0))
-
-
-@pytest.mark.parametrize(
-    "manifest",
-    [b"[]", b"null", b"7", b'"x"', b"{}", b'{"state.json": 3}', b"\xff\xfe", b"[" * 100_000],
-    ids=lambda data: repr(data[:12]),
-)
-def test_a_manifest_that_is_none_makes_the_one_before_count(tmp_path, two, manifest):
-    (two[1] / "MANIFEST.json").write_bytes(manifest)
-    assert load_checkpoint(tmp_path).path == two[0]
-
-
-GOOD_SPEC = {
-    "obs_shape": [4],
-    "obs_dtype": "float32",
-    "actions": {"kind": "Discrete", "n": 3, "start": 0},
-    "is_stacked": False,
-    "obs_scale": 1.0,
-    "obs": None,
-}
-GOOD_COUNTS = dict.fromkeys(("env_steps", "updates", "policy_version", "records", "episodes"), 2000)
-WRONG_SPECS = (
-    {"obs_shape": ["sh", "-c", "touch pwned"]},
-    {"obs_shape": [-4]},
-    {"obs_shape": [True]},
-    {"actions": "3"},
-    {"actions": {"kind": "Discrete", "n": 0, "start": 0}},
-    {"actions": {"kind": "Sequence", "n": 3}},
-    {"actions": []},
-    {"obs_dtype": "no such"},
-    {"more": 1},
-)
-
-
-def test_the_changes_below_are_of_a_state_that_would_be_good(two, tmp_path):
-    state = json.loads((two[1] / "state.json").read_text())
-    good = state | {"spec": GOOD_SPEC, "counts": GOOD_COUNTS}
-    replace(two[1], "state.json", json.dumps(good).encode())
-    assert load_checkpoint(tmp_path).path == two[1]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"format": 1},
-        {"format": None},
-        {"config": {"no_such_option": 1}},
-        {"config": {"num_envs": 0}},
-        {"config": {"num_envs": "three"}},
-        {"config": []},
-        {"config": None},
-        {"spec": None},
-        {"spec": {}},
-        {
-            "spec": {
-                "obs_shape": 3,
-                "obs_dtype": "float32",
-                "actions": {"kind": "Discrete", "n": 2, "start": 0},
-            }
-        },
-        *({"spec": GOOD_SPEC | wrong} for wrong in WRONG_SPECS),
-        *({"counts": GOOD_COUNTS | {"env_steps": wrong}} for wrong in (-1, "3", None, 2**60, 1.5)),
-        {"counts": {"env_steps": 2000}},
-    ],
-    ids=str,
-)
-def test_a_state_of_another_making_makes_the_one_before_count(tmp_path, two, change):
-    state = json.loads((two[1] / "state.json").read_text())
-    replace(two[1], "state.json", json.dumps(state | change).encode())
-    assert load_checkpoint(tmp_path).path == two[0]
-
-
-@pytest.mark.parametrize("state", [b"[]", b"null", b"{}", b"x", b"[" * 100_000])
-def test_a_state_that_is_no_object_makes_the_one_before_count(tmp_path, two, state):
-    replace(two[1], "state.json", state)
-    assert load_checkpoint(tmp_path).path == two[0]
-
-
-def test_without_any_good_checkpoint_the_error_says_what_was_wrong_with_each(tmp_path, two):
-    for checkpoint in two:
-        (checkpoint / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(tmp_path)
-    for word in (str(tmp_path), two[0].name, two[1].name, "model.safetensors"):
-        assert word in str(caught.value)
-    assert issubclass(CheckpointError, Aa2cError)
-
-
-@pytest.mark.parametrize("name", ["", "nowhere", "a-file"])
-def test_where_no_checkpoint_is_the_error_says_so(tmp_path, name):
-    (tmp_path / "a-file").write_text("x")
-    with pytest.raises(CheckpointError, match="holds no checkpoint that verifies"):
-        load_policy(tmp_path / name)
-
-
 @pytest.mark.parametrize(("keep", "left"), [(1, [5]), (2, [4, 5]), (9, [1, 2, 3, 4, 5])])
 def test_the_newest_checkpoints_are_kept(tmp_path, keep, left):
     for env_steps in range(1, 6):
@@ -269,7 +103,7 @@ KILLED_SAVE = """
 import sys
 from pathlib import Path
 from aa2c import failpoint
-from tests.checkpoints.test_checkpoints import write
+from tests.checkpoints.written import write
 
 failpoint.arm("saver", 0)
 write(Path(sys.argv[1]), 200, seed=2, keep=1)
@@ -288,33 +122,6 @@ def test_a_kill_while_one_is_written_leaves_a_whole_one(tmp_path, place):
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000000300"]
 
 
-class Touch:
-    """Unpickling this writes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_pickles_are_refused_and_not_run(tmp_path, two, name):
-    marker = tmp_path / "pwned"
-    for data in (pickle.dumps(Touch(marker)), torch_bytes(tmp_path, {"x": Touch(marker)})):
-        replace(two[1], name, data)
-        assert load_checkpoint(tmp_path).path == two[0]
-        with pytest.raises(CheckpointError):
-            load_checkpoint(two[1])
-        assert not marker.exists()
-
-
-def torch_bytes(tmp_path, value):
-    path = tmp_path / "saved.pt"
-    torch.save(value, path)
-    return path.read_bytes()
-
-
 def test_a_leftover_of_an_interrupted_save_is_ignored_and_in_nobodys_way(tmp_path, two):
     partial = tmp_path / ".partial-step-000000009999"
     two[1].rename(partial)
@@ -322,54 +129,6 @@ def test_a_leftover_of_an_interrupted_save_is_ignored_and_in_nobodys_way(tmp_pat
     assert write(tmp_path, 9999, seed=3) == tmp_path / "step-000000009999"
     assert load_checkpoint(tmp_path).optimizer["exp_avg"][0] == 3
     assert not partial.exists()
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
-@pytest.mark.parametrize("what", ["fifo", "/dev/zero"])
-def test_what_is_no_file_is_not_waited_for_nor_read_without_end(tmp_path, two, name, what):
-    (two[1] / name).unlink()
-    if what == "fifo":
-        os.mkfifo(two[1] / name)
-    else:
-        (two[1] / name).symlink_to(what)
-    assert load_checkpoint(tmp_path).path == two[0]
-
-
-@pytest.mark.parametrize(
-    ("option", "value"), [("network", "subprocess:check_call"), ("env", "pwned_module:Env-v0")]
-)
-def test_a_checkpoint_does_not_decide_what_is_imported(tmp_path, option, value, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("pwned_module.py").write_text("raise SystemExit('imported')")
-    checkpoint = write(tmp_path / "checkpoints", 1)
-    state = json.loads((checkpoint / "state.json").read_text())
-    state["config"][option] = value
-    replace(checkpoint, "state.json", json.dumps(state).encode())
-    config = dataclasses.replace(CONFIG, **{option: value})
-    (tmp_path / "config.toml").write_text(to_toml(config))
-    with pytest.raises(ConfigError, match=f"if you trust it, repeat --{option} {value}"):
-        load_policy(tmp_path)
-    with pytest.raises(ConfigError, match=f"repeat --{option} {value}"):
-        load_policy(tmp_path, **{option: "another:name"})
-    for command in ("eval", "serve"):
-        named = [str(tmp_path)] if command == "eval" else ["--resume", str(tmp_path)]
-        assert cli.main([command, *named]) == 2
-
-
-def own_trunk(shape):
-    return torch.nn.Linear(*shape, 6)
-
-
-def test_a_network_of_ones_own_is_loaded_once_its_name_is_repeated(tmp_path):
-    own = "tests.checkpoints.test_checkpoints:own_trunk"
-    config = dataclasses.replace(CONFIG, network=own)
-    network = make_policy(config, SPEC)
-    save(
-        tmp_path, network=network, optimizer={}, config=config, spec=SPEC, counts=GOOD_COUNTS,
-        rng=torch.get_rng_state(), score=None, keep=1, worker_states={},
-    )  # fmt: skip
-    policy = load_policy(tmp_path, network=own)
-    assert torch.equal(policy.network.policy.weight, network.policy.weight)
 
 
 def test_a_save_that_finds_no_room_leaves_nothing_in_its_way(tmp_path, two, monkeypatch):
@@ -426,31 +185,3 @@ def test_a_score_that_is_not_finite_is_null_on_disk_and_none_when_it_is_read(tmp
     assert load_checkpoint(path).score is None
     replace(path, "state.json", json.dumps(state | {"score": score}).encode())
     assert load_checkpoint(path).score is None
-
-
-def test_paths_in_a_manifest_lead_nowhere(tmp_path):
-    checkpoint = write(tmp_path / "checkpoints", 1)
-    secret = tmp_path / "secret"
-    secret.write_text("kept")
-    path = checkpoint / "MANIFEST.json"
-    manifest = json.loads(path.read_text())
-    entry = manifest["model.safetensors"]
-    tricks = {"../../secret": entry, "/etc/passwd": entry, "": entry, "..": {"bytes": -1}}
-    path.write_text(json.dumps(manifest | tricks))
-    for name, entry in tricks.items():
-        path.write_text(json.dumps(manifest | {name: entry}))
-        with pytest.raises(CheckpointError):
-            load_checkpoint(tmp_path)
-    path.write_text(json.dumps(manifest))
-    assert load_checkpoint(tmp_path).path == checkpoint
-    assert secret.read_text() == "kept"
-    assert sorted(p.name for p in checkpoint.iterdir()) == sorted([*FILES, "MANIFEST.json"])
-
-
-def test_a_model_that_does_not_fit_its_own_configuration_is_a_checkpoint_error(tmp_path):
-    checkpoint = write(tmp_path, 1)
-    state = json.loads((checkpoint / "state.json").read_text())
-    state["config"] = dataclasses.asdict(Config(hidden_sizes=(16,)))
-    replace(checkpoint, "state.json", json.dumps(state).encode())
-    with pytest.raises(CheckpointError):
-        load_policy(tmp_path)

@@ -10,7 +10,7 @@ from aa2c import ConfigError
 from aa2c.checkpoints.files import CheckpointError, last_sequence
 from aa2c.checkpoints.resume import config_to_resume, differences, newest_after, read_to_resume
 from aa2c.config.toml import to_toml
-from tests.checkpoints.test_checkpoints import CONFIG, replace, write
+from tests.checkpoints.written import CONFIG, replace, write
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from aa2c.checkpoints.tensors import Checkpoint, TrainedPolicy
+from aa2c.checkpoints.tensors import Checkpoint
+from aa2c.checkpoints.trained import TrainedPolicy
 from aa2c.config.config import Config
 from aa2c.envs import plain
 from aa2c.envs.game import make_game

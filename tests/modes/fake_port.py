@@ -169,3 +169,9 @@ class SmallMode:
         self.envs.close()
         if self._model is not None:
             self._model.close()
+
+
+def params_of(num_params: int, seed: int = 0) -> Any:
+    """What a consumer needs of an updater's parameters, at random."""
+    vector = torch.randn(num_params, generator=torch.Generator().manual_seed(seed))
+    return SimpleNamespace(num_params=num_params, vector=vector)

@@ -1,0 +1,127 @@
+"""Trained policies in a user's program, for every kind of space, single and batched."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space, iterate
+
+from aa2c.errors import StartError
+from tests.checkpoints.spaces import ACTIONS, OBSERVATIONS, SCREEN, trained
+
+
+@pytest.mark.parametrize("space", OBSERVATIONS, ids=str)
+def test_single_and_batched_observations_give_the_same_actions(space):
+    policy = trained(space)
+    several = batch_space(space, 5)
+    several.seed(0)
+    batch = several.sample()
+    actions, state = policy.predict(batch, deterministic=True)
+    assert actions.shape == (5,)
+    assert state == ()
+    singles = list(iterate(several, batch))
+    for one, action in zip(singles, actions, strict=True):
+        assert policy.predict(one, deterministic=True)[0] == action
+    np.testing.assert_array_equal(policy.predict(singles, deterministic=True)[0], actions)
+    np.testing.assert_array_equal(policy(batch), actions)
+
+
+@pytest.mark.parametrize("space", ACTIONS, ids=str)
+def test_actions_are_members_of_the_environments_space(space):
+    policy = trained(actions=space)
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    for deterministic in (False, True):
+        chosen, _ = policy.predict(rows, deterministic=deterministic)
+        assert len(chosen) == 40
+        assert all(space.contains(action) for action in chosen)
+        assert space.contains(policy.predict(rows[0], deterministic=deterministic)[0])
+
+
+def test_sampling_is_of_the_policys_probabilities_and_follows_torchs_seed():
+    policy = trained(actions=spaces.Discrete(3))
+    obs = np.float32([0.3, -0.2, 0.1])
+    with torch.no_grad():
+        logits = policy.network(torch.from_numpy(obs)[None])[0][0]
+    torch.manual_seed(5)
+    first = policy.predict(np.tile(obs, (4000, 1)))[0]
+    torch.manual_seed(5)
+    np.testing.assert_array_equal(policy.predict(np.tile(obs, (4000, 1)))[0], first)
+    frequencies = np.bincount(first, minlength=3) / 4000
+    np.testing.assert_allclose(frequencies, logits.softmax(0), atol=0.04)
+
+
+def test_masked_actions_are_never_taken():
+    policy = trained(actions=spaces.MultiDiscrete([3, 2]))
+    rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    mask = np.array([0, 1, 0, 1, 1], np.int8)
+    for deterministic in (False, True):
+        masks = np.tile(mask, (300, 1))
+        actions, _ = policy.predict(rows, deterministic=deterministic, action_mask=masks)
+        assert set(actions[:, 0]) == {1}
+        assert set(actions[:, 1]) == {0, 1}
+        assert policy.predict(rows[0], None, deterministic, mask)[0][0] == 1
+
+
+@pytest.mark.parametrize("memory", ["lstm", "gru"])
+def test_a_memory_is_handed_on_and_forgotten_at_an_episodes_start(memory):
+    policy = trained(memory=memory)
+    rows = np.random.default_rng(1).normal(size=(3, 2, 3)).astype(np.float32)
+    state, after = None, []
+    for row in rows:
+        _, state = policy.predict(row, state, deterministic=True)
+        after.append(state)
+    _, fresh = policy.predict(rows[0], deterministic=True)
+    _, again = policy.predict(rows[0], state, episode_start=[True, False])
+    assert torch.equal(again[0][0], fresh[0][0])
+    assert not torch.equal(again[0][1], fresh[0][1])
+    _, alone = policy.predict(rows[0, 0])
+    torch.testing.assert_close(alone[0][0], after[0][0][0])
+    with pytest.raises(ValueError, match="has a memory"):
+        policy(rows[0])
+
+
+@pytest.mark.parametrize(
+    ("obs", "more", "says"),
+    [
+        (np.zeros(4), {}, r"of shape \(3,\)"),
+        (np.zeros((0, 3)), {}, r"of shape \(3,\)"),
+        (np.zeros((2, 3)), {"action_mask": np.ones(4)}, "the policy has 4 columns"),
+    ],
+)
+def test_what_does_not_fit_is_refused(obs, more, says):
+    with pytest.raises(ValueError, match=says):
+        trained().predict(obs, **more)
+    with pytest.raises(ValueError, match="cannot be masked"):
+        trained(actions=ACTIONS[3]).predict(np.zeros(3), action_mask=np.ones(2))
+
+
+def test_the_environment_it_was_trained_on():
+    env = trained(env="CartPole-v1").make_env(render_mode="rgb_array")
+    assert isinstance(env, gym.Env)
+    assert env.observation_space.contains(env.reset(seed=1)[0])
+    assert env.unwrapped.render_mode == "rgb_array"
+    env.close()
+
+
+def test_an_atari_game_is_stacked_whole_and_can_be_drawn():
+    actions = spaces.Discrete(6)
+    policy = trained(SCREEN, actions, env="ALE/Pong-v5")
+    for mode in (None, "rgb_array"):
+        env = policy.make_env(render_mode=mode)
+        obs, _ = env.reset(seed=3)
+        assert env.observation_space.contains(obs)
+        assert env.action_space == actions
+        for _ in range(20):
+            action, _ = policy.predict(obs)
+            obs, reward, terminated, truncated, info = env.step(action)
+            assert (type(reward), terminated, truncated, info) == (float, False, False, {})
+        assert env.observation_space.contains(obs)
+        picture = env.render()
+        assert picture is None if mode is None else picture.shape == (210, 160, 3)
+        np.testing.assert_array_equal(env.reset(seed=4)[0], env.reset(seed=4)[0])
+        env.close()
+    with pytest.raises(StartError, match="render_mode 'human'"):
+        policy.make_env(render_mode="human")

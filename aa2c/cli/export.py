@@ -33,6 +33,9 @@ def export_policy(policy: TrainedPolicy, path: Path) -> str:
     """
     if path.suffix not in _FORMATS:
         raise ConfigError(f"{path} must end in {' or '.join(_FORMATS)}.")
+    layout = policy.network.layout
+    if path.suffix == ".onnx" and layout is not None and layout.pixels:
+        raise ConfigError("ONNX has no images of bytes beside other numbers: export to .pt2.")
     module = Exported(policy.network, policy.checkpoint.spec.actions).eval()
     inputs = _inputs(policy)
     names = input_names(module), output_names(module, policy.checkpoint.spec.actions)

@@ -36,7 +36,7 @@ def part_of(layout: Layout, place: Place, rows: Tensor) -> Tensor:
         part = rows[:, 4 * layout.numbers :][:, start:end]
     else:
         part = numbers_of(layout, rows)[:, start:end]
-    return part.view(len(rows), *place.leaf.network_shape)
+    return part.view(-1, *place.leaf.network_shape)
 
 
 class TakesRows(nn.Module):
@@ -77,8 +77,7 @@ class Named(nn.Module):
 
     def forward(self, floats: Tensor) -> Any:
         columns = iter(torch.split(floats, self._sizes, 1))
-        rows = len(floats)
-        return map_leaves(self._spec, lambda leaf: next(columns).reshape(rows, *leaf.network_shape))
+        return map_leaves(self._spec, lambda leaf: next(columns).reshape(-1, *leaf.network_shape))
 
 
 class Encoders(TakesRows):

@@ -66,7 +66,7 @@ class Policy(nn.Module):
         self.return_rms: RunningMeanStd | None = None
         self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
-        self._layout = layout
+        self.layout = layout
         # The trunk then divides by obs_scale itself.
         self._divides = any(
             isinstance(layer, ScaledConv2d) and layer.divisor != 1 for layer in self.trunk.modules()
@@ -177,11 +177,11 @@ class Policy(nn.Module):
 
     def prepare(self, obs: Tensor, units: Units | None, normalize: Normalize = normalize) -> Tensor:
         """What the trunk sees of raw observations [N, …]."""
-        if self._layout is not None:
+        if self.layout is not None:
             if units is None:
                 return obs
             numbers = normalize(self._numbers(obs), units, torch.float32)
-            return with_numbers(self._layout, obs, numbers)
+            return with_numbers(self.layout, obs, numbers)
         if units is not None:
             return normalize(obs, units, self.precision.dtype)
         if self._divides:
@@ -190,7 +190,7 @@ class Policy(nn.Module):
 
     def _numbers(self, obs: Tensor) -> Tensor:
         """What can be normalized of raw observations [N, …]."""
-        return obs if self._layout is None else numbers_of(self._layout, obs)
+        return obs if self.layout is None else numbers_of(self.layout, obs)
 
     def _scale(self, obs: Tensor) -> Tensor:
         scaled = obs.float()

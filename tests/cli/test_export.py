@@ -16,7 +16,7 @@ from aa2c.cli import main as cli
 from aa2c.cli.export import export_policy
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.policy import exported
-from tests.checkpoints.spaces import ACTIONS, SCREEN, VECTOR, trained
+from tests.checkpoints.spaces import ACTIONS, OBSERVATIONS, SCREEN, VECTOR, trained
 
 KINDS = {
     "discrete": {},
@@ -26,6 +26,7 @@ KINDS = {
     "dict": {"actions": ACTIONS[5], "norm_obs": True},
     "lstm": {"memory": "lstm"},
     "gru": {"memory": "gru", "actions": ACTIONS[1]},
+    "image and vector": {"obs": OBSERVATIONS[-1]},
     "screen": {"obs": SCREEN, "network": "impala", "norm_obs": True},
 }
 
@@ -57,7 +58,7 @@ def made(obs=VECTOR, actions=ACTIONS[0], **options):
 
 def several(policy, obs, rows):
     obs.seed(1)
-    seen = np.stack([obs.sample() for _ in range(rows)])
+    seen = np.stack([policy.rows(obs.sample())[0][0] for _ in range(rows)])
     state = policy.network.initial_state(rows)
     return [torch.from_numpy(seen), *(part + 0.1 for part in state)]
 
@@ -86,7 +87,8 @@ def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, kind, suffix):
     assert f"{path}: from obs (" in told
     assert list(path.parent.iterdir()) == [path]
     space, rows = options.get("actions", ACTIONS[0]), 7
-    given = several(policy, options.get("obs", VECTOR), rows)
+    obs = options.get("obs", VECTOR)
+    given = several(policy, obs, rows)
     if suffix == ".pt2":
         outputs = [each.numpy() for each in torch.export.load(path).module()(*given)]
     else:
@@ -95,7 +97,9 @@ def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, kind, suffix):
         assert names == ["obs", "state_h", "state_c"][: len(given)]
         outputs = session.run(None, {n: x.numpy() for n, x in zip(names, given, strict=True)})
     state = tuple(given[1:])
-    expected, after = policy.predict(given[0].numpy(), state, deterministic=True)
+    obs.seed(1)
+    seen = [obs.sample() for _ in range(rows)]
+    expected, after = policy.predict(seen, state, deterministic=True)
     for part in reversed(after):
         np.testing.assert_allclose(outputs.pop(), part, atol=1e-5)
     assert outputs.pop().shape == (rows,)
@@ -105,6 +109,11 @@ def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, kind, suffix):
             gym.spaces.flatten(space, one), gym.spaces.flatten(space, other), strict=True
         ):
             assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_images_beside_numbers_are_not_for_onnx(tmp_path):
+    with pytest.raises(ConfigError, match=r"export to \.pt2"):
+        export_policy(made(OBSERVATIONS[-1]), tmp_path / "policy.onnx")
 
 
 @pytest.mark.parametrize("name", ["policy", "policy.pt", "policy.pt2/x.pt2"])

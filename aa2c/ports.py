@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum, auto
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ Arrays = dict[str, NDArray[Any]]
 Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
 LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
 
-PARAMS = "params"  # the name of the parameters among the vectors of a shared model
+PARAMS, STATISTICS = "params", "statistics"  # names among the vectors of a shared model
 
 
 class WaitsFor(IntEnum):
@@ -46,6 +47,7 @@ class WaitsFor(IntEnum):
 class Report(StrEnum):
     """The kinds of messages that children send: to the engine, then to the run."""
 
+    SPACES = auto()
     SPEC = auto()
     READY = auto()
     RETIRED = auto()
@@ -112,13 +114,12 @@ class SharedModel(Protocol):
     """One network and one optimizer state in shared memory, stepped by all workers.
 
     `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
-    counts publications and steps.
+    counts publications and steps. Running means and stds are not stepped: the updater publishes them,
+    and they are pulled whole, or not at all (False).
     """
 
     learning_rate: float
-
-    @property
-    def is_locked(self) -> bool: ...
+    is_locked: bool
 
     @property
     def vectors(self) -> Mapping[str, Vector]: ...
@@ -128,6 +129,10 @@ class SharedModel(Protocol):
 
     @property
     def torn_steps(self) -> int: ...
+
+    def publish_statistics(self, statistics: Vector) -> None: ...
+
+    def pull_statistics(self, out: Vector) -> bool: ...
 
     def step(self) -> AbstractContextManager[None]:
         """A step, by the holder of the lock."""
@@ -147,6 +152,12 @@ class Port(Protocol):
     @property
     def counters(self) -> Counters: ...
 
+    def beat(self) -> bool:
+        """Show a sign of life and hear commands; False once the process is to stop.
+
+        A worker's and the evaluator's return only when the run is not paused.
+        """
+
     def config_now(self) -> Config:
         """The configuration as it is now: some options may be changed during the run."""
 
@@ -160,18 +171,15 @@ class TrainingPort(Port, Protocol):
     @property
     def run(self) -> Counters: ...
 
+    def shared_model(self) -> SharedModel:
+        """The shared model of mode model."""
+
     def set_aside(self, arrays: Mapping[str, Any], told: Mapping[str, float]) -> None:
         """Keep numbers that are not finite for inspection."""
 
 
 class WorkerPort(TrainingPort, Protocol):
     """A worker's port."""
-
-    def beat(self) -> bool:
-        """Show a sign of life and hear commands; False once the worker is to stop.
-
-        Returns only when the run is not paused.
-        """
 
     def tick(self) -> None:
         """Show a sign of life in the middle of something."""
@@ -191,18 +199,12 @@ class WorkerPort(TrainingPort, Protocol):
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
 
-    def shared_model(self) -> SharedModel:
-        """The shared model of mode model."""
-
     def lock_model(self) -> bool:
         """Wait for the right to step the shared model; False once the worker is to stop."""
 
 
 class UpdaterPort(TrainingPort, Protocol):
     """The updater's port."""
-
-    def beat(self) -> bool:
-        """Show a sign of life and hear commands; False once the updater is to stop."""
 
     def wait(self) -> None: ...
 
@@ -224,9 +226,6 @@ class UpdaterPort(TrainingPort, Protocol):
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Make parameters the newest; returns their policy version, which is above `after`."""
 
-    def shared_model(self) -> SharedModel:
-        """The shared model of mode model."""
-
     def count_lag(self, lag: int) -> None:
         """Count a record's policy lag in the histogram."""
 
@@ -237,14 +236,11 @@ class EvaluatorPort(Port, Protocol):
     @property
     def updater(self) -> Counters: ...
 
-    def beat(self) -> bool:
-        """Show a sign of life and hear commands; False once the evaluator is to stop.
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The run's last, once it is to be evaluated: the evaluator's last act."""
 
-        Returns only when the run is not paused.
-        """
-
-    def wait(self) -> None:
-        """Let a moment pass."""
+    def wait(self) -> None: ...
 
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
@@ -339,6 +335,12 @@ class Engine(Protocol):
 
     async def stop(self, last_word: Callable[[], None]) -> None:
         """Stop workers, then the updater, which saves; `last_word` is called in between."""
+
+    async def evaluate(self, checkpoint: Path, unless: asyncio.Event) -> None:
+        """After that: let the evaluator evaluate this checkpoint, within limits and unless this is set."""
+
+    def end(self) -> None:
+        """End the evaluator, the last child."""
 
     def failure(self, *, is_saved: bool) -> RunFailed | None:
         """Why a run that ended as it should has failed, if it has."""

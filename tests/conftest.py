@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -17,6 +18,8 @@ import pytest
 import torch
 
 from aa2c import Config
+from aa2c.host import launch
+from tests import warm
 
 SMALL = {
     "env": "CartPole-v1",
@@ -34,16 +37,35 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 def segments() -> set[str]:
     """The segments that there are, but for those of runs that are nothing to us."""
-    ours = {str(p.pid) for p in psutil.Process().children(recursive=True)} | {str(os.getpid())}
-    others = {str(pid) for pid in psutil.pids()} - ours
-    names = (path.name for path in Path("/dev/shm").glob("aa2c-*"))
-    return {name for name in names if name.split("-")[3] not in others}
+    owners = {path.name: path.name.split("-")[3] for path in Path("/dev/shm").glob("aa2c-*")}
+    others = {pid for pid in set(owners.values()) if Path("/proc", pid).exists()}
+    others -= {str(pid) for pid in (os.getpid(), *descendants())} if others else set()
+    return {name for name, owner in owners.items() if owner not in others}
 
 
 def children() -> set[int]:
-    tracker = resource_tracker._resource_tracker._pid
-    found = psutil.Process().children(recursive=True)
-    return {p.pid for p in found if p.pid != tracker and p.status() != psutil.STATUS_ZOMBIE}
+    kept = resource_tracker._resource_tracker._pid, warm.template_pid()
+    return {pid for pid in descendants() if pid not in kept and not is_zombie(pid)}
+
+
+def descendants() -> Iterator[int]:
+    """As psutil finds them, without a look at each process of the machine: each test asks often."""
+    waiting = [os.getpid()]
+    if not Path(f"/proc/{waiting[0]}/task/{waiting[0]}/children").exists():
+        yield from (process.pid for process in psutil.Process().children(recursive=True))
+        return
+    while waiting:
+        for listed in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # it has ended
+                found = [int(pid) for pid in listed.read_text().split()]
+                waiting += found
+                yield from found
+
+
+def is_zombie(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def not_checked(what: str, why: str) -> NoReturn:
@@ -63,6 +85,26 @@ def program(what: str, *names: str) -> str:
 def promtool() -> str:
     """Ask for it before a run, which would come up in vain."""
     return program("metrics and alert rules by promtool", "promtool")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fresh",
+        action="store_true",
+        help="start children as outside of tests (see tests/warm.py)",
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def warm_children(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Children of runs in this process start in milliseconds."""
+    if pytestconfig.getoption("fresh"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "subprocess", warm.launching())
+        yield
+    warm.close()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,7 +19,8 @@ from tests.conftest import until
 pytestmark = pytest.mark.long
 
 ATARI = {"env": "ALE/Pong-v5", "network": "a3c", "num_envs": 2, "num_steps": 8}
-IN_MODE = {"grad": {"grad_sync_steps": 16}, "model": {}, "traj": {"norm_obs": True}}
+NORMALIZED = {"norm_obs": True, "norm_rewards": True}
+IN_MODE = {"grad": NORMALIZED | {"grad_sync_steps": 16}, "model": NORMALIZED, "traj": NORMALIZED}
 ATARI_IN_MODE = {"grad": {"grad_sync_steps": 8}, "model": {}, "traj": {}}
 
 

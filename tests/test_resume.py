@@ -54,7 +54,8 @@ def rows_of(run_dir: Path) -> list[dict]:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_resumed_run_goes_on_with_network_optimizer_and_counters(small, mode):
-    config = small(mode=mode, total_env_steps=4000, norm_obs=True, norm_returns=mode == "traj")
+    options = {"norm_obs": True, "norm_rewards": True, "norm_returns": mode == "traj"}
+    config = small(mode=mode, total_env_steps=4000, **options)
     first = await train(config)
     run_dir = Path(first["run"]["dir"])
     saved = load_checkpoint(run_dir)
@@ -76,9 +77,9 @@ async def test_a_resumed_run_goes_on_with_network_optimizer_and_counters(small, 
     assert resumed.counts["env_steps"] > saved.counts["env_steps"]
     assert resumed.optimizer["step"] >= saved.optimizer["step"] + 1
     assert resumed.optimizer["step"] == resumed.counts["updates"]
-    seen_before, seen = (it.model["obs_rms.count"] for it in (saved, resumed))
-    assert seen_before > 0
-    assert seen > seen_before if mode == "traj" else seen == seen_before
+    for rms in ("obs_rms", "reward_rms"):
+        seen_before, seen = (it.model[f"{rms}.count"] for it in (saved, resumed))
+        assert seen > seen_before > 0
 
     times = [row["time_s"] for row in rows_of(run_dir)]
     assert times == sorted(times)

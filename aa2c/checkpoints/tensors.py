@@ -26,7 +26,7 @@ from aa2c.checkpoints.files import (
 )
 from aa2c.config.config import Config
 from aa2c.envs.observations import layout_of, plain_obs, read_obs
-from aa2c.envs.spec import EnvSpec, plain_actions, read_actions
+from aa2c.envs.spec import ActionSpec, EnvSpec, plain_actions, read_actions
 from aa2c.policy.policy import Policy
 
 _MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -64,8 +64,7 @@ def save(
     """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
     state = {
         "config": dataclasses.asdict(config),
-        "spec": vars(spec)
-        | {"actions": plain_actions(spec.actions), "obs": spec.obs and plain_obs(spec.obs)},
+        "spec": plain_spec(spec),
         "counts": dict(counts),
         "score": score,
     }
@@ -86,7 +85,7 @@ def _parse(files: CheckpointFiles) -> Checkpoint:
         model=_tensors(files.data[_MODEL]),
         optimizer=_tensors(files.data[_OPTIMIZER]),
         config=files.config,
-        spec=_spec(**files.state["spec"]),
+        spec=read_spec(files.state["spec"]),
         counts=files.counts,
         score=_finite(files.state["score"]),
     )
@@ -97,8 +96,26 @@ def _finite(score: Any) -> float | None:
     return float(score) if score is not None and math.isfinite(score) else None
 
 
+def plain_spec(spec: EnvSpec) -> dict[str, Any]:
+    """For JSON and msgpack."""
+    obs = spec.obs and plain_obs(spec.obs)
+    return vars(spec) | {"actions": plain_actions(spec.actions), "obs": obs}
+
+
+def read_spec(plain: dict[str, Any]) -> EnvSpec:
+    """What `plain_spec` gave. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+    return _spec(**plain)
+
+
 def _spec(
-    obs_shape: Any, obs_dtype: Any, actions: Any, is_stacked: Any, obs_scale: Any, obs: Any
+    obs_shape: Any,
+    obs_dtype: Any,
+    actions: Any,
+    is_stacked: Any,
+    obs_scale: Any,
+    obs: Any,
+    has_mask: Any,
+    resets_at_once: Any = False,
 ) -> EnvSpec:
     """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     if not all(type(size) is int and size > 0 for size in obs_shape):
@@ -119,7 +136,15 @@ def _spec(
         bool(is_stacked),
         float(obs_scale),
         rows,
+        _is_maskable(read_actions(actions), bool(has_mask)),
+        bool(resets_at_once),
     )
+
+
+def _is_maskable(actions: ActionSpec, has_mask: bool) -> bool:
+    if has_mask and not actions.num_mask:
+        raise ValueError("its actions take no mask")
+    return has_mask
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from torch import Tensor
 from aa2c.checkpoints.tensors import Checkpoint, load_checkpoint, load_network
 from aa2c.config.config import require_consent
 from aa2c.envs.actions import to_space
+from aa2c.envs.failure import Unusable
+from aa2c.envs.masks import to_mask, without_mask
 from aa2c.envs.observations import ObsSpec, Several, to_row
 from aa2c.envs.single import Env, make_single
+from aa2c.envs.spec import ACTION_MASK
 from aa2c.policy.memory import State
 from aa2c.policy.network import make_policy
 
@@ -46,16 +49,19 @@ class TrainedPolicy:
         Actions are sampled with torch's default generator, or, if `deterministic`, the most probable
         ones; a batch of them is an array [N, …], or a list where the space is a Tuple or a Dict.
         `state` is None at first, and only a policy with memory has one. `episode_start` [N] is true
-        where the memory is to be forgotten, and `action_mask` [N, A] is false or 0 where an action is
-        illegal. Raises `ValueError` for what does not fit the spaces.
+        where the memory is to be forgotten. `action_mask` [N, A] is 0 where an action is illegal; of a
+        MultiDiscrete the masks of its dimensions are concatenated, or a tuple. A policy that was trained
+        with masks needs them, unless they are in its observations. Raises `ValueError` for what does not
+        fit the spaces.
         """
+        action_mask = self._told_in(obs) if action_mask is None else action_mask
         rows, is_single = self.rows(obs)
         begins = np.zeros(len(rows), np.bool_)
         if episode_start is not None:
             begins |= np.asarray(episode_start, np.bool_)
         with torch.inference_mode():
             before = self.network.initial_state(len(rows)) if state is None else state
-            mask = self._mask(action_mask, len(rows))
+            mask = self._masks(action_mask, len(rows), is_single=is_single)
             distribution, _, after = self.network.evaluate(
                 torch.from_numpy(rows), before, torch.from_numpy(begins).unsqueeze(0), mask
             )
@@ -76,6 +82,8 @@ class TrainedPolicy:
         Raises `ValueError` for what does not fit the space.
         """
         spec = self.checkpoint.spec
+        if self.checkpoint.config.action_mask == "obs":
+            obs = list(map(without_mask, obs)) if isinstance(obs, list) else without_mask(obs)
         if spec.obs is None:
             rows = np.array(obs, spec.obs_dtype)
             is_single = rows.shape == spec.obs_shape
@@ -88,15 +96,33 @@ class TrainedPolicy:
             raise ValueError(f"observations are of shape {spec.obs_shape}, got {rows.shape}")
         return rows, is_single
 
-    def _mask(self, given: Any, rows: int) -> Tensor | None:
-        """Raises `ValueError` for a mask that does not fit the actions, or leaves none."""
-        if given is None:
+    def _told_in(self, obs: Any) -> Any:
+        """The masks that are in observations; None if there are none."""
+        if self.checkpoint.config.action_mask != "obs":
             return None
-        mask, width = np.asarray(given), self.network.actions.num_mask
-        if not width or mask.size != rows * width:
-            wanted = f"{width} columns" if width else "no columns: its actions cannot be masked"
-            raise ValueError(f"action_mask is of shape {mask.shape}, and the policy has {wanted}")
-        return torch.from_numpy(mask.reshape(rows, width).astype(np.bool_))
+        if isinstance(obs, list):
+            told = [self._told_in(one) for one in obs]
+            return None if any(mask is None for mask in told) else told
+        return obs.get(ACTION_MASK) if isinstance(obs, Mapping) else None
+
+    def _masks(self, given: Any, rows: int, *, is_single: bool) -> Tensor | None:
+        """The masks [N, A]. Raises `ValueError` for those that do not fit the actions, or leave none."""
+        spec = self.checkpoint.spec
+        if given is None:
+            if spec.has_mask:
+                raise ValueError("the policy was trained with action masks: give action_mask")
+            return None
+        if not spec.actions.num_mask:
+            raise ValueError("the policy's actions cannot be masked: give no action_mask")
+        masks = [given] if is_single else mask_rows(given)
+        if len(masks) != rows:
+            raise ValueError(
+                f"{len(masks)} action masks for {rows} observations: give one for each"
+            )
+        try:
+            return torch.from_numpy(np.stack([to_mask(spec.actions, mask) for mask in masks]))
+        except Unusable as error:
+            raise ValueError(f"the caller {error}") from None
 
     def __call__(self, obs: Any) -> Any:
         """The most probable actions, without memory or masks: `predict(obs, deterministic=True)[0]`.
@@ -137,19 +163,29 @@ def unbatched(spec: ObsSpec, obs: Any) -> list[Any]:
     return list(zip(*columns, strict=True))
 
 
+def mask_rows(given: Any) -> list[Any]:
+    """The single masks of a batch; a tuple has a batch of each part's."""
+    if isinstance(given, tuple):
+        given = np.concatenate([np.asarray(part) for part in given], -1)
+    return list(given)
+
+
 def load_policy(
     path: str | Path,
     *,
     best: bool = False,
     env: str | Callable[..., Any] = "",
     network: str | Callable[..., Any] = "",
+    wrapper: Sequence[str | Callable[..., Any]] = (),
+    vector: str | Callable[..., Any] = "",
 ) -> TrainedPolicy:
     """The policy of a run's newest or best checkpoint, or of one checkpoint.
 
-    Where its run had an environment or a network of your own, as `package.module:name`, repeat the
-    name: a checkpoint does not decide what is imported; where it was a class or a function, pass it
-    again. Raises `CheckpointError`, and `ConfigError` for a name that is not repeated.
+    Where its run had an environment, network, vector or wrapper of your own, as `package.module:name`,
+    repeat the name: a checkpoint does not decide what is imported; where it was a class or a function,
+    pass it again. Raises `CheckpointError`, and `ConfigError` for a name that is not repeated.
     """
     checkpoint = load_checkpoint(Path(path), best=best)
-    config = require_consent(checkpoint.config, {"env": env, "network": network}, path)
+    repeated = {"env": env, "network": network, "wrapper": wrapper, "vector": vector}
+    config = require_consent(checkpoint.config, repeated, path)
     return TrainedPolicy(dataclasses.replace(checkpoint, config=config))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aa2c.checkpoints.trained import TrainedPolicy
+from aa2c.envs.game import make_game
 from aa2c.envs.spec import ActionSpec
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.policy.exported import Exported, action_names, export, input_names
@@ -36,9 +37,10 @@ def export_policy(policy: TrainedPolicy, path: Path) -> str:
     layout = policy.network.layout
     if path.suffix == ".onnx" and layout is not None and layout.pixels:
         raise ConfigError("ONNX has no images of bytes beside other numbers: export to .pt2.")
-    module = Exported(policy.network, policy.checkpoint.spec.actions).eval()
+    spec = policy.checkpoint.spec
+    module = Exported(policy.network, spec.actions, is_masked=spec.has_mask).eval()
     inputs = _inputs(policy)
-    names = input_names(module), output_names(module, policy.checkpoint.spec.actions)
+    names = input_names(module), output_names(module, spec.actions)
     partial = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,22 +65,20 @@ def output_names(module: Exported, actions: ActionSpec) -> list[str]:
 
 
 def _inputs(policy: TrainedPolicy) -> list[Tensor]:
-    """What the policy sees in `ROWS` steps of its environment, with the memory that it has then."""
-    env = policy.make_env()
-    seen: list[list[Tensor]] = []
-    try:
-        obs, _ = env.reset(seed=0)
-        state = None
+    """What the policy sees in `ROWS` steps of its environment: with the mask and memory it has then."""
+    network, seen = policy.network, []
+    nobody = torch.zeros(1, 1, dtype=torch.bool)
+    with contextlib.closing(make_game(policy.checkpoint.config)) as game, torch.no_grad():
+        obs, state = game.start(0), network.initial_state(1)
         for _ in range(ROWS):
-            before = policy.network.initial_state(1) if state is None else state
-            rows, _ = policy.rows(obs)
-            seen.append([torch.from_numpy(rows), *before])
-            action, state = policy.predict(obs, state)
-            obs, _, terminated, truncated, _ = env.step(action)
-            if terminated or truncated:
-                (obs, _), state = env.reset(), None
-    finally:
-        env.close()
+            rows = torch.from_numpy(obs).unsqueeze(0)
+            mask = None if game.mask is None else torch.from_numpy(game.mask).unsqueeze(0)
+            seen.append([rows, *([] if mask is None else [mask]), *state])
+            distribution, _, state = network.evaluate(rows, state, nobody, mask)
+            action = distribution.sample(torch.default_generator)[0]
+            obs, _, is_over = game.step(action.numpy())
+            if is_over:
+                obs, state = game.start(1), network.initial_state(1)
     return [torch.cat(column) for column in zip(*seen, strict=True)]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aa2c.config.config import Config
 from aa2c.envs.game import Game, GameStep, make_game
+from aa2c.envs.masks import Mask
 from aa2c.errors import ConfigError
 from aa2c.learn.play import TestEpisode, play_on
 from aa2c.policy.policy import Policy
@@ -66,6 +67,10 @@ class _Recorded:
         )
         self.spec = game.spec
         self.pictures_per_s = game.pictures_per_s
+
+    @property
+    def mask(self) -> Mask | None:
+        return self._game.mask
 
     def start(self, seed: int) -> NDArray[Any]:
         obs = self._game.start(seed)

@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from aa2c.config.kwargs import Kwargs
 from aa2c.config.modes import about_modes
 
 T = TypeVar("T")
@@ -68,7 +69,32 @@ class EnvOptions:
     """The environment."""
 
     env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
+    env_kwargs: Kwargs = option(  # noqa: RUF009 - never changed
+        Kwargs(),
+        "keyword arguments of the environment, as name=value: text, numbers, true or false, [lists], "
+        "{tables}",
+    )
+    wrapper: tuple[str, ...] = option(
+        (),
+        "wrap each environment in gymnasium.wrappers:NAME, or in a class or function of your own, "
+        "package.module:name; several are applied in this order",
+    )
+    vector: str = option(
+        "",
+        "instead of env: package.module:function that makes a gymnasium.vector.VectorEnv of as many "
+        "environments as it is called with",
+    )
+    vectorization: Literal["sync", "async"] = option(
+        "sync",
+        "sync: a worker steps its environments one after the other; async: each in a process of its own, "
+        "for slow ones",
+    )
     num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536)
+    action_mask: Literal["none", "info", "obs", "method"] = option(
+        "none",
+        'which actions are legal; info: info["action_mask"]; obs: the leaf "action_mask" of a Dict '
+        "observation, which the network does not see; method: action_masks() of the environment",
+    )
     reward_clip: float = option(
         0.0, "clip rewards to [-x, x] for learning; 0: no clipping. Reported returns stay raw",
         minimum=0, maximum=10**9,
@@ -172,9 +198,13 @@ class LearningOptions:
     )  # fmt: skip
     norm_obs: bool = option(
         False,
-        "normalize observations by their mean and std under random play before the first update. If "
-        "the updater evaluates the loss (mode traj), the statistics keep following the data; in other "
-        "modes this only suits games in which random play visits what matters",
+        "normalize observations by their running mean and std and clip them to 10 stds, as VecNormalize "
+        "does; the statistics follow the data during training and are saved with the network",
+    )
+    norm_rewards: bool = option(
+        False,
+        "divide rewards by the running std of the discounted return and clip them to [-10, 10] for "
+        "learning, after reward_clip, as VecNormalize does. Reported returns stay raw",
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
     optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12, maximum=1)

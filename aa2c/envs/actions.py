@@ -6,6 +6,7 @@ A policy's actions are rows of one dtype (see `ActionSpec`); an environment's ar
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -79,9 +80,14 @@ def _within(spec: Continuous, row: Actions) -> Actions:
     return taken
 
 
-def random_actions(spec: ActionSpec, rows: int, rng: np.random.Generator) -> Actions:
-    """Actions [rows, …] of a policy that knows nothing."""
+def random_actions(
+    spec: ActionSpec, rows: int, rng: np.random.Generator, mask: NDArray[np.bool_] | None = None
+) -> Actions:
+    """Actions [rows, …] of a policy that knows nothing but, by `mask` [rows, A], what is legal."""
     match spec:
+        case Discrete() if mask is not None:
+            drawn: Actions = np.where(mask, rng.random(mask.shape), -1.0).argmax(-1)
+            return drawn
         case Discrete():
             return rng.integers(0, spec.n, rows)
         case MultiBinary():
@@ -89,8 +95,17 @@ def random_actions(spec: ActionSpec, rows: int, rng: np.random.Generator) -> Act
         case Continuous():
             return rng.standard_normal((rows, spec.n), np.float32)
         case Joint():
-            columns = [random_actions(part, rows, rng).reshape(rows, -1) for part in spec.parts]
+            masks = [None] * len(spec.parts) if mask is None else split_mask(spec, mask)
+            columns = [
+                random_actions(part, rows, rng, own).reshape(rows, -1)
+                for part, own in zip(spec.parts, masks, strict=True)
+            ]
             return np.concatenate(columns, 1).astype(spec.leaf.dtype)
+
+
+def split_mask(spec: Joint, mask: NDArray[np.bool_]) -> Sequence[NDArray[np.bool_]]:
+    """The parts' own columns of a mask [..., A]."""
+    return np.split(mask, np.cumsum([part.num_mask for part in spec.parts])[:-1], -1)
 
 
 def check_actions(spec: ActionSpec, actions: Actions) -> None:

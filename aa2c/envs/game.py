@@ -16,6 +16,7 @@ from aa2c.config.config import Config
 from aa2c.envs.actions import check_actions
 from aa2c.envs.failure import ENV_ERRORS, explain_failures, one_line
 from aa2c.envs.find import AtariGameOptions, find_env, has_pictures, make_gymnasium_vector
+from aa2c.envs.masks import Mask
 from aa2c.envs.plain import Vector
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.vector import atari_spec, make_atari_vector
@@ -41,6 +42,10 @@ class Game(Protocol):
     spec: EnvSpec
     pictures_per_s: float
 
+    @property
+    def mask(self) -> Mask | None:
+        """The actions that are legal now [A]; None if the environment does not tell."""
+
     def start(self, seed: int) -> NDArray[Any]:
         """Start a game, the same for the same seed in 0 … 2^31-1; its first observation."""
 
@@ -61,6 +66,10 @@ class GymnasiumGame:
         self._name = name
         self.spec = envs.spec
         self.pictures_per_s = float(envs.metadata.get("render_fps") or PICTURES_PER_S)
+
+    @property
+    def mask(self) -> Mask | None:
+        return None if self._envs.mask is None else self._envs.mask[0]
 
     def start(self, seed: int) -> NDArray[Any]:
         first: NDArray[Any] = self._envs.reset(seed)[0]
@@ -94,6 +103,8 @@ class AtariGame:
     another action would wait forever for a ball that never comes. ale_py does so only at a
     game's start. The picture is that of a second emulator, which plays the same game in colour.
     """
+
+    mask = None
 
     def __init__(self, config: Config, game: AtariGameOptions, *, with_pictures: bool) -> None:
         options = {"life_loss_info": False, "max_num_frames_per_episode": NO_FRAME_LIMIT}
@@ -158,12 +169,14 @@ def make_game(config: Config, *, with_pictures: bool = False) -> Game:
     Raises `StartError`, which names --env and the cause, for one that does not work, and
     `ConfigError`, which names --video, if there shall be pictures and it has none.
     """
-    with explain_failures(config.env):
+    with explain_failures(config.env_flags):
         env_id, game = find_env(config)
         if game:
             return AtariGame(config, game, with_pictures=with_pictures)
         if not with_pictures:
-            return GymnasiumGame(make_gymnasium_vector(config, env_id, 1), config.env)
+            return GymnasiumGame(make_gymnasium_vector(config, env_id, 1), config.env_name)
+        if config.vector:
+            raise _no_picture(config.env_name, "it makes vector environments")
         if not has_pictures(env_id):
             raise _no_picture(config.env, "it has no render mode rgb_array")
         envs = make_gymnasium_vector(config, env_id, 1, render_mode="rgb_array")

@@ -211,6 +211,13 @@ def layout_of(spec: ObsSpec) -> Layout:
     return Layout(places, vector, numbers, pixels)
 
 
+def image_layout(spec: ObsSpec | None) -> Layout | None:
+    """The layout of rows of which networks have to take images; others are a vector like any."""
+    if spec is None or not layout_of(spec).images:
+        return None
+    return layout_of(spec)
+
+
 def to_row(spec: ObsSpec, seen: Any) -> Row:
     """An observation as one row. Raises `Unusable` for one that is not of its space."""
     layout = layout_of(spec)

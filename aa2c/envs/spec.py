@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from aa2c.envs.observations import ObsSpec
@@ -34,6 +34,11 @@ class Discrete:
     start: int = 0
 
     @property
+    def num_mask(self) -> int:
+        """Columns of an action mask, 0 where these actions take none."""
+        return self.n
+
+    @property
     def leaf(self) -> Leaf:
         """Of one environment's action, as the policy takes it."""
         return Leaf(ACTIONS, "<i8")
@@ -44,6 +49,7 @@ class MultiBinary:
     """Switches of this shape, 0 or 1 each, in one row of `n`."""
 
     shape: tuple[int, ...]
+    num_mask: ClassVar = 0
 
     @property
     def n(self) -> int:
@@ -67,6 +73,7 @@ class Continuous:
     high: tuple[float, ...]
     dtype: str = "float32"
     is_squashed: bool = False
+    num_mask: ClassVar = 0
 
     @property
     def n(self) -> int:
@@ -91,6 +98,12 @@ class Joint:
         return tuple(math.prod(part.leaf.shape) for part in self.parts)
 
     @property
+    def num_mask(self) -> int:
+        """A mask covers all parts, side by side, or there is none."""
+        columns = [part.num_mask for part in self.parts]
+        return sum(columns) if all(columns) else 0
+
+    @property
     def leaf(self) -> Leaf:
         dtypes = {part.leaf.dtype for part in self.parts}
         return Leaf(ACTIONS, dtypes.pop() if len(dtypes) == 1 else "<f4", (sum(self.widths),))
@@ -98,7 +111,7 @@ class Joint:
 
 ActionSpec = Discrete | MultiBinary | Continuous | Joint
 
-OBS, ACTIONS = "obs", "actions"
+OBS, ACTIONS, ACTION_MASK = "obs", "actions", "action_mask"
 
 
 STEP_LEAVES = (
@@ -140,7 +153,9 @@ class EnvSpec:
 
     `is_stacked`: frames along the first axis, oldest first, zeros before a game's first.
     `obs_scale` brings integers within the space's bounds to -1 … 1; 0 stands for 255 of bytes and 1.
-    `obs` says how an observation becomes one row, where its space is no Box.
+    `obs` says how an observation becomes one row, where its space is no Box. With `has_mask` the
+    environment tells which actions are legal. `resets_at_once`: the step that ends an episode shows the
+    next one's first observation already.
     """
 
     obs_shape: tuple[int, ...]
@@ -149,11 +164,18 @@ class EnvSpec:
     is_stacked: bool = False
     obs_scale: float = 0.0
     obs: ObsSpec | None = None
+    has_mask: bool = False
+    resets_at_once: bool = False
 
     def __post_init__(self) -> None:
         if not self.obs_scale:
             scale = 255.0 if self.obs_dtype == "uint8" else 1.0
             object.__setattr__(self, "obs_scale", scale)
+
+    @property
+    def mask_leaf(self) -> Leaf:
+        """Of one environment's action mask."""
+        return Leaf(ACTION_MASK, "|b1", (self.actions.num_mask,))
 
     @property
     def is_image(self) -> bool:

@@ -87,8 +87,7 @@ def _report_failure(error: Exception, log: Any, report: Sender) -> None:
 
 
 def _join_parent(spec: ChildSpec) -> None:
-    """Own process group, so that a terminal's Ctrl-C reaches the orchestrator only; two bonds."""
-    os.setpgid(0, 0)
+    """Two bonds: to die with its thread, if that is the main one, and with the pipe."""
     if spec.dies_with_parent_thread:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != spec.parent_pid:

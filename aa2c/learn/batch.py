@@ -13,14 +13,14 @@ from torch import Tensor
 from aa2c.envs.frames import empty_stacks, frames_first, join_stacks
 from aa2c.envs.spec import OBS
 from aa2c.envs.vector import Arrays
-from aa2c.learn.schema import FIRST_STACK, PLANES, STATES, begins_episode
+from aa2c.learn.schema import FIRST_STACK, PLANES, RETURN_STATISTICS, STATES, begins_episode
 
-_OBS_LEAVES = (OBS, FIRST_STACK, PLANES)
+_OTHER_LEAVES = (OBS, FIRST_STACK, PLANES, RETURN_STATISTICS)
 
 
 def join_records(records: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     """Records of T steps (see `record_leaves`), side by side: [T, B, …] with all their environments."""
-    names = [name for name in records[0] if name not in _OBS_LEAVES]
+    names = [name for name in records[0] if name not in _OTHER_LEAVES]
     batch = {name: np.concatenate([r[name] for r in records], axis=1) for name in names}
     return {OBS: _join_obs(records), **batch}
 
@@ -53,7 +53,7 @@ class Sequences:
         places = torch.arange(steps * envs).view(steps // length, length, envs)
         self.rows = places.transpose(0, 1).reshape(length, -1)
         self._states = [torch.from_numpy(state).flatten(0, 1) for state in states_of(batch)]
-        first = torch.from_numpy(begins_episode(batch["is_reset"])).flatten()[self.rows]
+        first = torch.from_numpy(begins_episode(batch)[:-1]).flatten()[self.rows]
         first[0] = False  # the kept states know
         self._is_first = first
 

@@ -140,21 +140,25 @@ def _choose(policy: Policy, running: Sequence[_Running], *, greedy: bool) -> lis
     obs = torch.from_numpy(np.stack([episode.obs for episode in running]))
     states = [episode.state for episode in running]
     state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+    masks = [legal for episode in running if (legal := episode.game.mask) is not None]
+    mask = torch.from_numpy(np.stack(masks)) if masks else None
     outputs, _, state = policy.outputs(obs, state, torch.zeros(1, len(obs), dtype=torch.bool))
     for i, episode in enumerate(running):
         episode.state = tuple(part[i : i + 1] for part in state)
     if greedy:
-        return list(policy.actions.distribution(outputs).mode().numpy())
-    rows = zip(outputs, running, strict=True)
+        return list(policy.actions.distribution(outputs, mask).mode().numpy())
     return [
-        policy.actions.distribution(row).sample(episode.generator).numpy() for row, episode in rows
+        policy.actions.distribution(outputs[i], None if mask is None else mask[i])
+        .sample(episode.generator)
+        .numpy()
+        for i, episode in enumerate(running)
     ]
 
 
 def protocol(config: Config, seed: int, max_steps: int) -> str:
     """How `play` plays, in one line: a score means little without it."""
     says = [f"whole episodes, raw returns, cut after {max_steps:,} env steps, seeds from {seed}"]
-    if is_atari(config.env):
+    if is_atari(config.env) and not config.wrapper:
         says += [
             f"frame skip {config.frame_skip}",
             f"up to {config.noop_max} no-ops",

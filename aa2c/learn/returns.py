@@ -9,6 +9,11 @@ Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 
+def clip_rewards(rewards: Floats, reward_clip: float) -> Floats:
+    """Rewards clamped to [-reward_clip, reward_clip]; 0 leaves them."""
+    return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
+
+
 def gae(
     rewards: Floats,
     values: Floats,

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aa2c.config.config import Config
-from aa2c.envs.actions import random_actions
 from aa2c.envs.frames import copy_stacks, frames_first, push_frames
 from aa2c.envs.observations import shown_part
-from aa2c.envs.spec import OBS
+from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
 from aa2c.learn.schema import (
+    FINAL_VALUES,
     FIRST_STACK,
     PLANES,
     STATES,
@@ -33,8 +33,6 @@ from aa2c.policy.policy import Acted, Policy
 SHOWN_FRAMES = 16
 SHOWN_NUMBERS = 64  # of a vector
 MOST_FRAME_BYTES = 512 * 1024
-RANDOM_STEPS = 256  # of each environment
-LOOK_EVERY = 4  # of these steps: neighbours tell little more
 
 Obs = NDArray[Any]
 Flags = NDArray[np.bool_]
@@ -105,7 +103,8 @@ class Rollout:
     Row t of `obs` is what action t was chosen from, and its last row is where the next rollout
     starts. A reset row's action had no effect: it must not be learned from. `now` [B, …] is what
     the environments show now, `state` what the policy remembers then, and `is_first` [B] is true
-    where an episode begins.
+    where an episode begins. Row t of `action_mask`, if there is one, are the actions that were legal
+    when action t was chosen.
     """
 
     def __init__(
@@ -117,8 +116,10 @@ class Rollout:
         """
         self.num_steps = config.num_steps
         self.num_envs = envs.num_envs
+        self._envs = envs
         self._is_stacked = envs.spec.is_stacked
         self._obs_spec = envs.spec.obs
+        self._resets_at_once = envs.spec.resets_at_once
         self.now = empty_obs(envs.spec, (self.num_envs,))
         self._sequence_length = sequence_length(config)
         self.continue_from(envs.reset(), np.ones(self.num_envs, np.bool_), state)
@@ -153,10 +154,20 @@ class Rollout:
 
     def begin(self) -> None:
         """What is shown now is row 0."""
+        if self._resets_at_once:
+            self.arrays[FINAL_VALUES][:] = 0
         self.now = self._rows.begin(self.now)
 
-    def keep_state(self, t: int) -> None:
-        """What is remembered before action t, if a sequence starts there."""
+    def mask(self, t: int | slice = slice(None)) -> Tensor | None:
+        """The legal actions [B, A] or [T, B, A] of such rows, if the environments tell."""
+        if ACTION_MASK not in self.arrays:
+            return None
+        return torch.from_numpy(self.arrays[ACTION_MASK][t])
+
+    def keep(self, t: int) -> None:
+        """What is legal before action t and, if a sequence starts there, what is remembered."""
+        if ACTION_MASK in self.arrays:
+            self.arrays[ACTION_MASK][t] = self._envs.mask
         if self.state and t % self._sequence_length == 0:
             state = forget(self.state, torch.from_numpy(self.is_first))
             for name, part in zip(STATES, state, strict=False):
@@ -166,16 +177,23 @@ class Rollout:
         """The kept state [B, H] at row 0, and where rows [T, B] begin an episode."""
         names = STATES[: len(self.state)]
         state = tuple(torch.from_numpy(self.arrays[name][0]) for name in names)
-        return state, torch.from_numpy(begins_episode(self.arrays["is_reset"]))
+        return state, torch.from_numpy(begins_episode(self.arrays)[:-1])
 
     def add(self, t: int, acted: Acted, step: Step) -> None:
         """Action t led to this; what is shown then is row t + 1."""
         for name, values in step.arrays.items():
             if name != OBS:
                 self.arrays[name][t] = values
-        self.is_first = step["is_reset"]
+        self.is_first = step.ended if self._resets_at_once else step["is_reset"]
         self.state = acted.state
-        self.now = self._rows.add(t + 1, step[OBS], self.is_first, self.now)
+        self.now = self._rows.add(t + 1, step[OBS], step["is_reset"], self.now)
+
+    def add_final(self, t: int, acted: Acted, step: Step, policy: Policy) -> None:
+        """Action t cut episodes off, whose last observations are no rows: keep their values."""
+        rows = np.flatnonzero(step["truncated"])
+        state = tuple(part[rows] for part in acted.state)
+        obs, is_first = torch.from_numpy(step.final_obs), torch.zeros(len(rows), dtype=torch.bool)
+        self.arrays[FINAL_VALUES][t, rows] = policy.bootstrap(obs, state, is_first).numpy()
 
     def add_policy(self, log_probs: Tensor, values: Sequence[Tensor]) -> None:
         """Log-probs [T, B] of the actions, and values [B] of the rows 0 … T."""
@@ -218,28 +236,21 @@ def collect(
     rollout.begin()
     with torch.inference_mode():
         for t in range(rollout.num_steps):
-            rollout.keep_state(t)
+            rollout.keep(t)
             obs, is_first = torch.from_numpy(rollout.now), torch.from_numpy(rollout.is_first)
-            acted = policy.step(obs, rollout.state, is_first, generator=generator)
+            mask = rollout.mask(t)
+            acted = policy.step(obs, rollout.state, is_first, mask, generator=generator)
             steps.append(acted)
             actions[t] = acted.actions.numpy()
             step = envs.step(actions[t])
             tick()
             rollout.add(t, acted, step)
+            if step.final_obs is not None:
+                rollout.add_final(t, acted, step, policy)
             episodes += step.episodes
         if VALUES in rollout.arrays:
             obs, is_first = torch.from_numpy(rollout.now), torch.from_numpy(rollout.is_first)
             last = policy.bootstrap(obs, rollout.state, is_first)
-            log_probs = policy.log_probs(steps, torch.from_numpy(actions))
+            log_probs = policy.log_probs(steps, torch.from_numpy(actions), rollout.mask())
             rollout.add_policy(log_probs, [*(acted.values for acted in steps), last])
     return episodes
-
-
-def observe_random_play(envs: Envs, policy: Policy, seed: int) -> None:
-    """Let observations of random actions count in the policy's running mean and std (arXiv:1810.12894, 2.4)."""
-    rng = np.random.default_rng(seed)
-    envs.reset()
-    for t in range(RANDOM_STEPS):
-        step = envs.step(random_actions(envs.spec.actions, envs.num_envs, rng))
-        if t % LOOK_EVERY == 0:
-            policy.observe(torch.from_numpy(np.array(step[OBS])))

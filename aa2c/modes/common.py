@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from aa2c.config.config import Config
 from aa2c.config.modes import ModeFacts
 from aa2c.envs.state import CannotBeSaved
 from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses, a2c_loss
-from aa2c.learn.returns import gae, normalize
+from aa2c.learn.returns import clip_rewards, gae, normalize
 from aa2c.learn.rollout import Rollout, collect
+from aa2c.learn.schema import begins_episode, next_values
+from aa2c.learn.statistics import SentStatistics
 from aa2c.modes.mode import WorkerSetup
+from aa2c.policy.normalization import Statistics
 from aa2c.policy.policy import Policy
 from aa2c.ports import Record, Report, WorkerPort
 
@@ -35,6 +37,9 @@ class RolloutProducer:
         self._config, self._worker, self._envs, self._policy, self._generator = setup
         state = self._policy.initial_state(self._envs.num_envs)
         self._rollout = Rollout(self._envs, self._config, state, in_records=in_records)
+        self._statistics = SentStatistics(
+            self._config, self._policy, self._envs.num_envs, of_obs=not in_records
+        )
         self._frames_shown = 0
 
     def _act(self, port: WorkerPort, policy: Policy) -> None:
@@ -42,6 +47,7 @@ class RolloutProducer:
         self._config = port.config_now()
         failpoint("worker.before_step")
         episodes = collect(self._envs, policy, self._rollout, self._generator, port.tick)
+        self._statistics.add(self._rollout)
         port.counters.add("env_steps", self._rollout.env_steps)
         port.counters.add("episodes", len(episodes))
         for start in range(0, len(episodes), EPISODES_PER_MESSAGE):
@@ -65,6 +71,7 @@ class RolloutProducer:
             "generator": self._generator.get_state().numpy(),
             "obs": self._rollout.now,
             "is_first": self._rollout.is_first,
+            "returns": self._statistics.returns,
             **{f"state{i}": part.numpy() for i, part in enumerate(self._rollout.state)},
             **self._own_state(),
         }
@@ -83,8 +90,14 @@ class RolloutProducer:
             count = len(self._rollout.state)
             state = tuple(torch.from_numpy(arrays[f"state{i}"]) for i in range(count))
             self._rollout.continue_from(arrays["obs"], arrays["is_first"], state)
+            self._statistics.returns = arrays["returns"]
             self._load_own_state(arrays)
         return True
+
+    def _loss(self) -> Losses:
+        """The rollout's loss, where the worker learns."""
+        unsent = self._statistics.of_returns
+        return rollout_loss(self._config, self._policy, self._rollout, self._worker, unsent)
 
     def _own_state(self) -> dict[str, Any]:
         """What a mode's producer has beyond that."""
@@ -116,27 +129,32 @@ class UpdaterHalf:
     def close(self) -> None: ...
 
 
-def clip_rewards(rewards: NDArray[np.float32], reward_clip: float) -> NDArray[np.float32]:
-    """Rewards clamped to [-reward_clip, reward_clip]; 0 leaves them."""
-    return np.clip(rewards, -reward_clip, reward_clip) if reward_clip else rewards
-
-
-def rollout_loss(config: Config, policy: Policy, rollout: Rollout, worker: int) -> Losses:
+def rollout_loss(
+    config: Config,
+    policy: Policy,
+    rollout: Rollout,
+    worker: int,
+    returns_unsent: Statistics | None = None,
+) -> Losses:
     """The actor-critic loss of a worker's rollout, for A3C: evaluated anew, with a graph.
 
     But for the last observations, which no action of it was chosen from: theirs are constants.
+    Rewards are scaled as if `returns_unsent` counted already.
     """
     obs = torch.from_numpy(rollout["obs"])
     state, is_first = rollout.start()
-    distribution, values, state = policy.evaluate(obs[:-1].flatten(0, 1), state, is_first)
-    is_first = torch.from_numpy(rollout["is_reset"][-1:])
+    mask = rollout.mask()
+    if mask is not None:
+        mask = mask.flatten(0, 1)
+    distribution, values, state = policy.evaluate(obs[:-1].flatten(0, 1), state, is_first, mask)
+    is_first = torch.from_numpy(begins_episode(rollout.arrays)[-1:])
     with torch.no_grad():
         _, last_values, _ = policy.evaluate(obs[-1], state, is_first)
     states = torch.cat([values.detach(), last_values]).numpy().reshape(-1, rollout.num_envs)
     advantages = gae(
-        clip_rewards(rollout["rewards"], config.reward_clip),
+        policy.scale_rewards(clip_rewards(rollout["rewards"], config.reward_clip), returns_unsent),
         states[:-1],
-        states[1:],
+        next_values(rollout.arrays, states),
         rollout["terminated"],
         rollout["truncated"],
         gamma=config.gamma,

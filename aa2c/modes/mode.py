@@ -116,8 +116,8 @@ class Mode(ModeFacts, ABC):
     def record_leaves(self, config: Config, spec: EnvSpec, num_params: int) -> list[Leaf]:
         """The arrays of a record."""
 
-    def shared_vectors(self, config: Config, num_params: int) -> dict[str, int]:
-        """Names and lengths of the vectors that workers step in shared memory, if they do."""
+    def shared_vectors(self, config: Config, params: FlatParameters) -> dict[str, int]:
+        """Names and lengths of the vectors that are shared, if workers step the network there."""
         return {}
 
     @abstractmethod

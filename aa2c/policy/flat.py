@@ -6,41 +6,52 @@ operation on it, and the layers' weights are views into it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aa2c.policy.normalization import RunningMeanStd
+
 SHARD_ALIGNMENT = 64  # parameters; keeps vectorised kernels free of remainders
 
 
 class FlatParameters:
-    """A network's parameters and gradients as two flat float32 vectors [num_params].
+    """A network's parameters and gradient as two flat float32 vectors [num_params].
 
-    Its buffers (running means and stds) follow the parameters; their gradient stays 0, which an optimizer
-    without weight decay leaves alone. The vectors end in zeros up to a multiple of
-    `SHARD_ALIGNMENT`. `numpy` is the parameter vector without a copy. With `vector` the network
-    takes that memory and the parameters in it for its own, so that networks can share them;
-    the gradient is always its own.
+    Its buffers follow the parameters, running means and stds last, in `statistics`; their gradient
+    stays 0, which an optimizer without weight decay leaves alone. The vectors end in zeros up to a
+    multiple of `SHARD_ALIGNMENT`. `numpy` is the parameter vector without a copy. With `vector` the
+    network takes that memory and the parameters in it for its own, so that networks can share them;
+    the gradient is always its own, and with `own_statistics` they are, too.
     """
 
-    def __init__(self, network: nn.Module, *, vector: Tensor | None = None) -> None:
-        tensors = [*network.parameters(), *network.buffers()]
-        used = sum(t.numel() for t in tensors)
+    def __init__(
+        self, network: nn.Module, *, vector: Tensor | None = None, own_statistics: bool = False
+    ) -> None:
+        statistics = [
+            buffer
+            for module in network.modules()
+            if isinstance(module, RunningMeanStd)
+            for buffer in module.buffers()
+        ]
+        last = {id(buffer) for buffer in statistics}
+        others = [buffer for buffer in network.buffers() if id(buffer) not in last]
+        tensors = [*network.parameters(), *others]
+        start = sum(t.numel() for t in tensors)
+        used = start + sum(t.numel() for t in statistics)
         self.num_params = -(-used // SHARD_ALIGNMENT) * SHARD_ALIGNMENT
         self.vector: Tensor = torch.zeros(self.num_params) if vector is None else vector.detach()
         self.grad = torch.zeros(self.num_params)
         self.vector.grad = self.grad
-        start = 0
-        for tensor in tensors:
-            end = start + tensor.numel()
-            view = self.vector[start:end].view_as(tensor)
-            if vector is None:
-                view.copy_(tensor.detach())
-            tensor.data = view
-            if tensor.requires_grad:
-                tensor.grad = self.grad[start:end].view_as(tensor)
-            start = end
+        self.num_statistics = self.num_params - start if statistics else 0
+        self.statistics = self.vector[self.num_params - self.num_statistics :]
+        if own_statistics:
+            self.statistics = torch.zeros(self.num_statistics)
+        _lay_out(tensors, self.vector, copy=vector is None, grad=self.grad)
+        _lay_out(statistics, self.statistics, copy=vector is None or own_statistics)
 
     @property
     def numpy(self) -> NDArray[np.float32]:
@@ -53,3 +64,19 @@ class FlatParameters:
         if max_norm and not norm <= max_norm:
             nn.utils.clip_grads_with_norm_([self.vector], max_norm, norm)
         return float(norm)
+
+
+def _lay_out(
+    tensors: Iterable[Tensor], vector: Tensor, *, copy: bool, grad: Tensor | None = None
+) -> None:
+    """Make the tensors views into the vector, one after the other; with `copy` of what they hold."""
+    start = 0
+    for tensor in tensors:
+        end = start + tensor.numel()
+        view = vector[start:end].view_as(tensor)
+        if copy:
+            view.copy_(tensor.detach())
+        tensor.data = view
+        if grad is not None and tensor.requires_grad:
+            tensor.grad = grad[start:end].view_as(tensor)
+        start = end

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from aa2c.config.config import Config
-from aa2c.envs.observations import Image, Layout, Several, layout_of
+from aa2c.envs.observations import Image, Layout, image_layout
 from aa2c.envs.spec import EnvSpec, channel_axis, smallest_side
 from aa2c.errors import StartError
 from aa2c.policy.actions import action_type
@@ -22,7 +22,7 @@ from aa2c.policy.layers import (
     linear,
     orthogonal,
 )
-from aa2c.policy.normalization import RunningMeanStd
+from aa2c.policy.normalization import RunningMeanStd, normalized_shape
 from aa2c.policy.own import is_own, own_parts
 from aa2c.policy.parts import Head, Trunk, count_features, with_heads
 from aa2c.policy.policy import Policy
@@ -39,7 +39,7 @@ IMPALA_SMALLEST_SIDE = 8  # pixels that its three poolings halve to one
 
 def make_policy(config: Config, spec: EnvSpec) -> Policy:
     """The policy of --network for an environment. Raises `StartError` if it does not fit."""
-    layout = _layout_with_images(spec)
+    layout = image_layout(spec.obs)
     obs_scale = config.obs_scale or spec.obs_scale
     actions = action_type(spec.actions)
     if is_own(config.network):
@@ -50,20 +50,13 @@ def make_policy(config: Config, spec: EnvSpec) -> Policy:
     policy = Policy(actions, parts, 1.0 if layout else obs_scale, layout)
     if not parts.is_whole and any(isinstance(m, nn.Conv2d) for m in policy.trunk.modules()):
         policy.precision = choose_precision(config.precision)
-    normalized: tuple[int, ...] = (layout.numbers,) if layout else spec.obs_shape
-    if config.norm_obs and all(normalized):
-        policy.obs_rms = RunningMeanStd(normalized)
+    if config.norm_obs:
+        policy.obs_rms = RunningMeanStd(normalized_shape(spec))
+    if config.norm_rewards:
+        policy.reward_rms = RunningMeanStd((1,))
     if config.norm_returns:
         policy.return_rms = RunningMeanStd((1,))
     return policy
-
-
-def _layout_with_images(spec: EnvSpec) -> Layout | None:
-    """How rows are to be unpacked; those without an image are a vector like any other."""
-    if not isinstance(spec.obs, Several):
-        return None
-    layout = layout_of(spec.obs)
-    return layout if layout.images else None
 
 
 def _make_trunk(config: Config, spec: EnvSpec, layout: Layout | None, divisor: float) -> Trunk:

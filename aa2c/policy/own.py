@@ -9,7 +9,6 @@ state [N, memory_size] as well, zeros where an episode begins, and gives the nex
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from aa2c.config.config import Config
-from aa2c.config.factory import Factory, factory_of, is_factory
+from aa2c.config.factory import is_factory, load_code
 from aa2c.envs.failure import one_line, shown
 from aa2c.envs.observations import Several, layout_of, map_leaves
 from aa2c.envs.spec import EnvSpec
@@ -95,7 +94,7 @@ def own_parts(config: Config, spec: EnvSpec, actions: ActionType) -> Parts:
     """The modules of a user's network. Raises `StartError` for one that does not fit, in a sentence."""
     name = config.network
     try:
-        function = _function(name)
+        function = load_code("--network", name)
         options = _options(function, config, actions)
         module = function(_shapes(spec), **options)
         if not isinstance(module, nn.Module):
@@ -109,15 +108,6 @@ def own_parts(config: Config, spec: EnvSpec, actions: ActionType) -> Parts:
         raise StartError(f"--network {name} {misfit}.") from None
     except Exception as error:  # it is not our code
         raise StartError(f"--network {name}: {type(error).__name__}: {one_line(error)}") from error
-
-
-def _function(name: str) -> Callable[..., Any]:
-    """What --network names, or is."""
-    if isinstance(name, Factory) or is_factory(name):
-        return factory_of("--network", name).load()
-    module, _, function = name.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    return found
 
 
 def _options(function: Callable[..., Any], config: Config, actions: ActionType) -> dict[str, int]:

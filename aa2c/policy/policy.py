@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,14 @@ from aa2c.policy.encoders import numbers_of, with_numbers
 from aa2c.policy.fast_cpu import Acting, Choice, evaluate_in
 from aa2c.policy.layers import ScaledConv2d
 from aa2c.policy.memory import State
-from aa2c.policy.normalization import RunningMeanStd, Units, normalize
+from aa2c.policy.normalization import (
+    REWARD_LIMIT,
+    Floats,
+    RunningMeanStd,
+    Statistics,
+    Units,
+    normalize,
+)
 from aa2c.policy.parts import Parts
 
 Normalize = Callable[[Tensor, Units, torch.dtype], Tensor]
@@ -43,7 +51,9 @@ class Policy(nn.Module):
 
     `forward(obs)` gives outputs [N, P] and values [N] of raw observations [N, …] that stand alone.
     With `obs_rms` the trunk sees observations normalized by their running mean and std; with
-    `return_rms` the value head learns normalized returns, and its values are given unscaled.
+    `reward_rms` it learns from rewards scaled by the running std of discounted returns, and its values
+    are in that unit; with `return_rms` the value head learns normalized returns, and its values are
+    given unscaled.
     `memory`, if there is one, stands between trunk and heads. With `layout` observations are rows
     that the trunk unpacks; only their numbers are normalized.
     """
@@ -63,6 +73,7 @@ class Policy(nn.Module):
         self.value = parts.value
         self.free = nn.Parameter(torch.zeros(actions.num_free)) if actions.num_free else None
         self.obs_rms: RunningMeanStd | None = None
+        self.reward_rms: RunningMeanStd | None = None
         self.return_rms: RunningMeanStd | None = None
         self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
@@ -132,10 +143,12 @@ class Policy(nn.Module):
             features = hidden.flatten(0, 1)
         return *self.heads(features), state
 
-    def log_probs(self, steps: Sequence[Acted], actions: Tensor) -> Tensor:
-        """Log-probs [T, N] of the actions [T, N, …] that were taken in T steps."""
+    def log_probs(
+        self, steps: Sequence[Acted], actions: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Log-probs [T, N] of the actions [T, N, …] that were taken in T steps, of the legal ones."""
         outputs = torch.stack([step.outputs for step in steps])
-        return self.actions.distribution(outputs).log_prob(actions)
+        return self.actions.distribution(outputs, mask).log_prob(actions)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         rows = len(obs)
@@ -201,7 +214,23 @@ class Policy(nn.Module):
     def observe(self, obs: Tensor) -> None:
         """Let raw observations [N, …] count in the running mean and std, if there are any."""
         if self.obs_rms is not None:
-            self.obs_rms.update(self._scale(self._numbers(obs)))
+            self.obs_rms.update(self.normalized_rows(obs))
+
+    def normalized_rows(self, obs: Tensor) -> Tensor:
+        """The floats [N, *shape] of raw observations [N, …] that are normalized."""
+        return self._scale(self._numbers(obs))
+
+    def scale_rewards(self, rewards: Floats, unsent: Statistics | None = None) -> Floats:
+        """Rewards in stds of the discounted return, cut at `REWARD_LIMIT`, if they are to be scaled.
+
+        `unsent` are the statistics of returns that are yet to count in the running std.
+        """
+        if self.reward_rms is None:
+            return rewards
+        seen = self.reward_rms.statistics
+        std = float((seen if unsent is None else seen.merged(unsent)).std)
+        scaled: Floats = np.clip(rewards / std, -REWARD_LIMIT, REWARD_LIMIT)
+        return scaled
 
     @torch.no_grad()
     def observe_returns(self, returns: Tensor) -> None:

@@ -72,8 +72,8 @@ class Controls:
         return word
 
     def stop(self) -> str:
-        """End the run, with a final checkpoint."""
-        if self._phase() not in ("starting", "running"):
+        """End the run, with a final checkpoint; skip the evaluation of one that is ending."""
+        if self._phase() not in ("starting", "running", "stopping"):
             raise ControlRefused("the run has already ended.")
         self._note("stop", "stopping")
         self._end()

@@ -37,16 +37,23 @@ class ParameterBoard:
     """`publish` in the updater, `pull` in everyone else."""
 
     def __init__(
-        self, segment: Segment, num_params: int, *, checksum: bool = not STORES_ARE_ORDERED
+        self,
+        segment: Segment,
+        num_params: int,
+        *,
+        checksum: bool = not STORES_ARE_ORDERED,
+        start: int = 0,
     ) -> None:
-        if len(segment.buf) < board_bytes(num_params):
+        """Over the segment's bytes from `start` on."""
+        if len(segment.buf) < start + board_bytes(num_params):
             raise ValueError(f"segment {segment.name} is too small for {num_params} parameters")
         self._segment = segment
         self._checksum = checksum
-        self._words = segment.buf[:_CONTROL_BYTES].cast("Q")
-        starts = (_CONTROL_BYTES, _CONTROL_BYTES + align(4 * num_params))
+        first = start + _CONTROL_BYTES
+        self._words = segment.buf[start:first].cast("Q")
         self._buffers: list[Vector] = [
-            np.frombuffer(segment.buf, np.float32, num_params, start) for start in starts
+            np.frombuffer(segment.buf, np.float32, num_params, offset)
+            for offset in (first, first + align(4 * num_params))
         ]
 
     @property

@@ -7,11 +7,15 @@ leaves it odd, which the next one finds and counts. Such a step is tolerated, no
 optimizers of this package work element by element and a float32 is stored whole, so a torn step
 is a step of fewer elements, and undoing it would take a copy of everything before each.
 
+Running means and stds are no part of what is stepped: an optimizer writes back also what it does not
+change, and so would undo half of what the updater, their only writer, puts there meanwhile. They have a
+parameter board of their own, so that readers find mean and variance of the same moment, lock or not.
+
 Without the lock (Hogwild, arXiv:1106.5730) every worker counts its own steps, for a shared count
 would lose some.
 
     words 0: version word; 8: torn steps; 16: learning rate (double); 64 + worker: steps without lock
-    4096: the vectors, each aligned
+    4096: the vectors, each aligned; in the place of `STATISTICS` their board
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.failpoint import failpoint
-from aa2c.ports import PARAMS
+from aa2c.ports import PARAMS, STATISTICS
+from aa2c.shm.board import ParameterBoard, board_bytes
 from aa2c.shm.segment import Segment
 from aa2c.shm.slot import align
 
@@ -35,12 +40,17 @@ _VERSION, _TORN, _LEARNING_RATE, _OWN_STEPS = 0, 8, 16, 64
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.0001, 0.005
 
 Vector = NDArray[np.float32]
-Layout = Sequence[tuple[str, int]]  # name and length of each vector; `PARAMS` is one of them
+# Name and length of each vector; `PARAMS` is one of them, and ends in what `STATISTICS` holds, if it is.
+Layout = Sequence[tuple[str, int]]
 
 
 def shared_model_bytes(layout: Layout) -> int:
     """Bytes of a segment for these float32 vectors."""
-    return _CONTROL_BYTES + sum(align(4 * length) for _, length in layout)
+    return _CONTROL_BYTES + sum(_bytes_of(name, length) for name, length in layout)
+
+
+def _bytes_of(name: str, length: int) -> int:
+    return board_bytes(length) if name == STATISTICS else align(4 * length)
 
 
 class SharedModel:
@@ -54,10 +64,16 @@ class SharedModel:
         self._segment = segment
         self._words = segment.buf[:_CONTROL_BYTES].cast("Q")
         self._floats = segment.buf[:_CONTROL_BYTES].cast("d")
+        self._statistics: ParameterBoard | None = None
+        self._num_statistics = 0
         start = _CONTROL_BYTES
         for name, length in layout:
-            self.vectors[name] = np.frombuffer(segment.buf, np.float32, length, start)
-            start += align(4 * length)
+            if name == STATISTICS:
+                self._statistics = ParameterBoard(segment, length, start=start)
+                self._num_statistics = length
+            else:
+                self.vectors[name] = np.frombuffer(segment.buf, np.float32, length, start)
+            start += _bytes_of(name, length)
 
     @property
     def version(self) -> int:
@@ -123,8 +139,19 @@ class SharedModel:
         """Put a network in, the version after this one; returns its version. Before all steps."""
         self._words[_VERSION] = 1  # not 2 * after + 1, at which readers would find a network
         self.vectors[PARAMS][:] = vector
+        if self._num_statistics:
+            self.publish_statistics(vector[-self._num_statistics :])
         self._words[_VERSION] = 2 * after + 2
         return after + 1
+
+    def publish_statistics(self, statistics: Vector) -> None:
+        """Make these running means and stds the newest, by the updater; no lock is needed."""
+        if self._statistics is not None:
+            self._statistics.publish(statistics)
+
+    def pull_statistics(self, out: Vector) -> bool:
+        """The newest ones into `out`, whole; False if the updater overtook every attempt."""
+        return self._statistics is None or self._statistics.pull(out) > 0
 
     def pull(self, out: Vector) -> int:
         """Copy the parameters into `out`, whole unless there is no lock; returns their version.
@@ -135,6 +162,8 @@ class SharedModel:
             if not is_mine or self.version == 0:
                 return 0
             out[:] = self.vectors[PARAMS]
+            if self._num_statistics and not self.pull_statistics(out[-self._num_statistics :]):
+                return 0
             return self.version
 
     @contextlib.contextmanager
@@ -155,4 +184,6 @@ class SharedModel:
         self.vectors.clear()
         self._words.release()
         self._floats.release()
+        if self._statistics is not None:
+            self._statistics.close()
         self._segment.close()

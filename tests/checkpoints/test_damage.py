@@ -52,9 +52,11 @@ GOOD_SPEC = {
     "is_stacked": False,
     "obs_scale": 1.0,
     "obs": None,
+    "has_mask": False,
 }
 
 WRONG_SPECS = (
+    {"actions": {"kind": "MultiBinary", "shape": [3]}, "has_mask": True},
     {"obs_shape": ["sh", "-c", "touch pwned"]},
     {"obs_shape": [-4]},
     {"obs_shape": [True]},

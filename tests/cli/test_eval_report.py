@@ -13,6 +13,8 @@ import pytest
 
 from tests.cli.test_main import aa2c, page_of, start
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
@@ -39,7 +41,7 @@ def evaluations(url):
     return status["evaluator"]["evaluations"]
 
 
-def test_eval_tells_protocol_and_results_of_both_ways(run_dir, tmp_path):
+def test_eval_tells_protocol_and_results_of_both_ways(run_dir, tmp_path, command):
     result = aa2c("eval", str(run_dir), "--episodes", "3", "--max-steps", "200", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     first, protocol, greedy, sampled = result.stdout.splitlines()
@@ -48,14 +50,14 @@ def test_eval_tells_protocol_and_results_of_both_ways(run_dir, tmp_path):
     assert "seeds from 0" in protocol
     assert greedy.startswith("greedy")
     assert sampled.startswith("sampled")
-    again = aa2c("eval", str(run_dir), "--episodes", "3", "--max-steps", "200", cwd=tmp_path)
+    again = command("eval", str(run_dir), "--episodes", "3", "--max-steps", "200")
     assert again.stdout == result.stdout
 
 
-def test_eval_records_the_best_checkpoints_first_game(run_dir, tmp_path):
+def test_eval_records_the_best_checkpoints_first_game(run_dir, tmp_path, command):
     options = ("--best", "--sampled", "--episodes", "1", "--max-steps", "30")
     video = tmp_path / "deep" / "game.mp4"
-    result = aa2c("eval", str(run_dir), *options, "--video", str(video), cwd=tmp_path)
+    result = command("eval", str(run_dir), *options, "--video", str(video))
     assert result.returncode == 0, result.stderr
     assert "greedy" not in result.stdout
     assert video.read_bytes()[4:8] == b"ftyp"
@@ -71,30 +73,34 @@ def test_eval_records_the_best_checkpoints_first_game(run_dir, tmp_path):
         (["RUN", "--episodes", "1", "--max-steps", "5", "--video", "x.gif"], 2, "must end in .mp4"),
     ],
 )
-def test_mistakes_with_eval_get_one_sentence(run_dir, tmp_path, arguments, code, said):
+def test_mistakes_with_eval_get_one_sentence(
+    run_dir, tmp_path, monkeypatch, command, arguments, code, said
+):
+    monkeypatch.chdir(tmp_path)
     arguments = [str(run_dir) if argument == "RUN" else argument for argument in arguments]
-    result = aa2c("eval", *arguments, cwd=tmp_path)
+    result = command("eval", *arguments)
     assert result.returncode == code
     assert said in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_report_prints_where_its_pictures_are(run_dir, tmp_path):
+def test_report_prints_where_its_pictures_are(run_dir, tmp_path, monkeypatch, command):
     copy = tmp_path / "other"
     shutil.copytree(run_dir, copy)
     one = aa2c("report", str(run_dir), cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     expected = [run_dir / "report" / n for n in ("loss.png", "train.png", "test.png", "summary.md")]
     assert one.stdout.splitlines() == [str(path) for path in expected]
-    both = aa2c("report", str(run_dir), str(copy), "--out", "both", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    both = command("report", str(run_dir), str(copy), "--out", "both")
     assert both.returncode == 0, both.stderr
     summary = (tmp_path / "both" / "summary.md").read_text()
     assert "| r |" in summary
     assert "| other |" in summary
 
 
-def test_report_of_nothing_is_refused_in_a_sentence(tmp_path):
-    result = aa2c("report", str(tmp_path), cwd=tmp_path)
+def test_report_of_nothing_is_refused_in_a_sentence(tmp_path, command):
+    result = command("report", str(tmp_path))
     assert result.returncode == 2
     assert "is not a run" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -12,14 +12,20 @@ import pytest
 import torch
 
 from aa2c import Config, train
+from aa2c.cli import export
 from aa2c.cli import main as cli
 from aa2c.cli.export import export_policy
+from aa2c.envs.find import no_tick
+from aa2c.envs.game import GymnasiumGame
+from aa2c.envs.masks import masked
+from aa2c.envs.plain import PlainVector
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.policy import exported
-from tests.checkpoints.spaces import ACTIONS, OBSERVATIONS, SCREEN, VECTOR, trained
+from tests.checkpoints.spaces import ACTIONS, LEGAL, OBSERVATIONS, SCREEN, VECTOR, Task, trained
 
 KINDS = {
     "discrete": {},
+    "masked": {"action_mask": "info"},
     "multi-discrete": {"actions": ACTIONS[2]},
     "box": {"actions": ACTIONS[3]},
     "squashed tuple": {"actions": ACTIONS[4], "action_bounds": "tanh"},
@@ -31,36 +37,26 @@ KINDS = {
 }
 
 
-class Task(gym.Env):
-    """Random observations; a game lasts 20 steps."""
+@pytest.fixture
+def made(monkeypatch):
+    def make(obs=VECTOR, actions=ACTIONS[0], action_mask="none", **options):
+        env = masked(Task(obs, actions), "task", action_mask)
+        policy = trained(obs, actions, action_mask=action_mask, **options)
+        if policy.network.obs_rms is not None:
+            policy.network.observe(torch.from_numpy(np.stack([obs.sample() for _ in range(40)])))
+        envs = PlainVector("task", lambda: env, 1, no_tick)
+        monkeypatch.setattr(export, "make_game", lambda config: GymnasiumGame(envs, "task"))
+        return policy
 
-    def __init__(self, obs, actions):
-        self.observation_space, self.action_space = obs, actions
-
-    def reset(self, *, seed=None, options=None):
-        self.observation_space.seed(seed)
-        self.left = 20
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        self.left -= 1
-        return self.observation_space.sample(), 0.0, self.left == 0, False, {}
-
-
-def made(obs=VECTOR, actions=ACTIONS[0], **options):
-    policy = trained(obs, actions, **options)
-    if policy.network.obs_rms is not None:
-        policy.network.observe(torch.from_numpy(np.stack([obs.sample() for _ in range(40)])))
-    policy.make_env = lambda: Task(obs, actions)
-    return policy
+    return make
 
 
 def several(policy, obs, rows):
     obs.seed(1)
     seen = np.stack([policy.rows(obs.sample())[0][0] for _ in range(rows)])
     state = policy.network.initial_state(rows)
-    return [torch.from_numpy(seen), *(part + 0.1 for part in state)]
+    masks = [torch.from_numpy(np.tile(LEGAL > 0, (rows, 1)))] * policy.checkpoint.spec.has_mask
+    return [torch.from_numpy(seen), *masks, *(part + 0.1 for part in state)]
 
 
 def as_rows(space, parts, rows):
@@ -79,7 +75,7 @@ def as_rows(space, parts, rows):
     [pytest.param(kind, ".pt2", marks=[pytest.mark.long] * (kind != "dict")) for kind in KINDS]
     + [pytest.param(kind, ".onnx", marks=pytest.mark.long) for kind in ("dict", "lstm", "screen")],
 )
-def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, kind, suffix):
+def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, made, kind, suffix):
     options = KINDS[kind]
     policy = made(**options)
     path = tmp_path / "out" / f"policy{suffix}"
@@ -96,10 +92,11 @@ def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, kind, suffix):
         names = [each.name for each in session.get_inputs()]
         assert names == ["obs", "state_h", "state_c"][: len(given)]
         outputs = session.run(None, {n: x.numpy() for n, x in zip(names, given, strict=True)})
-    state = tuple(given[1:])
+    masks = [each.numpy() for each in given[1 : 1 + policy.checkpoint.spec.has_mask]]
+    state = tuple(given[1 + len(masks) :])
     obs.seed(1)
     seen = [obs.sample() for _ in range(rows)]
-    expected, after = policy.predict(seen, state, deterministic=True)
+    expected, after = policy.predict(seen, state, True, *masks)
     for part in reversed(after):
         np.testing.assert_allclose(outputs.pop(), part, atol=1e-5)
     assert outputs.pop().shape == (rows,)
@@ -111,13 +108,13 @@ def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, kind, suffix):
             assert a == pytest.approx(b, abs=1e-5)
 
 
-def test_images_beside_numbers_are_not_for_onnx(tmp_path):
+def test_images_beside_numbers_are_not_for_onnx(tmp_path, made):
     with pytest.raises(ConfigError, match=r"export to \.pt2"):
         export_policy(made(OBSERVATIONS[-1]), tmp_path / "policy.onnx")
 
 
 @pytest.mark.parametrize("name", ["policy", "policy.pt", "policy.pt2/x.pt2"])
-def test_what_cannot_be_written_is_refused(tmp_path, name):
+def test_what_cannot_be_written_is_refused(tmp_path, made, name):
     (tmp_path / "policy.pt2").touch()
     with pytest.raises(
         ConfigError, match=r"policy.* (must end in .pt2 or .onnx|cannot be written)"
@@ -125,7 +122,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, name):
         export_policy(made(), tmp_path / name)
 
 
-def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
+def test_a_file_that_differs_is_not_kept(tmp_path, made, monkeypatch):
     monkeypatch.setattr(
         exported, "in_space", lambda spec, actions: (actions + torch.compiler.is_exporting(),)
     )
@@ -141,7 +138,7 @@ class Untraceable(torch.nn.Module):
         return obs * 2 if obs.sum().item() > 0 else obs
 
 
-def test_a_network_that_cannot_be_traced_is_named_in_one_sentence(tmp_path):
+def test_a_network_that_cannot_be_traced_is_named_in_one_sentence(tmp_path, made):
     policy = made(network=lambda shape: Untraceable())
     with pytest.raises(ConfigError, match=r"torch.export cannot trace the network: .+"):
         export_policy(policy, tmp_path / "policy.pt2")

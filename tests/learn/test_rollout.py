@@ -10,7 +10,7 @@ import torch
 from aa2c.config.config import Config
 from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.envs.vector import make_envs
-from aa2c.learn.rollout import LOOK_EVERY, RANDOM_STEPS, Rollout, collect, observe_random_play
+from aa2c.learn.rollout import Rollout, collect
 from aa2c.policy.distributions import Categorical
 from aa2c.policy.network import make_policy
 from tests.envs.custom_env import FIRST_ACTION
@@ -86,24 +86,6 @@ def test_env_steps_are_steps_of_the_agent_and_no_rows_that_only_reset(world):
         collect(envs, network, rollout, generator)
         assert rollout.env_steps == 18 - rollout["is_reset"].sum()
     assert rollout["is_reset"].any()
-
-
-@pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Breakout-v5"])
-def test_random_play_settles_the_moments_of_observations(env):
-    config = Config(env=env, num_envs=3, norm_obs=True)
-    rms = []
-    for _ in range(2):
-        envs = make_envs(config, config.num_envs, seed=1)
-        network = make_policy(config, envs.spec)
-        observe_random_play(envs, network, seed=1)
-        envs.close()
-        rms.append(network.obs_rms)
-    first, second = rms
-    assert first.count == RANDOM_STEPS / LOOK_EVERY * config.num_envs
-    assert first.mean.abs().sum() > 0
-    assert (first.variance < 1).any()
-    assert torch.equal(first.mean, second.mean)
-    assert torch.equal(first.variance, second.variance)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def forever() -> bool:
 
 def make_shared(config: Config, params: FlatParameters) -> SharedModel | None:
     """The shared model of a mode that has one, with these parameters in it."""
-    layout = list(MODES[config.mode].shared_vectors(config, params.num_params).items())
+    layout = list(MODES[config.mode].shared_vectors(config, params).items())
     if not layout:
         return None
     segment = Segment.create(name_prefix("fakeport") + "board", shared_model_bytes(layout))

@@ -60,7 +60,7 @@ class World:
         self.network = make_policy(config, self.envs.spec)
         self.generator = torch.Generator().manual_seed(SEED)
         self.params = FlatParameters(copy.deepcopy(self.network))
-        layout = list(MODES["model"].shared_vectors(config, self.params.num_params).items())
+        layout = list(MODES["model"].shared_vectors(config, self.params).items())
         segment = Segment.create(name_prefix("testmodel") + "board", shared_model_bytes(layout))
         is_locked = config.update_order != "hogwild"
         self.shared, self.other = (

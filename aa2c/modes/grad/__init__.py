@@ -1,7 +1,8 @@
 """Mode grad, A3C by gradients: workers differentiate, the updater steps (arXiv:1602.01783).
 
 A record is the sum of the clipped gradients of `grad_sync_steps / num_steps` rollouts. The
-gradient is zeroed between rollouts, so that each is clipped by itself.
+gradient is zeroed between rollouts, so that each is clipped by itself. With normalization it also
+carries the statistics of what it covers.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class Grad(Mode):
     }
 
     def record_leaves(self, config: Config, spec: EnvSpec, num_params: int) -> list[Leaf]:
-        return [Leaf("grad", "<f4", (num_params,))]
+        from aa2c.learn.schema import statistics_leaves
+
+        statistics = statistics_leaves(spec, config, of_obs=True)
+        return [Leaf("grad", "<f4", (num_params,)), *statistics]
 
     def make_producer(self, setup: WorkerSetup) -> Producer:
         from aa2c.modes.grad.worker import GradProducer

@@ -22,6 +22,7 @@ import torch
 from torch.utils import dlpack
 
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
+from aa2c.learn.statistics import ReceivedStatistics
 from aa2c.modes.common import LOSSES, UpdaterHalf, has_losses
 from aa2c.modes.mode import Outcome, UpdaterSetup
 from aa2c.policy.flat import SHARD_ALIGNMENT
@@ -34,6 +35,7 @@ class GradConsumer(UpdaterHalf):
     def __init__(self, setup: UpdaterSetup) -> None:
         config, params = setup.config, setup.params
         self._num_params = params.num_params
+        self._statistics = ReceivedStatistics(setup.leaves, setup.policy)
         self._order = config.update_order
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
         vector = params.vector
@@ -60,6 +62,7 @@ class GradConsumer(UpdaterHalf):
             and grad.shape == (self._num_params,)
             and bool(np.isfinite(grad).all())
             and has_losses(record.header.values)
+            and self._statistics.accepts(record.arrays)
         )
 
     def consume(
@@ -81,6 +84,8 @@ class GradConsumer(UpdaterHalf):
         else:
             for future in [self._threads.submit(job) for job in jobs]:
                 future.result()
+        # Only now, while all threads rest: a step writes the whole vector, and the statistics are in it.
+        self._statistics.merge([record.arrays for record in records])
         values = records[-1].header.values
         return Outcome(steps, {name: values[name] for name in LOSSES})
 

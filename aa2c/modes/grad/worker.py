@@ -11,7 +11,7 @@ import torch
 
 from aa2c.config.config import Config
 from aa2c.learn.losses import Losses
-from aa2c.modes.common import RolloutProducer, add_losses, rollout_loss
+from aa2c.modes.common import RolloutProducer, add_losses
 from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.ports import WorkerPort
@@ -34,6 +34,7 @@ class GradProducer(RolloutProducer):
         summed = grad if rollouts == 1 else self._summed.zero_()
         oldest_version = None
         values: dict[str, float] = {"env_steps": 0}
+        self._statistics.begin()
         for _ in range(rollouts):
             if not self._pull_if_due(port):
                 return
@@ -53,6 +54,7 @@ class GradProducer(RolloutProducer):
         if arrays is None or oldest_version is None:
             return
         arrays["grad"][:] = summed.numpy()
+        self._statistics.write(arrays)
         port.commit(oldest_version, values)
 
     def _own_state(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class GradProducer(RolloutProducer):
 
     def _differentiate(self) -> tuple[Losses, float]:
         """Leave the clipped gradient of the rollout's loss in the flat gradient."""
-        losses = rollout_loss(self._config, self._policy, self._rollout, self._worker)
+        losses = self._loss()
         self._params.grad.zero_()
         losses.total.backward()  # type: ignore[no-untyped-call]
         return losses, self._params.clip_grad_norm(self._config.max_grad_norm)

@@ -4,8 +4,9 @@ Each worker acts on the shared network without a lock, and evaluates its rollout
 one worker at a time, it goes backward, clips, and steps. With `update_order` hogwild nobody waits for
 anybody, as in the paper: optimizer and network are shared, updates may be lost, memory never is.
 
-A record is a header: the counts and losses of one rollout that has been learned from already. The
-updater counts, sets the learning rate, and saves.
+A record is a header: the counts and losses of one rollout that has been learned from already, and with
+normalization the statistics of what it covers. The updater counts, merges statistics, sets the learning
+rate, and saves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aa2c.modes.mode import Consumer, Mode, Producer, UpdaterSetup, WorkerSetup,
 if TYPE_CHECKING:
     from aa2c.config.config import Config
     from aa2c.envs.spec import EnvSpec, Leaf
+    from aa2c.policy.flat import FlatParameters
 
 
 class Model(Mode):
@@ -35,13 +37,17 @@ class Model(Mode):
     }
 
     def record_leaves(self, config: Config, spec: EnvSpec, num_params: int) -> list[Leaf]:
-        return []
+        from aa2c.learn.schema import statistics_leaves
 
-    def shared_vectors(self, config: Config, num_params: int) -> dict[str, int]:
+        return statistics_leaves(spec, config, of_obs=True)
+
+    def shared_vectors(self, config: Config, params: FlatParameters) -> dict[str, int]:
         from aa2c.learn.optimizer import optimizer_vectors
-        from aa2c.ports import PARAMS
+        from aa2c.ports import PARAMS, STATISTICS
 
-        return {PARAMS: num_params, **optimizer_vectors(config, num_params)}
+        stepped = {PARAMS: params.num_params, **optimizer_vectors(config, params.num_params)}
+        statistics = {STATISTICS: params.num_statistics} if params.num_statistics else {}
+        return stepped | statistics
 
     def make_producer(self, setup: WorkerSetup) -> Producer:
         from aa2c.modes.model.worker import ModelProducer

@@ -1,4 +1,4 @@
-"""The updater's half of mode model: it counts what workers learned, and saves it."""
+"""The updater's half of mode model: it counts what workers learned, merges statistics, and saves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from aa2c.errors import StartError
 from aa2c.learn.optimizer import load_states
+from aa2c.learn.statistics import ReceivedStatistics
 from aa2c.modes.common import LOSSES, UpdaterHalf, has_losses
 from aa2c.modes.mode import Outcome, UpdaterSetup
 from aa2c.ports import PARAMS, Record
@@ -20,8 +22,11 @@ class ModelConsumer(UpdaterHalf):
     def __init__(self, setup: UpdaterSetup) -> None:
         self._params, self._port = setup.params, setup.port
         self._model = self._port.shared_model()
+        self._statistics = ReceivedStatistics(setup.leaves, setup.policy)
         if not self._model.version:
             self._model.learning_rate = setup.config.learning_rate
+        elif not self._model.pull_statistics(self._params.statistics.numpy()):
+            raise StartError("the shared running means and stds cannot be read")
 
     @property
     def is_running(self) -> bool:
@@ -35,12 +40,19 @@ class ModelConsumer(UpdaterHalf):
     def accepts(self, record: Record) -> bool:
         """A header with finite counts and losses."""
         values = record.header.values
-        return has_losses(values) and math.isfinite(values.get("learned_at", math.nan))
+        return (
+            has_losses(values)
+            and math.isfinite(values.get("learned_at", math.nan))
+            and self._statistics.accepts(record.arrays)
+        )
 
     def consume(
         self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
     ) -> Outcome:
-        """Set the learning rate. The losses are the last record's."""
+        """Merge statistics and set the learning rate. The losses are the last record's."""
+        if self._statistics.are_there:
+            self._statistics.merge([record.arrays for record in records])
+            self._model.publish_statistics(self._params.statistics.numpy())
         self._model.learning_rate = learning_rate
         self._port.counters.set("torn_steps", self._model.torn_steps)
         values = records[-1].header.values
@@ -50,7 +62,8 @@ class ModelConsumer(UpdaterHalf):
         """The optimizer's state; brings the updater's own parameters up to the same moment."""
         with self._while_nobody_steps() as tensors:
             copies = {name: tensor.clone() for name, tensor in tensors.items()}
-        self._params.vector.copy_(copies.pop(PARAMS))
+        stepped = self._params.num_params - self._params.num_statistics
+        self._params.vector[:stepped] = copies.pop(PARAMS)[:stepped]
         return copies
 
     def load_state(self, saved: Mapping[str, torch.Tensor], learning_rate: float) -> None:
@@ -61,6 +74,7 @@ class ModelConsumer(UpdaterHalf):
             load_states([tensors], saved)
             if self._model.version:
                 vector.copy_(self._params.vector)
+                self._model.publish_statistics(self._params.statistics.numpy())
 
     @contextlib.contextmanager
     def _while_nobody_steps(self) -> Iterator[dict[str, torch.Tensor]]:

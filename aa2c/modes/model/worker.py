@@ -10,7 +10,7 @@ import torch
 from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses
 from aa2c.learn.optimizer import make_optimizer
-from aa2c.modes.common import RolloutProducer, add_losses, rollout_loss
+from aa2c.modes.common import RolloutProducer, add_losses
 from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.ports import PARAMS, SharedModel, WorkerPort
@@ -30,7 +30,8 @@ class ModelProducer(RolloutProducer):
 
     def produce(self, port: WorkerPort) -> None:
         """Act for one rollout, learn from it, and tell the updater."""
-        if port.reserve() is None:
+        arrays = port.reserve()
+        if arrays is None:
             return
         if self._model is None or self._acting is not self._policy:
             version = port.pull(self._acting_params.numpy)
@@ -39,8 +40,11 @@ class ModelProducer(RolloutProducer):
         if version == 0:
             return
         model = self._model or self._share(port)
+        if not self._take_statistics(model):
+            return
+        self._statistics.begin()
         self._act(port, self._acting)
-        losses = rollout_loss(self._config, self._policy, self._rollout, self._worker)
+        losses = self._loss()
         if model.is_locked and not port.lock_model():
             return
         failpoint("model.locked")
@@ -54,16 +58,28 @@ class ModelProducer(RolloutProducer):
             self._set_aside(port, losses, grad_norm)
         values = {"env_steps": float(self._rollout.env_steps), "learned_at": float(learned_at)}
         add_losses(values, losses, grad_norm)
+        self._statistics.write(arrays)
         port.commit(version, values)
 
     def _share(self, port: WorkerPort) -> SharedModel:
-        """Take the shared vectors for the network's and the optimizer's own."""
+        """Take the shared vectors for the network's and the optimizer's own.
+
+        But not for the running means and stds: these are the same from a rollout's start to its loss.
+        """
         model = port.shared_model()
         tensors = {name: torch.from_numpy(vector) for name, vector in model.vectors.items()}
-        self._params = FlatParameters(self._policy, vector=tensors.pop(PARAMS))
+        shared = tensors.pop(PARAMS)
+        self._params = FlatParameters(self._policy, vector=shared, own_statistics=True)
         self._optimizer = make_optimizer(self._config, self._params.vector, state=tensors)
         self._model = model
         return model
+
+    def _take_statistics(self, model: SharedModel) -> bool:
+        """Those that act are those that learn; False if they could not be read now."""
+        if self._acting is self._policy:
+            return model.pull_statistics(self._params.statistics.numpy())
+        self._params.statistics.copy_(self._acting_params.statistics)
+        return True
 
     def _learn(self, model: SharedModel, losses: Losses) -> float:
         """Go backward and step, if the gradient is finite; returns its norm before clipping."""

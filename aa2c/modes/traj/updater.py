@@ -9,20 +9,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aa2c.envs.spec import OBS
+from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.learn.batch import Sequences, join_records, states_of
 from aa2c.learn.losses import PpoLosses, ppo_loss
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
-from aa2c.learn.returns import gae, normalize, vtrace
-from aa2c.learn.schema import VALUES, begins_episode, sequence_length
-from aa2c.modes.common import UpdaterHalf, clip_rewards
+from aa2c.learn.returns import clip_rewards, gae, normalize, vtrace
+from aa2c.learn.schema import VALUES, begins_episode, next_values, sequence_length
+from aa2c.learn.statistics import ReceivedStatistics
+from aa2c.modes.common import UpdaterHalf
 from aa2c.modes.mode import Outcome, UpdaterSetup
 from aa2c.modes.traj import rollouts_per_batch
 from aa2c.policy.flat import FlatParameters
@@ -48,6 +49,7 @@ class TrajConsumer(UpdaterHalf):
 
     def __init__(self, setup: UpdaterSetup) -> None:
         config, params, policy, leaves, port = setup
+        self._statistics = ReceivedStatistics(leaves, policy)
         self._names = {leaf.name for leaf in leaves}
         self._config = config
         self._config_now = port.config_now
@@ -70,6 +72,7 @@ class TrajConsumer(UpdaterHalf):
             record.arrays.keys() == self._names
             and steps == np.count_nonzero(~record.arrays["is_reset"])
             and all(bool(np.isfinite(array).all()) for array in numbers)
+            and self._statistics.accepts(record.arrays)
         )
 
     def consume(
@@ -78,6 +81,7 @@ class TrajConsumer(UpdaterHalf):
         """Several passes over the records' shuffled transitions."""
         self._config = self._config_now()
         batch = join_records([record.arrays for record in records])
+        self._statistics.merge([record.arrays for record in records])
         obs = torch.from_numpy(batch[OBS])[:-1].flatten(0, 1)
         steps: list[Tensor] = []
         for parts in self._passes(batch, obs, learning_rate):
@@ -98,7 +102,9 @@ class TrajConsumer(UpdaterHalf):
         config = self._config
         (group,) = self._optimizer.param_groups
         flat = {
-            name: torch.from_numpy(batch[name]).flatten(0, 1) for name in ("actions", "log_probs")
+            name: torch.from_numpy(batch[name]).flatten(0, 1)
+            for name in ("actions", "log_probs", ACTION_MASK)
+            if name in batch
         }
         flat["old_values"] = torch.from_numpy(batch[VALUES][:-1].reshape(-1).copy())
         flat["valid"] = torch.from_numpy(~batch["is_reset"].reshape(-1)).float()
@@ -136,42 +142,46 @@ class TrajConsumer(UpdaterHalf):
         """Targets of the values and advantages, [T, B] each."""
         config = self._config
         rewards = clip_rewards(batch["rewards"], config.reward_clip)
+        rewards = self._replicas[0][0].scale_rewards(rewards)
         discount = _Discount(gamma=config.gamma, gae_lambda=config.gae_lambda)
         values = batch[VALUES]
         if config.advantage != "gae":
             values, log_probs = self._evaluate(batch)
+        following = next_values(batch, values)
         if config.advantage == "vtrace":
             log_ratios = log_probs - batch["log_probs"]
             return vtrace(
                 rewards,
                 values[:-1],
-                values[1:],
+                following,
                 log_ratios,
                 batch["terminated"],
                 batch["truncated"],
                 **discount,
             )
         advantages = gae(
-            rewards, values[:-1], values[1:], batch["terminated"], batch["truncated"], **discount
+            rewards, values[:-1], following, batch["terminated"], batch["truncated"], **discount
         )
         return advantages + values[:-1], advantages
 
     def _evaluate(self, batch: Arrays) -> tuple[Floats, Floats]:
         """Values [T+1, B] and log-probs of the actions [T, B], of the policy as it is."""
         policy, rows = self._replicas[0][0], len(batch[VALUES])
-        obs, actions = torch.from_numpy(batch[OBS]), torch.from_numpy(batch["actions"])
-        resets = batch["is_reset"]
-        is_first = torch.from_numpy(begins_episode(np.concatenate([resets, resets[-1:]])))
+        obs = torch.from_numpy(batch[OBS])
+        is_first = torch.from_numpy(begins_episode(batch))
         values, log_probs = [], []
         with torch.inference_mode():
             # So many environments at once that there are FORWARD_ROWS observations.
             for envs in torch.split(torch.arange(obs.shape[1]), max(1, FORWARD_ROWS // rows)):
                 part = slice(int(envs[0]), int(envs[-1]) + 1)
                 state = tuple(torch.from_numpy(it[0, part]) for it in states_of(batch))
-                seen = policy.evaluate(obs[:, part].flatten(0, 1), state, is_first[:, part])
+                mask = None
+                if ACTION_MASK in batch:
+                    mask = _with_a_row_more(batch[ACTION_MASK][:, part])
+                seen = policy.evaluate(obs[:, part].flatten(0, 1), state, is_first[:, part], mask)
                 distribution, found, _ = seen
                 values.append(found.view(rows, -1))
-                acted = torch.cat([actions[:, part], actions[-1:, part]]).flatten(0, 1)
+                acted = _with_a_row_more(batch["actions"][:, part])
                 log_probs.append(distribution.log_prob(acted).view(rows, -1)[:-1])
         return torch.cat(values, 1).numpy(), torch.cat(log_probs, 1).numpy()
 
@@ -224,7 +234,8 @@ class TrajConsumer(UpdaterHalf):
         state, is_first = sequences.start(chosen)
         part = {name: column.flatten(0, 1) for name, column in part.items()}
         seen = take_rows(obs, part["rows"])
-        distribution, values, _ = policy.evaluate(seen, state, is_first)
+        mask = part.get(ACTION_MASK)
+        distribution, values, _ = policy.evaluate(seen, state, is_first, mask)
         unit = policy.value_unit
         losses = ppo_loss(
             distribution,
@@ -268,6 +279,12 @@ def take_rows(obs: Tensor, rows: Tensor) -> Tensor:
         # index_select copies rows whole only where the memory's order is the dimensions'.
         return obs.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
     return obs.index_select(0, rows)
+
+
+def _with_a_row_more(column: NDArray[Any]) -> Tensor:
+    """[T, B, …] as flat rows, with the last of the T steps again."""
+    steps = torch.from_numpy(column)
+    return torch.cat([steps, steps[-1:]]).flatten(0, 1)
 
 
 _PARTS = (*PpoLosses._fields, "grad_norm")

@@ -24,5 +24,7 @@ class TrajProducer(RolloutProducer):
         if version == 0:
             return
         self._rollout.write_into(arrays)
+        self._statistics.begin()
         self._act(port, self._policy)
+        self._statistics.write(arrays)
         port.commit(version, {"env_steps": self._rollout.env_steps})

@@ -16,22 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aa2c.checkpoints.files import CheckpointFiles
-from aa2c.checkpoints.resume import (
-    differences,
-    dir_to_resume,
-    read_to_resume,
-    tell_of_resuming,
-)
+from aa2c.checkpoints.resume import differences, dir_to_resume, read_to_resume, tell_of_resuming
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, RunFailed, StartError
-from aa2c.host.engine import LocalEngine, with_code
+from aa2c.host.engine import LocalEngine, Registered, with_code
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run.controls import Controls
 from aa2c.run.event_loop import run_here
-from aa2c.run.files import make_run_dir, undone_if_it_fails, write_token
+from aa2c.run.files import make_run_dir, undo_failed_start, undone_if_it_fails, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
+from aa2c.run.reports import log_report
 from aa2c.run.status import RunState, Status, make_status
 from aa2c.run.tracking import Tracking, require_packages
 from aa2c.web.prometheus import RunCollector
@@ -66,10 +62,11 @@ class Orchestrator:
         self._phase: RunState = "starting"
         self._resume = Path(resume) if resume is not None else None
         self._on_event = on_event
-        self._is_saved = False
+        self._saved: Path | None = None
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
+        self._is_cut_short = asyncio.Event()
         self._final_status: Status | None = None
         self._final_lag_histogram: LagHistogram | None = None
 
@@ -89,11 +86,11 @@ class Orchestrator:
         listening = open_socket(self.config) if self.token else None
         try:
             require_packages(self.config)
-            self.config = with_code(self.config)
+            self.config, registered = with_code(self.config)
             saved = read_to_resume(self._resume) if self._resume else None
             self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
             with undone_if_it_fails(self.dir, is_new=saved is None):
-                self._open(saved)
+                self._open(saved, registered)
         except BaseException:
             if listening is not None:
                 listening.close()
@@ -102,7 +99,7 @@ class Orchestrator:
         if listening is not None:
             await self._serve(listening)
 
-    def _open(self, saved: CheckpointFiles | None) -> None:
+    def _open(self, saved: CheckpointFiles | None, registered: Registered) -> None:
         """History, log and engine of the run."""
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
         edits = differences(self.dir, self.config)
@@ -121,6 +118,7 @@ class Orchestrator:
             self.id,
             self.dir,
             self._log,
+            registered=registered,
             resume=saved,
             on_report=self._hear,
             on_failure=self._end,
@@ -219,7 +217,7 @@ class Orchestrator:
 
     async def _run(self) -> None:
         try:
-            self._log.info("start", run=self.id, dir=str(self.dir), env=self.config.env)
+            self._log.info("start", run=self.id, dir=str(self.dir), env=self.config.env_name)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sample())
                 noting = tasks.create_task(self._note_running())
@@ -229,7 +227,10 @@ class Orchestrator:
                 await self.controls.finish_round()
                 self._phase = "stopping"
                 await self._engine.stop(lambda: self.controls.tell_score(self._history.returns))
-                self.error = self.error or self._engine.failure(is_saved=self._is_saved)
+                self.error = self.error or self._engine.failure(is_saved=bool(self._saved))
+                self._history.end_training()
+                await self._evaluate_saved()
+                self._engine.end()
         except* Exception as group:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
@@ -239,18 +240,29 @@ class Orchestrator:
             self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
             self._release()
 
+    async def _evaluate_saved(self) -> None:
+        """A run that has used up its budget ends with an evaluation of what it saves."""
+        is_off = not self._engine.settings.now().eval_interval_s
+        if self._saved is None or self.error or is_off or self._is_cut_short.is_set():
+            return
+        self._log.info("evaluating the final checkpoint (Ctrl-C skips this)", act="evaluation")
+        await self._engine.evaluate(self._saved, self._is_cut_short)
+        if self._is_cut_short.is_set():
+            self._log.info("the evaluation was skipped", act="evaluation")
+
     def _end(self, error: Aa2cError | None = None) -> None:
-        """Let the run end: as failed, if an error is given and nothing ended it before."""
+        """End the run now: as failed, if an error is given and nothing ended it before."""
         if not self._ending.is_set():
             self.error = error
-            self._ending.set()
+        self._ending.set()
+        self._is_cut_short.set()
 
     async def _sample(self) -> None:
         """Watch the budget; keep rates and records of them."""
         next_sample = 0.0
         while not self._ending.is_set():
             if self._engine.updater.state == "running" and self._budget_is_used_up():
-                self._end()
+                self._ending.set()
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
@@ -278,18 +290,9 @@ class Orchestrator:
             case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK | Report.OPTIONS_UNDONE:
                 self.controls.hear(message)
             case Report.SAVED:
-                self._is_saved = True
-            case Report.UNSAVED:
-                self._log.warning("a checkpoint was not written", reason=message["reason"])
-            case Report.RESUMED if message["path"]:
-                self._log.info("the updater resumes from a checkpoint", path=message["path"])
-            case Report.RESUMED:
-                self._log.warning("there is no checkpoint: the updater learns from the beginning")
-            case Report.REJECTED:
-                self._log.warning(
-                    "a record was rejected: are rewards and observations finite? (told once)",
-                    worker=message["worker"],
-                )
+                self._saved = Path(message["path"])
+            case _:
+                log_report(self._log, message)
 
     async def _note_running(self) -> None:
         """The run is running once its children have come up."""
@@ -311,6 +314,8 @@ class Orchestrator:
             self._engine.release()
             self._history.close()
             self._log_file.close()
+        if self._resume is None:
+            undo_failed_start(self.dir, self.error, self._final_status)
 
     def _lag_histogram(self) -> LagHistogram:
         return self._final_lag_histogram or self._counters.lag_histogram()
@@ -330,12 +335,8 @@ class Orchestrator:
             "error": str(self.error) if self.error else None,
             "stall": self._progress.stall,
         }
-        status = make_status(
-            run,
-            self.config,
-            self._engine,
-            (self._history.returns, self._history.tests),
-        )
+        returns = self._history.returns, self._history.tests
+        status = make_status(run, self.config, self._engine, returns)
         return status | {"settings": self.controls.changeable()} | self._history.told()
 
 

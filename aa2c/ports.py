@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum, auto
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,7 @@ class WaitsFor(IntEnum):
 class Report(StrEnum):
     """The kinds of messages that children send: to the engine, then to the run."""
 
+    SPACES = auto()
     SPEC = auto()
     READY = auto()
     RETIRED = auto()
@@ -113,7 +115,7 @@ class SharedModel(Protocol):
 
     `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
     counts publications and steps. Running means and stds are not stepped: the updater publishes them,
-    and they are pulled whole, or not at all (False).
+    and they are pulled whole, or not at all (False). Whoever makes a `step` holds the lock.
     """
 
     learning_rate: float
@@ -132,8 +134,7 @@ class SharedModel(Protocol):
 
     def pull_statistics(self, out: Vector) -> bool: ...
 
-    def step(self) -> AbstractContextManager[None]:
-        """A step, by the holder of the lock."""
+    def step(self) -> AbstractContextManager[None]: ...
 
     def count_step(self, worker: int) -> None:
         """Count a step that a worker made without the lock."""
@@ -150,6 +151,12 @@ class Port(Protocol):
     @property
     def counters(self) -> Counters: ...
 
+    def beat(self) -> bool:
+        """Show a sign of life and hear commands; False once the process is to stop.
+
+        A worker's and the evaluator's return only when the run is not paused.
+        """
+
     def config_now(self) -> Config:
         """The configuration as it is now: some options may be changed during the run."""
 
@@ -163,18 +170,15 @@ class TrainingPort(Port, Protocol):
     @property
     def run(self) -> Counters: ...
 
+    def shared_model(self) -> SharedModel:
+        """The shared model of mode model."""
+
     def set_aside(self, arrays: Mapping[str, Any], told: Mapping[str, float]) -> None:
         """Keep numbers that are not finite for inspection."""
 
 
 class WorkerPort(TrainingPort, Protocol):
     """A worker's port."""
-
-    def beat(self) -> bool:
-        """Show a sign of life and hear commands; False once the worker is to stop.
-
-        Returns only when the run is not paused.
-        """
 
     def tick(self) -> None:
         """Show a sign of life in the middle of something."""
@@ -194,18 +198,12 @@ class WorkerPort(TrainingPort, Protocol):
     def pull(self, out: Vector) -> int:
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
 
-    def shared_model(self) -> SharedModel:
-        """The shared model of mode model."""
-
     def lock_model(self) -> bool:
         """Wait for the right to step the shared model; False once the worker is to stop."""
 
 
 class UpdaterPort(TrainingPort, Protocol):
     """The updater's port."""
-
-    def beat(self) -> bool:
-        """Show a sign of life and hear commands; False once the updater is to stop."""
 
     def wait(self) -> None: ...
 
@@ -227,11 +225,7 @@ class UpdaterPort(TrainingPort, Protocol):
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Make parameters the newest; returns their policy version, which is above `after`."""
 
-    def shared_model(self) -> SharedModel:
-        """The shared model of mode model."""
-
-    def count_lag(self, lag: int) -> None:
-        """Count a record's policy lag in the histogram."""
+    def count_lag(self, lag: int) -> None: ...
 
 
 class EvaluatorPort(Port, Protocol):
@@ -240,11 +234,9 @@ class EvaluatorPort(Port, Protocol):
     @property
     def updater(self) -> Counters: ...
 
-    def beat(self) -> bool:
-        """Show a sign of life and hear commands; False once the evaluator is to stop.
-
-        Returns only when the run is not paused.
-        """
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The run's last, once it is to be evaluated: the evaluator's last act."""
 
     def wait(self) -> None: ...
 
@@ -341,6 +333,12 @@ class Engine(Protocol):
 
     async def stop(self, last_word: Callable[[], None]) -> None:
         """Stop workers, then the updater, which saves; `last_word` is called in between."""
+
+    async def evaluate(self, checkpoint: Path, unless: asyncio.Event) -> None:
+        """After that: let the evaluator evaluate this checkpoint, within limits and unless this is set."""
+
+    def end(self) -> None:
+        """End the evaluator, the last child."""
 
     def failure(self, *, is_saved: bool) -> RunFailed | None:
         """Why a run that ended as it should has failed, if it has."""

@@ -178,11 +178,11 @@ def test_docstrings_and_comments_may_name_memory_of_one_host(code):
 
 @pytest.mark.parametrize("name", ["add_signal_handler", "set_wakeup_fd", "sigwait"])
 def test_signals_are_handled_only_in_the_command_line(name):
-    assert {file for file in SOURCES if uses(file, name)} <= {"cli/main.py"}
+    assert {file for file in SOURCES if uses(file, name)} <= {"cli/signals.py"}
 
 
 def test_signal_signal_is_called_only_in_the_command_line():
-    homes = ("cli/main.py", "host/env_processes.py")
+    homes = ("cli/signals.py", "host/env_processes.py")
     for file, tree in SOURCES.items():
         calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
         assert file in homes or "signal.signal" not in calls, file

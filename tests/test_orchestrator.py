@@ -145,6 +145,7 @@ async def test_an_environment_that_cannot_be_made_ends_the_run_with_its_cause(sm
     async with Orchestrator(small(env="Nope-v3")) as run:
         with pytest.raises(StartError, match="--env Nope-v3 cannot be made: NameNotFound"):
             await run.wait()
+    assert not run.dir.exists(), "nothing was learned"
 
 
 @pytest.mark.long
@@ -170,6 +171,7 @@ async def test_what_dev_shm_cannot_hold_is_refused_before_it_is_made(small, monk
         with pytest.raises(SharedMemoryTooSmall, match=r"needs \d+ MiB: enlarge it"):
             await run.wait()
     assert segments() == before
+    assert not run.dir.exists()
 
 
 @pytest.mark.long
@@ -246,8 +248,9 @@ async def test_a_worker_killed_before_memory_is_made_does_not_end_the_run(small)
 async def test_a_worker_that_takes_too_long_to_come_up_ends_the_run(small):
     config = small(env="tests.crashing_env:Slow-v0", start_timeout_s=9.0)
     async with Orchestrator(config) as run:
-        with pytest.raises(StartError, match=r"no sign of life for 9 s \(--start-timeout-s\)"):
+        with pytest.raises(StartError, match=r"no sign of life for 9 s .* see .*/log.jsonl"):
             await run.wait()
+    assert (run.dir / "log.jsonl").exists(), "the error points there"
 
 
 @pytest.mark.long

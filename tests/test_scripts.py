@@ -246,6 +246,19 @@ def test_code_of_which_only_the_name_is_there_must_be_passed_again(small):
     assert "this program has no such function" in refusal(small(network="__main__:nothing"))
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("option", ["env", "network"])
+def test_code_that_raises_in_its_process_ends_the_run_in_one_sentence_and_leaves_nothing(
+    small, option
+):
+    def fails(*_):
+        raise LookupError("as planned")
+
+    with pytest.raises(StartError, match="LookupError: as planned"):
+        train(small(**{option: fails}))
+    assert not list(Path(small().runs_dir).glob("*"))
+
+
 class Noisy(gym.Wrapper):
     """CartPole with one more observation, for which a large array must be sent."""
 

@@ -116,10 +116,35 @@ def _write_whole(directory: Path, contents: Mapping[str, bytes]) -> None:
     directory.mkdir(parents=True)
     for name, data in contents.items():
         _write(directory / name, data)
-    manifest = {name: {"bytes": len(d), "sha256": _sha256(d)} for name, d in contents.items()}
+    manifest = {name: _entry(data) for name, data in contents.items()}
     failpoint("checkpoint.before_manifest")
     _write(directory / _MANIFEST, json.dumps(manifest, indent=1).encode())
     _sync_directory(directory)
+
+
+def add_to_state(path: Path, more: Mapping[str, Any]) -> None:
+    """Say more in a checkpoint's `state.json`. Raises `OSError`.
+
+    It verifies at any instant: the manifest knows both states before the new one replaces the old.
+    """
+    manifest = json.loads((path / _MANIFEST).read_bytes())
+    before = (path / STATE).read_bytes()
+    data = strict_json(json.loads(before) | more, indent=1).encode()
+    manifest[STATE] = _entry(data) | {"or": [_entry(before)]}
+    _replace(path / _MANIFEST, json.dumps(manifest, indent=1).encode())
+    _replace(path / STATE, data)
+    _sync_directory(path)
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    return {"bytes": len(data), "sha256": _sha256(data)}
+
+
+def _replace(path: Path, data: bytes) -> None:
+    new = path.with_name(f".{path.name}")
+    _write(new, data)
+    new.replace(path)
 
 
 def _unused(path: Path) -> Path:
@@ -187,16 +212,19 @@ def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: 
     `CheckpointError` if there is no other.
     """
     candidates = [path]
-    for directory in (path / "checkpoints", path):
-        candidates += _best_first(directory) if best else _newest_first(directory)
+    try:
+        for directory in (path / "checkpoints", path):
+            candidates += _best_first(directory) if best else _newest_first(directory)
+        candidates = [each for each in candidates if (each / _MANIFEST).is_file()]
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
     reasons: list[str] = []
     for candidate in candidates:
-        if (candidate / _MANIFEST).is_file():
-            try:
-                found = _read(candidate.absolute())
-                return parse(found._replace(passed_over=tuple(reasons)))
-            except Exception as error:  # whatever a damaged file leads to, the next may be good
-                reasons.append(f"{candidate.name}: {error}")
+        try:
+            found = _read(candidate.absolute())
+            return parse(found._replace(passed_over=tuple(reasons)))
+        except Exception as error:  # whatever a damaged file leads to, the next may be good
+            reasons.append(f"{candidate.name}: {error}")
     detail = f" ({'; '.join(reasons)})" if reasons else ""
     raise CheckpointError(f"{path} holds no checkpoint that verifies{detail}.")
 
@@ -207,10 +235,11 @@ def _read(path: Path) -> CheckpointFiles:
     for name, expected in manifest.items():
         if Path(name).name != name:
             raise ValueError(f"the manifest names {name!r}, which is no file of it")
-        if _regular(path / name).stat().st_size != expected["bytes"]:
+        known = [expected, *expected.pop("or", ())]
+        if _regular(path / name).stat().st_size not in [entry["bytes"] for entry in known]:
             raise ValueError(f"{name} has not the size that the manifest says")
         data[name] = (path / name).read_bytes()
-        if expected != {"bytes": len(data[name]), "sha256": _sha256(data[name])}:
+        if _entry(data[name]) not in known:
             raise ValueError(f"{name} does not match the manifest")
     state = json.loads(data[STATE])
     if state["format"] != FORMAT:

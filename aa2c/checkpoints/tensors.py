@@ -64,8 +64,7 @@ def save(
     """Write a checkpoint under `directory`; remove all but the `keep` newest and the best."""
     state = {
         "config": dataclasses.asdict(config),
-        "spec": vars(spec)
-        | {"actions": plain_actions(spec.actions), "obs": spec.obs and plain_obs(spec.obs)},
+        "spec": plain_spec(spec),
         "counts": dict(counts),
         "score": score,
     }
@@ -86,7 +85,7 @@ def _parse(files: CheckpointFiles) -> Checkpoint:
         model=_tensors(files.data[_MODEL]),
         optimizer=_tensors(files.data[_OPTIMIZER]),
         config=files.config,
-        spec=_spec(**files.state["spec"]),
+        spec=read_spec(files.state["spec"]),
         counts=files.counts,
         score=_finite(files.state["score"]),
     )
@@ -97,6 +96,17 @@ def _finite(score: Any) -> float | None:
     return float(score) if score is not None and math.isfinite(score) else None
 
 
+def plain_spec(spec: EnvSpec) -> dict[str, Any]:
+    """For JSON and msgpack."""
+    obs = spec.obs and plain_obs(spec.obs)
+    return vars(spec) | {"actions": plain_actions(spec.actions), "obs": obs}
+
+
+def read_spec(plain: dict[str, Any]) -> EnvSpec:
+    """What `plain_spec` gave. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+    return _spec(**plain)
+
+
 def _spec(
     obs_shape: Any,
     obs_dtype: Any,
@@ -105,6 +115,7 @@ def _spec(
     obs_scale: Any,
     obs: Any,
     has_mask: Any,
+    resets_at_once: Any = False,
 ) -> EnvSpec:
     """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     if not all(type(size) is int and size > 0 for size in obs_shape):
@@ -120,6 +131,7 @@ def _spec(
         float(obs_scale),
         None if obs is None else read_obs(obs),
         _is_maskable(read_actions(actions), bool(has_mask)),
+        bool(resets_at_once),
     )
 
 

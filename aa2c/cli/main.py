@@ -1,4 +1,4 @@
-"""python -m aa2c: commands, with flags derived from `Config`. Home of signals, uvloop and exit codes.
+"""python -m aa2c: commands, with flags derived from `Config`. Home of uvloop and exit codes.
 
 Exit codes of `serve`: 0 finished or stopped on request, 1 the run failed, 2 wrong usage or
 configuration, 3 it never came up.
@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from aa2c.cli.flags import Resolved, own_flag, parse, resolve
-from aa2c.config.config import Config, flag
+from aa2c.cli.flags import Resolved, merged, own_flag, parse, resolve
+from aa2c.cli.signals import answer
+from aa2c.config.config import IMPORTING_OPTIONS, Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
 from aa2c.machine import open_standard_descriptors, raise_file_limit, require_linux
@@ -115,11 +116,7 @@ def serve(arguments: Sequence[str]) -> int:
 
 async def _serve(resolved: Resolved) -> int:
     stop, save = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    warnings = (signal.SIGUSR1, signal.SIGUSR2)  # from a batch system, before its time limit
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, *warnings):
-        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup, or in the background
-            loop.add_signal_handler(number, (save if number in warnings else stop).set)
+    answer(asyncio.get_running_loop(), stop, save)
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator  # after the handlers: this import takes a while
 
@@ -134,7 +131,7 @@ async def _serve(resolved: Resolved) -> int:
         saving = asyncio.create_task(_save_when_told(save, run, terminal))
         try:
             await terminal.show_until(run, {stopping, ending})
-            if stop.is_set():
+            if stop.is_set() and run.state != "stopping":
                 terminal.say("stopping: the updater writes a final checkpoint")
         finally:
             stopping.cancel()
@@ -176,6 +173,10 @@ class _Evaluation:
     video: Annotated[Path | None, arg(help="record the first game to this .mp4 file")] = None
     env: Annotated[str, arg(help="the run's --env, if it imports a module of your own")] = ""
     network: Annotated[str, arg(help="the run's --network, if it is a function of your own")] = ""
+    wrapper: Annotated[
+        tuple[str, ...], arg(help="each --wrapper of the run that is not of gymnasium.wrappers")
+    ] = ()
+    vector: Annotated[str, arg(help="the run's --vector")] = ""
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -187,16 +188,19 @@ class _Evaluation:
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Play whole games with a trained policy, and report the returns."""
-    flags = parse("eval", _about("eval"), _Evaluation, arguments)
+    flags = parse("eval", _about("eval"), _Evaluation, merged(arguments))
     import torch
 
     from aa2c.checkpoints.trained import load_policy
     from aa2c.learn.play import play, protocol, summarise
 
     torch.set_num_threads(1)  # batches are small: more threads would only wait for each other
-    policy = load_policy(flags.run, best=flags.best, env=flags.env, network=flags.network)
+    code = {name: getattr(flags, name) for name in IMPORTING_OPTIONS}
+    policy = load_policy(flags.run, best=flags.best, **code)
     checkpoint, config = policy.checkpoint, policy.checkpoint.config
-    print(f"{checkpoint.path}: {config.env} after {checkpoint.counts['env_steps']:,} env steps")
+    print(
+        f"{checkpoint.path}: {config.env_name} after {checkpoint.counts['env_steps']:,} env steps"
+    )
     print(protocol(config, flags.seed, flags.max_steps))
     ways = [way for way in ("greedy", "sampled") if getattr(flags, way)] or ["greedy", "sampled"]
     for way in ways:
@@ -277,7 +281,7 @@ def bench(arguments: Sequence[str]) -> int:
     for name, least in (("rounds", 1), ("seconds", 0.1)):
         if not least <= resolved.more[name] <= 1000:
             raise ConfigError(f"{flag(name)} must be in {least} … 1000.")
-    from aa2c.cli.bench.rounds import run_bench
+    from aa2c.cli.bench.result import run_bench
 
     result = run_bench(
         resolved.config,

@@ -37,16 +37,18 @@ class Terminal:
         self._console = Console(file=sys.stdout, highlight=False)
 
     def on_event(self, event: EventDict) -> None:
-        """Show the orchestrator's warnings as they are logged."""
+        """Show the orchestrator's warnings as they are logged, and what the end of the run waits for."""
         if event["level"] in SHOWN_LEVELS:
             self.print(readable(event))
+        elif event.get("act") == "evaluation":
+            self.say(event["event"])
 
     def begin(self, run: Orchestrator, preset: str) -> None:
         """The first lines: the dashboard's address, what is trained, and the run's directory."""
         self.print(f"page      {run.url}#token={run.token}")
         config = run.config
         self.say(
-            f"training  {config.env}, mode {config.mode}, {config.workers} workers x "
+            f"training  {config.env_name}, mode {config.mode}, {config.workers} workers x "
             f"{config.num_envs} environments, {config.total_env_steps:,} env steps, "
             f"preset {preset}, seed {config.seed}"
         )
@@ -99,12 +101,12 @@ class Terminal:
         )
         self.say(f"return of the last {_return_in_words(train)}")
         for policy, test in status["returns"]["test"].items():
-            if test["mean"] is not None:
+            if test["mean"] is not None or test["nonfinite"]:
                 self.say(
-                    f"last test, {policy}: {test['mean']:.1f} ± {test['std']:.1f} "
-                    f"after {test['env_steps']:,} env steps"
+                    f"last test, {policy}: {_spread(test)} after {test['env_steps']:,} env steps"
                 )
-        self.say(f"saved in {run['dir']}")
+        if run["state"] != "failed" or status["progress"]["updates"]:
+            self.say(f"saved in {run['dir']}")
 
 
 async def _any_done(tasks: list[asyncio.Task[Any]], timeout_s: float) -> bool:
@@ -205,6 +207,8 @@ def _duration(seconds: float) -> str:
 
 def _spread(returns: dict[str, Any]) -> str:
     mean = returns["mean"]
+    if returns["nonfinite"]:
+        return f"not finite in {returns['nonfinite']}"
     return "–" if mean is None else f"{mean:.1f} ± {returns['std']:.1f}"
 
 
@@ -213,7 +217,7 @@ def _short(number: float | None) -> str:
 
 
 def _return_in_words(train: dict[str, Any]) -> str:
-    if train["mean"] is None:
+    if train["mean"] is None and not train["nonfinite"]:
         return "episodes: none finished yet"
     shown = min(train["count"], 100)
     return f"{shown} episodes {_spread(train)}"

@@ -57,8 +57,9 @@ def _run(spec: ChildSpec, log: Any) -> int:
     try:
         failpoint.arm(spec.title, spec.generation)
         _import_torch()
-        register(spec.registered)
-        let_start_processes(spec.config)
+        if spec.role != "updater":  # which makes no environments
+            register(spec.registered)
+            let_start_processes(spec.config)
         ROLES[spec.role](spec, Commands(spec.commands), report)
     except (Stopped, KeyboardInterrupt):
         return 0
@@ -87,8 +88,7 @@ def _report_failure(error: Exception, log: Any, report: Sender) -> None:
 
 
 def _join_parent(spec: ChildSpec) -> None:
-    """Leave the terminal's Ctrl-C to the orchestrator, and die with it: two ways see to that."""
-    os.setpgid(0, 0)
+    """Die with the orchestrator, in two ways: with the thread that started us, and with the pipe."""
     if spec.dies_with_parent_thread:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != spec.parent_pid:

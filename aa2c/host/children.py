@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from aa2c.clock import LivedClock
 from aa2c.config.config import Config
-from aa2c.envs.registered import registered_here
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
-from aa2c.host.commands import ChildSpec
+from aa2c.host.commands import ChildSpec, Evaluate
 from aa2c.host.memory import RunMemory, Sharing
 from aa2c.host.process import LOOK_S, Child, ChildSlot, exit_in_words, is_main_thread
 from aa2c.host.restarts import MAX_BACKOFF_S, RestartPolicy
 from aa2c.host.upkeep import Upkeep, first_of
+from aa2c.host.verdict import failure
 from aa2c.host.watch import watch
 from aa2c.ports import Counters, Message, Report
 
@@ -44,12 +44,13 @@ class Children:
         memory: RunMemory,
         log: Any,
         *,
+        registered: Mapping[str, bytes],
         last_sequence: int,
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         self._config = config
-        self._registered = registered_here(config.env)
+        self._registered = registered
         self._run_dir = run_dir
         self._resume = resume
         self._memory = memory
@@ -57,13 +58,17 @@ class Children:
         self._last_sequence = last_sequence
         self._on_report = on_report
         self._on_failure = on_failure
-        self._stopping = asyncio.Event()
+        self._stopping = asyncio.Event()  # of workers and updater
+        self._over = asyncio.Event()  # for the evaluator, too
+        self._last_act: Evaluate | None = None
+        self._last_act_is_due = asyncio.Event()
+        self._has_no_evaluator = asyncio.Event()
         self.have_come_up = asyncio.Event()
         self._upkeep = Upkeep(
             memory.counters.run,
             run_dir,
             log,
-            stopping=self._stopping,
+            stopping=self._over,
             have_come_up=self.have_come_up,
         )
         self.updater = ChildSlot("updater")
@@ -116,11 +121,9 @@ class Children:
         """Workers first, then the updater, which learns from the records that still wait, and
         saves.
 
-        `last_word` is called in between. The evaluator has nothing to save.
+        `last_word` is called in between.
         """
         self._stopping.set()
-        if self.evaluator.child:
-            self.evaluator.child.kill()
         clock = LivedClock(2 * LOOK_S)  # while the machine sleeps, nobody can finish anything
         start = clock.look()
         workers = [slot.child for slot in self.workers if slot.child]
@@ -137,35 +140,32 @@ class Children:
                 self.updater.generation = updater.spec.generation + 1
                 updater = self._start(self.updater)
         if self.updater.has_come_up and not updater.is_ready:
-            await self._wait_for_restart(updater, deadline - TIME_TO_SAVE_S - clock.look())
+            await updater.wait_until_ready(deadline - TIME_TO_SAVE_S - clock.look())
         self._updater_was_away = not (updater.is_ready and updater.is_alive)
         await updater.stop(clock, deadline)
 
-    async def _wait_for_restart(self, updater: Child, seconds: float) -> None:
-        """An updater that is being restarted may still come up in time, and save."""
-        ready = asyncio.ensure_future(updater.became_ready.wait())
-        events: list[asyncio.Future[Any]] = [ready, updater.exited]
-        await asyncio.wait(events, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
+    async def evaluate(self, checkpoint: Path, unless: asyncio.Event) -> None:
+        """Let the evaluator evaluate a checkpoint, and start it again if it dies meanwhile.
+
+        Returns once it has, cannot, or has taken `progress_timeout_s`, or once `unless` is set.
+        """
+        self._memory.counters.run.set("is_paused", 0)  # there is nobody else who could rest
+        self._last_act = Evaluate(checkpoint=str(checkpoint))
+        self._last_act_is_due.set()
+        if self.evaluator.child:
+            self.evaluator.child.send(self._last_act)
+        await first_of(self._has_no_evaluator, unless, timeout_s=self._config.progress_timeout_s)
+
+    def end(self) -> None:
+        """End the evaluator: it has nothing to save."""
+        self._over.set()
+        if self.evaluator.child:
+            self.evaluator.child.kill()
 
     def failure(self, *, is_saved: bool) -> RunFailed | None:
         """Why a run that ended as it should has failed: no last checkpoint, or nothing learned."""
-        updater, counters = self.updater.child, self._memory.counters
-        if updater is None or not self.updater.has_come_up:
-            return None
-        if not is_saved:
-            if self._updater_was_away and counters.updater.value("checkpoint_time"):
-                self._log.warning("the newest checkpoint is not of the end: the updater had died")
-                return None
-            reason = updater.error or exit_in_words(updater.exited.result())
-            return RunFailed(f"the last checkpoint was not written: {reason}.")
-        is_done = counters.env_steps >= self._config.total_env_steps
-        if is_done and not counters.updates_made:
-            rejected = counters.updater.count("rejected")
-            return RunFailed(
-                f"nothing was learned: there was no update, and {rejected} records were rejected."
-            )
-        return None
+        flags = {"is_saved": is_saved, "was_away": self._updater_was_away}
+        return failure(self.updater, self._memory.counters, self._config, self._log, **flags)
 
     def kill(self) -> None:
         """Kill them all, and block for the moment until they are gone."""
@@ -177,7 +177,8 @@ class Children:
     async def _keep(self, slot: ChildSlot, row: Counters) -> None:
         """Keep a child running until the run ends: start, watch, restart."""
         policy = RestartPolicy(self._config)
-        while not (self._stopping.is_set() or slot.is_leaving):
+        stopping = self._over if slot.role == "evaluator" else self._stopping
+        while not (stopping.is_set() or slot.is_leaving):
             records_before = row.count("records")
             try:
                 child = self._start(slot)
@@ -186,12 +187,13 @@ class Children:
                     self._on_failure(StartError(f"the {slot.role} cannot be started: {error}."))
                     break
                 self._log.warning("a child cannot be started, for now", role=slot.role, why=error)
-                await first_of(self._stopping, timeout_s=MAX_BACKOFF_S)
+                await first_of(stopping, timeout_s=MAX_BACKOFF_S)
                 continue
             exit_code = await watch(child, row, self._is_paused, self._config)
             if slot.role == "updater":
                 self._sharing.updater_ended()
-            if self._stopping.is_set() or slot.is_leaving:
+            has_done_its_last = slot.role == "evaluator" and self._last_act and exit_code == 0
+            if stopping.is_set() or slot.is_leaving or has_done_its_last:
                 break
             slot.count_exit(child, exit_code)
             produced = row.count("records") > records_before
@@ -205,7 +207,7 @@ class Children:
                 self._give_up(slot, child, exit_code, refused)
                 break
             slot.generation += 1
-            await first_of(self._stopping, timeout_s=policy.backoff_s)
+            await first_of(stopping, timeout_s=policy.backoff_s)
 
     def _start(self, slot: ChildSlot) -> Child:
         """Start the slot's next incarnation. Raises `OSError`."""
@@ -214,6 +216,8 @@ class Children:
             lambda child, message: self._hear(slot, message),
         )
         self._attach(slot)
+        if slot.role == "evaluator" and self._last_act:
+            slot.child.send(self._last_act)
         return slot.child
 
     def _is_paused(self) -> bool:
@@ -221,8 +225,9 @@ class Children:
 
     async def _keep_evaluator(self, row: Counters) -> None:
         """Start it once the others have come up, so that nobody waits for it."""
-        await first_of(self.have_come_up, self._stopping)
+        await first_of(self.have_come_up, self._last_act_is_due, self._over)
         await self._keep(self.evaluator, row)
+        self._has_no_evaluator.set()
 
     def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
         event = "child ended" if is_last else "child ended and is started again"
@@ -293,6 +298,9 @@ class Children:
 
     def _act_on(self, slot: ChildSlot, message: Message) -> None:
         match message["kind"]:
+            case Report.SPACES:
+                if not self._sharing.hear_spaces(message["spec"]):
+                    self._refuse(slot, f"--env {self._config.env} has other spaces in each worker.")
             case Report.SPEC:
                 self._size_memory(message)
             case Report.READY:
@@ -335,9 +343,12 @@ class Children:
         try:
             self._sharing.attach(slot)
         except (SharedMemoryTooSmall, OSError) as error:
-            child = slot.child
-            if child is None or not self.have_come_up.is_set():
-                self._on_failure(StartError(str(error)))
-                return
-            child.error = str(error)
-            child.kill()  # there may be room when it is restarted
+            self._refuse(slot, str(error))
+
+    def _refuse(self, slot: ChildSlot, reason: str) -> None:
+        """A child cannot work: the run cannot start, or it is started again, when it may."""
+        if slot.child is None or not self.have_come_up.is_set():
+            self._on_failure(StartError(reason))
+            return
+        slot.child.error = reason
+        slot.child.kill()

@@ -87,6 +87,13 @@ class Attach:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spaces:
+    """To the updater: the spec of the workers' environments, as plain as it is in checkpoints."""
+
+    spec: Message
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttachRing:
     """To the updater: the ring of one incarnation of a worker."""
 
@@ -102,13 +109,20 @@ class LetGo:
     worker: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """To the evaluator: evaluate this checkpoint now, the run's last, and end."""
+
+    checkpoint: str
+
+
 @dataclass(frozen=True)
 class Stop:
     """To everyone."""
 
 
 RingCommand = AttachRing | LetGo
-Command = Attach | RingCommand | Stop
+Command = Spaces | Attach | RingCommand | Evaluate | Stop
 
 
 def encode(command: Command) -> Message:
@@ -121,12 +135,16 @@ def decode(message: Message) -> Command:
     fields = {name: value for name, value in message.items() if name != "kind"}
     try:
         match message["kind"]:
+            case "Spaces":
+                return Spaces(**fields)
             case "Attach":
                 return Attach.of(fields["board"], fields, fields["ring"])
             case "AttachRing":
                 return AttachRing(**fields)
             case "LetGo":
                 return LetGo(**fields)
+            case "Evaluate":
+                return Evaluate(**fields)
             case "Stop":
                 return Stop(**fields)
     except (KeyError, TypeError, ValueError):
@@ -143,6 +161,8 @@ class Commands:
 
     def __init__(self, connection: Connection) -> None:
         self._receiver = Receiver(connection)
+        self._spaces: Spaces | None = None
+        self.last_checkpoint: Path | None = None
         self._attach: Attach | None = None
         self._early: list[RingCommand] = []
         self._obey: Callable[[RingCommand], None] | None = None
@@ -163,20 +183,34 @@ class Commands:
         match command:
             case Stop():
                 self._is_stopping = True
+            case Spaces():
+                self._spaces = command
             case Attach():
                 self._attach = command
+            case Evaluate():
+                self.last_checkpoint = Path(command.checkpoint)
             case AttachRing() | LetGo() if self._obey:
                 self._obey(command)
             case AttachRing() | LetGo():
                 self._early.append(command)
 
-    def wait_for_attach(self) -> Attach:
-        """What to attach to, once it is there. Raises `Stopped`."""
+    def wait_for_spaces(self, tick: Callable[[], None]) -> Spaces:
+        """The workers' spaces, once one of them has told; `tick` is called meanwhile. Raises `Stopped`."""
+        while self._spaces is None:
+            self._wait(tick)
+        return self._spaces
+
+    def wait_for_attach(self, tick: Callable[[], None]) -> Attach:
+        """What to attach to, once it is there; `tick` is called meanwhile. Raises `Stopped`."""
         while self._attach is None:
-            wait([self._receiver.fileno()], COMMAND_WAIT_S)
-            if not self.hear():
-                raise Stopped
+            self._wait(tick)
         return self._attach
+
+    def _wait(self, tick: Callable[[], None]) -> None:
+        tick()
+        wait([self._receiver.fileno()], COMMAND_WAIT_S)
+        if not self.hear():
+            raise Stopped
 
     def obey_with(self, obey: Callable[[RingCommand], None]) -> None:
         """Pass commands about rings to this handler: those that came before, then each new one."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aa2c.checkpoints.files import CheckpointFiles, last_sequence
-from aa2c.config.config import IMPORTING_OPTIONS, Config, flag
+from aa2c.config.config import IMPORTING_OPTIONS, Config, codes, flag
 from aa2c.config.factory import Factory, factory_of, is_factory
 from aa2c.envs.registered import not_sent, registered_here
 from aa2c.errors import Aa2cError, ConfigError, RunFailed
@@ -23,6 +23,8 @@ from aa2c.host.settings import Settings
 from aa2c.machine import open_standard_descriptors
 from aa2c.ports import ChildView, Counters, LiveSettings, Message, Telemetry
 from aa2c.shm.segment import remove_leftovers
+
+Registered = Mapping[str, bytes]  # environments that only this program knows, by their ids
 
 _OF_MAIN = "__main__:"
 
@@ -42,6 +44,7 @@ class LocalEngine:
         run_dir: Path,
         log: Any,
         *,
+        registered: Registered,
         resume: CheckpointFiles | None,
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
@@ -57,6 +60,7 @@ class LocalEngine:
             resume.path if resume else None,
             self._memory,
             log,
+            registered=registered,
             last_sequence=last_sequence(run_dir / "checkpoints"),
             on_report=on_report,
             on_failure=on_failure,
@@ -85,6 +89,12 @@ class LocalEngine:
     async def stop(self, last_word: Callable[[], None]) -> None:
         await self._children.stop(last_word)
 
+    async def evaluate(self, checkpoint: Path, unless: asyncio.Event) -> None:
+        await self._children.evaluate(checkpoint, unless)
+
+    def end(self) -> None:
+        self._children.end()
+
     def failure(self, *, is_saved: bool) -> RunFailed | None:
         return self._children.failure(is_saved=is_saved)
 
@@ -95,29 +105,37 @@ class LocalEngine:
         self._memory.release()
 
 
-def with_code(config: Config) -> Config:
-    """With the classes and functions among its options as they are now, to be sent to children.
+def with_code(config: Config) -> tuple[Config, Registered]:
+    """All code that is to be sent to children, as it is now: of the options, and registered ids.
 
     Raises `ConfigError` for those, and for an environment's id, that cannot be sent.
     """
-    registered_here(config.env)
+    registered = registered_here(config.env)
     code: dict[str, Any] = {}
     for name in IMPORTING_OPTIONS:
         value = getattr(config, name)
-        if name == "network" and value.startswith(_OF_MAIN):
-            value = _of_main(value)
-        if isinstance(value, Factory) or is_factory(value):
-            factory = factory_of(flag(name), value)
-            try:
-                code[name] = factory.packed()
-            except Exception as error:  # whatever a user's object raises when it is pickled
-                raise ConfigError(not_sent(flag(name), value, error)) from error
-    return dataclasses.replace(config, **code)
+        sent = [_sent(name, each) for each in codes(value)]
+        code[name] = sent if isinstance(value, tuple) else sent[0]
+    return dataclasses.replace(config, **code), registered
 
 
-def _of_main(value: str) -> Factory:
+def _sent(name: str, value: str) -> str:
+    if name != "env" and value.startswith(_OF_MAIN):
+        value = _of_main(name, value)
+    if not isinstance(value, Factory) and not is_factory(value):
+        return value
+    factory = factory_of(flag(name), value)
+    try:
+        return factory.packed()
+    except Exception as error:  # whatever a user's object raises when it is pickled
+        raise ConfigError(not_sent(flag(name), value, error)) from error
+
+
+def _of_main(name: str, value: str) -> Factory:
     """A named function of the main program: in its children, __main__ is another module."""
     function = getattr(sys.modules["__main__"], value.removeprefix(_OF_MAIN), None)
     if function is None:
-        raise ConfigError(f"--network {value} does not exist: this program has no such function.")
+        raise ConfigError(
+            f"{flag(name)} {value} does not exist: this program has no such function."
+        )
     return Factory(value, function)

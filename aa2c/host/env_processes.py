@@ -1,10 +1,10 @@
 """Processes that environments start: they get signals as usual, and end with the child they serve.
 
-Runs in worker, updater and evaluator. However such a child ends, even by SIGKILL, somebody must
-kill what its environments leave behind: a keeper, a bare interpreter in a session of its own,
-which waits for our end and then kills what is left of our process group and whatever carries our
-mark in its environment variables. Only environments that come neither with Gymnasium nor with
-ale_py get one.
+Runs in worker and evaluator. However such a child ends, even by SIGKILL, somebody must kill
+what its environments leave behind: a keeper, a bare interpreter in a session of its own, which waits for
+our end and then kills what is left of our process group and whatever carries our mark in its
+environment variables. Only environments that come neither with Gymnasium nor with ale_py get one, and
+those that are to have processes of their own.
 """
 
 from __future__ import annotations
@@ -34,17 +34,20 @@ def let_start_processes(config: Config) -> None:
     """
     if not _is_foreign(config):
         return
-    _deliver_signals()
     os.environ[MARK] = f"{os.getpid()}-{os.urandom(8).hex()}"
     if os.getpgrp() == os.getpid():
-        _start_keeper(f"{MARK}={os.environ[MARK]}")
+        _start_keeper(f"{MARK}={os.environ[MARK]}")  # which signals to a whole job do not end
+    _deliver_signals()
 
 
 def _is_foreign(config: Config) -> bool:
-    with explain_failures(config.env):
+    if config.vector or config.vectorization == "async":
+        return True
+    with explain_failures(config.env_flags):
         env_id, game = find_env(config)
         entry_point = str(gym.spec(env_id).entry_point)
-    return game is None and not entry_point.startswith(KNOWN_EVERYWHERE)
+    makers = (entry_point, *config.wrapper)
+    return game is None and not all(maker.startswith(KNOWN_EVERYWHERE) for maker in makers)
 
 
 def _deliver_signals() -> None:

@@ -89,7 +89,8 @@ class _Passing:
 def launch(spec: ChildSpec, blocked: set[signal.Signals]) -> tuple[subprocess.Popen[bytes], Feed]:
     """Start a child that runs `aa2c.host.child.main` with the spec. Raises `OSError`.
 
-    It gets one thread for its maths, the blocked signals, and no standard input.
+    It gets one thread for its maths, the blocked signals and no standard input, and leads a process
+    group.
     """
     sent, descriptors = _pickled(spec)
     out, into = os.pipe()
@@ -108,6 +109,7 @@ def launch(spec: ChildSpec, blocked: set[signal.Signals]) -> tuple[subprocess.Po
             env=os.environ | dict.fromkeys(_THREAD_VARIABLES, "1"),
             pass_fds=[out, *descriptors],
             restore_signals=False,
+            process_group=0,  # a terminal's Ctrl-C or Ctrl-Z reaches the orchestrator only
         )
     except BaseException:
         os.close(into)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from aa2c.config.config import Config
-from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand
+from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand, Spaces
 from aa2c.host.process import ChildSlot
 from aa2c.host.telemetry import RunCounters
 from aa2c.machine import require_files, require_linux
@@ -44,6 +44,7 @@ class RunMemory:
         self._board: shm.Segment | None = None
         self._rings: dict[tuple[int, int], RingView] = {}
         self._committed_before = [0] * self.most_workers
+        self._lost = [0] * self.most_workers
         require_linux()
         require_files(self.most_workers + FILES_OF_A_CHILD * (config.workers + 2) + OTHER_FILES)
         nbytes = table_bytes(self.most_workers)
@@ -79,18 +80,14 @@ class RunMemory:
     def create_ring(self, worker: int, generation: int) -> Attach:
         """A ring for one incarnation of a worker; returns what that worker must know."""
         assert self._spec is not None
-        self._drop_oldest(worker)
         slots, slot_bytes = self._config.ring_slots, self._spec["slot_bytes"]
         name = f"{self._prefix}ring-{worker}-{generation}"
         segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
         self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
         return replace(self.board_attachment, ring=name)
 
-    def _drop_oldest(self, worker: int) -> None:
-        """While the updater is away, rings of dead incarnations wait for it: not an unbounded number of them.
-
-        What an updater has attached to stays with it.
-        """
+    def drop_oldest(self, worker: int) -> None:
+        """While the updater is away, rings of dead incarnations wait for it: not an unbounded number of them."""
         rings = sorted(generation for owner, generation in self._rings if owner == worker)
         for generation in rings[:-MOST_OLD_RINGS]:
             self.retire_ring(worker, generation)
@@ -110,22 +107,24 @@ class RunMemory:
         return Attach.of(self._board.name, self._spec)
 
     def retire_ring(self, worker: int, generation: int) -> None:
-        """The updater has emptied the ring of a dead incarnation: remove it."""
+        """Remove the ring of a dead incarnation; what nobody has taken from it by now is lost."""
         ring = self._rings.pop((worker, generation), None)
         if ring is not None:
             self._committed_before[worker] += ring.committed
+            self._lost[worker] += ring.used
             ring.segment.unlink()
             ring.close()
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         """Fill and counts of a worker's rings, over all its generations."""
         rings = [ring for (owner, _), ring in self._rings.items() if owner == worker]
+        dropped = self.counters.dropped(worker)
         return {
             "worker": worker,
             "used": sum(ring.used for ring in rings),
             "capacity": self._config.ring_slots,
             "committed": self._committed_before[worker] + sum(r.committed for r in rings),
-            "dropped": self.counters.dropped(worker),
+            "dropped": dropped | {"lost": dropped["lost"] + self._lost[worker]},
         }
 
     def release(self) -> None:
@@ -146,14 +145,28 @@ class RunMemory:
 class Sharing:
     """Tells children of the memory they work on, as soon as its size is known.
 
-    Each incarnation of a worker gets a ring of its own, and the updater hears of all of them; a
-    restarted one finds what waits in them.
+    It follows from the spaces of the environments, which the workers report. Each incarnation of a
+    worker gets a ring of its own, and the updater hears of all of them; a restarted one finds what
+    waits in them.
     """
 
     def __init__(self, memory: RunMemory, updater: ChildSlot) -> None:
         self._memory = memory
         self._updater = updater
         self._updater_is_attached = False
+        self._spaces: Spaces | None = None
+
+    def hear_spaces(self, spec: Message) -> bool:
+        """A worker has told its spaces: let the updater know. False if another's are not the same."""
+        if self._spaces is None:
+            self._spaces = Spaces(spec=spec)
+            self.tell_spaces()
+        return self._spaces.spec == spec
+
+    def tell_spaces(self) -> None:
+        """To an updater that lives, once they are known."""
+        if self._spaces is not None and self._updater.child is not None:
+            self._updater.child.send(self._spaces)
 
     def attach_updater(self, gone: Iterable[int]) -> None:
         """An updater has told its sizes: name the board, every ring, and the workers that are gone."""
@@ -170,11 +183,15 @@ class Sharing:
         Raises `SharedMemoryTooSmall` or `OSError` where there is no room for a ring.
         """
         child = slot.child
+        if slot.role == "updater":
+            self.tell_spaces()
         if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
             return
         if slot.role == "evaluator":
             child.send(self._memory.board_attachment)
             return
+        if not self._updater_is_attached:
+            self._memory.drop_oldest(slot.index)
         attach = self._memory.create_ring(slot.index, slot.generation)
         child.send(attach)
         ring = AttachRing(ring=attach.ring, worker=slot.index, generation=slot.generation)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aa2c.config.config import Config
 from aa2c.failpoint import failpoint
+from aa2c.host.commands import Commands
 from aa2c.host.journal import Journal
 from aa2c.host.lock_step import LockStep
 from aa2c.host.resting import Resting
@@ -203,13 +204,18 @@ class ShmEvaluatorPort(_PausingPort):
         board: Board,
         counters_segment: Segment,
         *,
-        hear: Callable[[], bool],
+        commands: Commands,
         report: Callable[..., None],
     ) -> None:
         row, run = evaluator_row(counters_segment), run_row(counters_segment)
-        super().__init__(config, board, row, run, hear=hear, report=report)
+        super().__init__(config, board, row, run, hear=commands.hear, report=report)
         self.resting = Resting(counters_segment)
         self.updater = updater_row(counters_segment)
+        self._commands = commands
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        return self._commands.last_checkpoint
 
 
 class ShmUpdaterPort(_ShmPort):

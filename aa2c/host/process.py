@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -16,13 +17,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Any
 
 from aa2c.clock import LivedClock
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
 from aa2c.host.handle import Handle
 from aa2c.host.launch import launch
 from aa2c.ports import Message, Report
-from aa2c.shm.queue import Receiver, Sender
+from aa2c.shm.queue import MESSAGE_LIMIT, Receiver, Sender
 from aa2c.shm.slot import Malformed
 
 LOOK_S = 0.5
@@ -48,6 +50,8 @@ class Child:
         self._commands = Sender(commands_in)
         self._reports = Receiver(reports_out)
         self.spec = make_spec(commands_out, reports_in)
+        if self.spec.role == "updater":
+            _make_room(commands_in)
         self._process, self._feed = launch(self.spec, blocked=signals_not_for(self.spec.role))
         commands_out.close()
         reports_in.close()
@@ -91,6 +95,13 @@ class Child:
             self.kill()
             self._process.wait()
             self._reap()
+
+    async def wait_until_ready(self, seconds: float) -> None:
+        """Wait so long for it to come up, or to end."""
+        ready = asyncio.ensure_future(self.became_ready.wait())
+        events: list[asyncio.Future[Any]] = [ready, self.exited]
+        await asyncio.wait(events, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
 
     async def stop(self, clock: LivedClock, deadline: float) -> None:
         """Ask it to stop, and kill it at the deadline; at once where it has nothing to finish yet."""
@@ -181,13 +192,19 @@ class ChildSlot:
         return self.child.pid if self.child and self.child.is_alive else None
 
 
+def _make_room(connection: Connection) -> None:
+    """For the spaces of an environment, which may have thousands of bounds."""
+    with contextlib.suppress(OSError):  # without, a usual pipe has to do
+        fcntl.fcntl(connection.fileno(), fcntl.F_SETPIPE_SZ, MESSAGE_LIMIT)
+
+
 def signals_not_for(role: Role) -> set[signal.Signals]:
     """Signals that go to a whole process group or service, and are the orchestrator's to answer.
 
-    A terminal's Ctrl-C and a batch system's warnings are for nobody else; the updater must live on to
-    write the last checkpoint.
+    A terminal's Ctrl-C and end, and a batch system's warnings, are for nobody else; the updater must
+    live on to write the last checkpoint.
     """
-    ours = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+    ours = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
     return ours if role == "worker" else ours | {signal.SIGTERM}
 
 

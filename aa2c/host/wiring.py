@@ -5,7 +5,6 @@ Runs in the child.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aa2c.checkpoints.files import worker_state
 from aa2c.checkpoints.resume import newest_after
 from aa2c.config.config import Config
-from aa2c.envs.spec import Leaf
+from aa2c.envs.spec import EnvSpec, Leaf
 from aa2c.host.commands import Attach, AttachRing, ChildSpec, Commands, LetGo, RingCommand, Role
 from aa2c.host.ports import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
 from aa2c.host.resting import Resting
@@ -32,13 +31,17 @@ EVALUATOR_NICENESS = 5  # beyond the workers'
 
 def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
     """Run a worker whose port is shared memory."""
+    from aa2c.checkpoints.tensors import plain_spec
     from aa2c.roles.worker import run_worker
 
-    config = spec.config
+    config, tick = spec.config, signs_of_life(spec)
+
+    def tell_spec(of_envs: EnvSpec) -> None:
+        report.send(Report.SPACES, spec=plain_spec(of_envs))
 
     def connect() -> ShmWorkerPort:
         os.nice(_workers_niceness(config))
-        attach = commands.wait_for_attach()
+        attach = commands.wait_for_attach(tick)
         counters = Segment.attach(spec.counters_segment)
         ring = RingProducer(
             Segment.attach(attach.ring),
@@ -68,7 +71,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
     if config.deterministic and spec.resume:
         saved_state = worker_state(spec.resume, config, spec.index)
     entropy = (config.seed, spec.index, spec.generation, spec.env_steps_before)
-    run_worker(config, spec.index, entropy, connect, saved_state, signs_of_life(spec))
+    run_worker(config, spec.index, entropy, connect, tell_spec, saved_state, tick)
 
 
 def signs_of_life(spec: ChildSpec) -> Callable[[], None]:
@@ -101,15 +104,17 @@ def has_payload_checksum(config: Config) -> bool:
 
 def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
     """Run the updater with shared memory for its port."""
+    from aa2c.checkpoints.tensors import read_spec
     from aa2c.roles.updater import run_updater
 
+    tick = signs_of_life(spec)
     run_updater(
         spec.config,
         spec.run_dir,
-        functools.partial(_connect_updater, spec, commands, report),
+        lambda: read_spec(commands.wait_for_spaces(tick).spec),
+        functools.partial(_connect_updater, spec, commands, report, tick),
         lambda: newest_after(spec.run_dir, spec.config, spec.last_sequence, spec.resume),
         is_restart=spec.generation > 0,
-        tick=signs_of_life(spec),
     )
 
 
@@ -117,6 +122,7 @@ def _connect_updater(
     spec: ChildSpec,
     commands: Commands,
     report: Sender,
+    tick: Callable[[], None],
     num_params: int,
     leaves: Sequence[Leaf],
     shared: Mapping[str, int],
@@ -133,7 +139,7 @@ def _connect_updater(
     )
     port = ShmUpdaterPort(
         spec.config,
-        attach_board(spec.config, commands.wait_for_attach()),
+        attach_board(spec.config, commands.wait_for_attach(tick)),
         Segment.attach(spec.counters_segment),
         spaces=spec.spaces,
         records=spec.records,
@@ -146,10 +152,9 @@ def _connect_updater(
     def obey(command: RingCommand) -> None:
         match command:
             case AttachRing(ring=name, worker=worker, generation=generation):
-                with contextlib.suppress(FileNotFoundError):  # dropped since, for newer ones
-                    segment, slots = Segment.attach(name), spec.config.ring_slots
-                    whose = {"worker": worker, "generation": generation}
-                    port.attach_ring(RingConsumer(segment, slots, record_bytes, **whose))
+                segment, slots = Segment.attach(name), spec.config.ring_slots
+                whose = {"worker": worker, "generation": generation}
+                port.attach_ring(RingConsumer(segment, slots, record_bytes, **whose))
             case LetGo(worker=worker):
                 port.let_go(worker)
 
@@ -164,17 +169,19 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
     """
     from aa2c.roles.evaluator import run_evaluator
 
+    tick = signs_of_life(spec)
+
     def connect() -> ShmEvaluatorPort:
         os.nice(_workers_niceness(spec.config) + EVALUATOR_NICENESS)
         return ShmEvaluatorPort(
             spec.config,
-            attach_board(spec.config, commands.wait_for_attach()),
+            attach_board(spec.config, commands.wait_for_attach(tick)),
             Segment.attach(spec.counters_segment),
-            hear=commands.hear,
+            commands=commands,
             report=report.send,
         )
 
-    run_evaluator(spec.config, connect, signs_of_life(spec))
+    run_evaluator(spec.config, connect, tick)
 
 
 ROLES: dict[Role, Callable[[ChildSpec, Commands, Sender], None]] = {

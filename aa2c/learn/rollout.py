@@ -12,9 +12,11 @@ from torch import Tensor
 
 from aa2c.config.config import Config
 from aa2c.envs.frames import copy_stacks, frames_first, push_frames
+from aa2c.envs.observations import from_row
 from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
 from aa2c.learn.schema import (
+    FINAL_VALUES,
     FIRST_STACK,
     PLANES,
     STATES,
@@ -29,7 +31,7 @@ from aa2c.policy.memory import State, forget
 from aa2c.policy.policy import Acted, Policy
 
 SHOWN_FRAMES = 16
-SHOWN_NUMBERS = 64  # of a vector
+SHOWN_NUMBERS = 64  # of an array
 MOST_FRAME_BYTES = 512 * 1024
 
 Obs = NDArray[Any]
@@ -116,6 +118,8 @@ class Rollout:
         self.num_envs = envs.num_envs
         self._envs = envs
         self._is_stacked = envs.spec.is_stacked
+from aa2c.envs.observations import from_row
+from aa2c.envs.spec import ACTION_MASK, OBS
         self.now = empty_obs(envs.spec, (self.num_envs,))
         self._sequence_length = sequence_length(config)
         self.continue_from(envs.reset(), np.ones(self.num_envs, np.bool_), state)
@@ -150,6 +154,8 @@ class Rollout:
 
     def begin(self) -> None:
         """What is shown now is row 0."""
+        if self._resets_at_once:
+            self.arrays[FINAL_VALUES][:] = 0
         self.now = self._rows.begin(self.now)
 
     def mask(self, t: int | slice = slice(None)) -> Tensor | None:
@@ -171,16 +177,23 @@ class Rollout:
         """The kept state [B, H] at row 0, and where rows [T, B] begin an episode."""
         names = STATES[: len(self.state)]
         state = tuple(torch.from_numpy(self.arrays[name][0]) for name in names)
-        return state, torch.from_numpy(begins_episode(self.arrays["is_reset"]))
+        return state, torch.from_numpy(begins_episode(self.arrays)[:-1])
 
     def add(self, t: int, acted: Acted, step: Step) -> None:
         """Action t led to this; what is shown then is row t + 1."""
         for name, values in step.arrays.items():
             if name != OBS:
                 self.arrays[name][t] = values
-        self.is_first = step["is_reset"]
+        self.is_first = step.ended if self._resets_at_once else step["is_reset"]
         self.state = acted.state
-        self.now = self._rows.add(t + 1, step[OBS], self.is_first, self.now)
+        self.now = self._rows.add(t + 1, step[OBS], step["is_reset"], self.now)
+
+    def add_final(self, t: int, acted: Acted, step: Step, policy: Policy) -> None:
+        """Action t cut episodes off, whose last observations are no rows: keep their values."""
+        rows = np.flatnonzero(step["truncated"])
+        state = tuple(part[rows] for part in acted.state)
+        obs, is_first = torch.from_numpy(step.final_obs), torch.zeros(len(rows), dtype=torch.bool)
+        self.arrays[FINAL_VALUES][t, rows] = policy.bootstrap(obs, state, is_first).numpy()
 
     def add_policy(self, log_probs: Tensor, values: Sequence[Tensor]) -> None:
         """Log-probs [T, B] of the actions, and values [B] of the rows 0 … T."""
@@ -190,9 +203,12 @@ class Rollout:
     def newest_frames(self) -> dict[str, Any]:
         """What the first environment showed last, for a person.
 
-        `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors.
+        `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors; or
+        `seen`, the newest observation itself, where its space is no Box.
         """
         seen = self._rows.newest()
+        if self._obs_spec is not None:
+            return {"seen": from_row(self._obs_spec, seen[-1], SHOWN_NUMBERS)}
         if seen.ndim == 4 and seen.shape[1] in (1, 3):
             seen = seen.transpose(0, 2, 3, 1)
         if seen.ndim == 4 and seen.shape[-1] == 1:
@@ -232,6 +248,8 @@ def collect(
             step = envs.step(actions[t])
             tick()
             rollout.add(t, acted, step)
+            if step.final_obs is not None:
+                rollout.add_final(t, acted, step, policy)
             episodes += step.episodes
         if VALUES in rollout.arrays:
             obs, is_first = torch.from_numpy(rollout.now), torch.from_numpy(rollout.is_first)

@@ -169,9 +169,15 @@ def find_resumes(metrics: Columns) -> tuple[Floats, Floats]:
 
 
 def drop_undone(rows: Columns, times: Floats, limits: Floats) -> Columns:
-    """The rows that no later resume undid, ordered by env steps."""
+    """The rows that no later resume undid, ordered by env steps.
+
+    An evaluation of the checkpoint that was resumed from stands at its env steps, and counts.
+    """
     limit = np.append(limits, np.inf)[np.searchsorted(times, rows["time_s"], side="right")]
-    kept = select(rows, rows["env_steps"] < limit)
+    is_kept = rows["env_steps"] < limit
+    if "kind" in rows:
+        is_kept |= (rows["env_steps"] == limit) & (rows["kind"] != KINDS.index("train"))
+    kept = select(rows, is_kept)
     return select(kept, np.argsort(kept["env_steps"], kind="stable"))
 
 

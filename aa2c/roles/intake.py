@@ -48,13 +48,18 @@ class Intake:
 
     def drop_pending(self) -> None:
         """Give back all that waits, unlearned."""
-        self._port.release(self._pending)
+        self._discard(self._pending)
         self._pending = []
 
     def drop_waiting(self) -> None:
         """Give back what the port has, untaken by now; in lock-step nothing, for rounds are counted."""
         if not self._round:
-            self._port.release(self._port.take(self._config.workers * self._config.ring_slots))
+            self._discard(self._port.take(self._config.workers * self._config.ring_slots))
+
+    def _discard(self, records: Sequence[Record]) -> None:
+        """Give back unlearned, and count."""
+        self._port.counters.add("discarded", len(records))
+        self._port.release(records)
 
     @property
     def is_between_rounds(self) -> bool:

@@ -20,9 +20,7 @@ import torch
 from aa2c.checkpoints import tensors as checkpoint
 from aa2c.checkpoints.files import KEPT_COUNTS, CheckpointError
 from aa2c.config.config import Config
-from aa2c.envs.find import no_tick
 from aa2c.envs.spec import EnvSpec, Leaf
-from aa2c.envs.vector import env_spec
 from aa2c.failpoint import failpoint
 from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
@@ -61,7 +59,7 @@ class Updater:
         self.intake = Intake(config, self.consumer, self._port, self._guard)
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
         self._saved_at = time.monotonic()
-        self._is_saved = False
+        self._saved: Path | None = None
 
     def take_and_learn(self) -> bool:
         """Take what waits, and update as often as it suffices for; False if nothing waited."""
@@ -163,10 +161,9 @@ class Updater:
         elif time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s:
             self._try_to_save()
 
-    def save_last(self) -> None:
+    def save_last(self) -> Path:
         """At the end. In lock-step a round that was cut off is not saved: the last whole one is."""
-        if not (self._config.deterministic and self._is_saved):
-            self.save()
+        return self._saved if self._config.deterministic and self._saved else self.save()
 
     def _try_to_save(self) -> Path | None:
         """A full disk costs a checkpoint, not the run."""
@@ -201,7 +198,7 @@ class Updater:
             keep=self._config.checkpoints_kept,
             worker_states=worker_states,
         )
-        self._is_saved = True
+        self._saved = path
         self._counters.set("checkpoint_time", time.time())
         return path
 
@@ -209,23 +206,23 @@ class Updater:
 def run_updater(
     config: Config,
     run_dir: Path,
+    wait_for_spec: Callable[[], EnvSpec],
     connect: Connect,
     newest_checkpoint: Callable[[], Path | None],
     *,
     is_restart: bool,
-    tick: Callable[[], None] = no_tick,
 ) -> None:
     """Learn until the port says stop, then from what still waits; ends with a checkpoint.
 
-    `tick` is called after each environment that was made. `connect` gives the port for so many parameters, records of these leaves, and these shared
-    vectors. The first parameters are published as soon as they may be learned from. It resumes from
-    the newest checkpoint, if there is one: where it `is_restart`, the run's counts stay, and a network
-    that workers step in shared memory is taken as it is. Raises `StartError` if the environment or
-    its network cannot be made, and `CheckpointError` if the checkpoint does not fit.
+    `wait_for_spec` gives the spec of the workers' environments: nobody makes one more to learn it.
+    `connect` gives the port for so many parameters, records of these leaves, and these shared vectors.
+    The first parameters are published as soon as they may be learned from. It resumes from the newest
+    checkpoint, if there is one: where it `is_restart`, the run's counts stay, and a network that
+    workers step in shared memory is taken as it is. Raises `StartError` if the network cannot be
+    made, and `CheckpointError` if the checkpoint does not fit.
     """
-    updater, port = _begin(
-        config, run_dir, connect, newest_checkpoint, is_restart=is_restart, tick=tick
-    )
+    spec = wait_for_spec()
+    updater, port = _begin(config, run_dir, spec, connect, newest_checkpoint, is_restart=is_restart)
     port.report(Report.READY)
     while port.beat():
         updater.take_and_learn()
@@ -233,24 +230,21 @@ def run_updater(
         updater.intake.pass_turn()
     while not config.deterministic and updater.take_and_learn():
         port.beat()
-    updater.save_last()
-    port.report(Report.SAVED)
+    port.report(Report.SAVED, path=str(updater.save_last()))
     updater.consumer.close()
 
 
 def _begin(
     config: Config,
     run_dir: Path,
+    spec: EnvSpec,
     connect: Connect,
     newest_checkpoint: Callable[[], Path | None],
     *,
     is_restart: bool,
-    tick: Callable[[], None],
 ) -> tuple[Updater, UpdaterPort]:
     """Make the policy, connect, and resume from the newest checkpoint."""
     torch.manual_seed(config.seed)
-    spec = env_spec(config)
-    tick()
     policy = make_policy(config, spec)
     path = newest_checkpoint()
     saved = checkpoint.load_checkpoint(path) if path else None

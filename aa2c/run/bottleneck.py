@@ -12,7 +12,8 @@ WAITS_MUCH = 0.2  # share of its time above which a stage counts as waiting
 NOT_TRAINING = {
     "starting": "The processes are starting up.",
     "paused": "The run is paused.",
-    "stopping": "The run is stopping: the updater drains the rings and writes a final checkpoint.",
+    "stopping": "The run is stopping: the updater drains the rings and writes a final checkpoint, which "
+    "is evaluated if the budget is used up.",
     "finished": "The run has finished.",
     "failed": "The run has failed.",
 }

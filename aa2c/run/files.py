@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from aa2c.config.config import Config
 from aa2c.config.toml import to_toml
-from aa2c.errors import ConfigError, StartError
+from aa2c.errors import Aa2cError, ConfigError, StartError
 from aa2c.strict_json import strict_json
 
 DISK_ERRORS = {
@@ -32,7 +32,7 @@ EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
 def make_run_dir(config: Config) -> Path:
     """Make a new directory for the run. Raises `ConfigError`, which names --name or --runs-dir."""
-    slug = re.sub(r"[^\w.-]+", "-", config.env).strip("-")[:64]
+    slug = re.sub(r"[^\w.-]+", "-", config.env_name).strip("-")[:64]
     stamp = time.strftime("%Y%m%d-%H%M%S")
     names = [config.name] if config.name else [f"{slug}-{config.mode}-{stamp}"]
     names += [] if config.name else [f"{names[0]}-{i}" for i in range(2, 100)]
@@ -61,12 +61,21 @@ def undone_if_it_fails(run_dir: Path, *, is_new: bool) -> Iterator[None]:
         if is_new:
             shutil.rmtree(run_dir, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            raise ConfigError(
-                f"--runs-dir {run_dir.parent} cannot be written: {error.strerror}."
-            ) from None
+            where = f"--runs-dir {run_dir.parent}" if is_new else f"--resume {run_dir}"
+            raise ConfigError(f"{where} cannot be written: {error.strerror}.") from None
         if isinstance(error, OSError):
             raise StartError(f"the run cannot be started: {error.strerror or error}.") from error
         raise
+
+
+def undo_failed_start(run_dir: Path, error: Aa2cError | None, status: dict[str, Any]) -> None:
+    """Remove the directory of a run that never came up, where nothing was learned.
+
+    Unless its error points there.
+    """
+    is_needed = status["progress"]["updates"] or str(run_dir) in str(error)
+    if isinstance(error, StartError) and not is_needed:
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def write_token(run_dir: Path, token: str) -> None:

@@ -6,6 +6,7 @@ that a page opened late shows the whole run, and memory does not grow with it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -26,32 +27,62 @@ KEPT_WARNINGS = 20
 MARK_KEYS = {"time_s", "env_steps", "kind", "text"}
 WARNING_LEVELS = ("warning", "error", "critical")
 
+POLICIES = ("greedy", "sampled")
+
 _SERIES = {quantity.name: quantity.row_keys for quantity in QUANTITIES if quantity.series}
 
 
 class Series:
-    """The rows of a run's charts: all of them while they are few, then every 2nd, 4th, …"""
+    """Rows of charts: all of them while they are few, then every 2nd, 4th, …"""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
+        self._names = names
         self._rows: list[tuple[Any, ...]] = []
         self._every = 1
         self._skipped = 0
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """A row of metrics.jsonl."""
+    def add(self, *values: Any) -> None:
+        """A row: a value for each name, null where there is none."""
         self._skipped += 1
         if self._skipped < self._every:
             return
         self._skipped = 0
-        self._rows.append(tuple(value_at(row, keys) for keys in _SERIES.values()))
+        self._rows.append(values)
         if len(self._rows) > MOST_ROWS:
             self._rows = self._rows[1::2]
             self._every *= 2
 
     def columns(self) -> dict[str, list[Any]]:
-        """Each quantity's values over time; null where there is none."""
-        columns = zip(*self._rows, strict=True) if self._rows else ([] for _ in _SERIES)
-        return {name: list(column) for name, column in zip(_SERIES, columns, strict=True)}
+        """The values of each name."""
+        columns = zip(*self._rows, strict=True) if self._rows else ([] for _ in self._names)
+        return {name: list(column) for name, column in zip(self._names, columns, strict=True)}
+
+
+class Charts:
+    """What the charts show: a row a second, and a point per evaluation, where it was measured."""
+
+    def __init__(self) -> None:
+        self._seconds = Series(*_SERIES)
+        self._tests = {policy: Series("time_s", "env_steps", "mean") for policy in POLICIES}
+        self._tested_at: dict[str, int] = {}
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """A row of metrics.jsonl."""
+        self._seconds.add(*(value_at(row, keys) for keys in _SERIES.values()))
+
+    def add_tests(self, time_s: float, tests: Any, most: float = math.inf) -> None:
+        """The last evaluation of each policy, unless it is there, or of more than `most` env steps."""
+        for policy, series in self._tests.items():
+            env_steps, mean = (value_at(tests, (policy, key)) for key in ("env_steps", "mean"))
+            is_new = env_steps != self._tested_at.get(policy)
+            if isinstance(env_steps, int) and env_steps <= most and is_new:
+                self._tested_at[policy] = env_steps
+                series.add(time_s, env_steps, mean)
+
+    def document(self) -> Status:
+        """The columns of both."""
+        tests = {policy: series.columns() for policy, series in self._tests.items()}
+        return {"series": self._seconds.columns(), "tests": tests}
 
 
 class RunHistory:
@@ -68,12 +99,13 @@ class RunHistory:
         self._can_write = True
         self.started_at = time.time()
         self._clock_start = time.monotonic()
-        self._series = Series()
+        self._charts = Charts()
         self._marks: deque[Status] = deque(maxlen=KEPT_MARKS)
         self._warnings: deque[Status] = deque(maxlen=KEPT_WARNINGS)
         self.returns = Returns(before["episodes"])
-        self.tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
+        self.tests = {policy: TestReturns() for policy in POLICIES}
         self._time_before_s = 0.0
+        self._trained_s: float | None = None
         self._read_back(run_dir, before["env_steps"])
 
     def _read_back(self, run_dir: Path, env_steps_before: int) -> None:
@@ -82,7 +114,9 @@ class RunHistory:
             if isinstance(time_s, int | float) and isinstance(env_steps, int | float):
                 self._time_before_s = max(self._time_before_s, time_s)
                 if env_steps <= env_steps_before:
-                    self._series.add(row)
+                    self._charts.add_row(row)
+                tests = value_at(row, ("returns", "test"))
+                self._charts.add_tests(time_s, tests, most=env_steps_before)
         for mark in rows_of(run_dir / "marks.jsonl"):
             if set(mark) == MARK_KEYS and mark["env_steps"] <= env_steps_before:
                 self._marks.append(mark)
@@ -90,7 +124,13 @@ class RunHistory:
     @property
     def uptime_s(self) -> float:
         """Training time, over all starts of the run."""
+        if self._trained_s is not None:
+            return self._trained_s
         return self._time_before_s + time.monotonic() - self._clock_start
+
+    def end_training(self) -> None:
+        """Stop the clock: what follows is no training, and would make it look slow."""
+        self._trained_s = self.uptime_s
 
     def add_row(self, status: Status) -> None:
         """Keep a second's numbers. A full disk costs rows, is reported once, and does not end the run.
@@ -101,7 +141,7 @@ class RunHistory:
             self.tracking.add_row(status)
         row = metrics_row(status)
         if status["run"]["state"] != "paused":
-            self._series.add(row)
+            self._charts.add_row(row)
         try:
             if self._recording.reopen_if_removed():
                 self.log.warning(
@@ -124,12 +164,24 @@ class RunHistory:
         author: int | None = worker
         if message["kind"] == Report.EVALUATED:
             kind, author, env_steps = message["policy"], None, message["env_steps"]
-            self.tests[kind].set(env_steps, returns)
+            self._add_test(kind, env_steps, returns)
+            if message["is_last"] and kind == POLICIES[-1]:
+                scores = (f"{name} {_shown(it.summary())}" for name, it in self.tests.items())
+                self.add_mark(env_steps, "evaluation", f"final evaluation: {', '.join(scores)}")
         else:
             self.returns.add(returns)
             if self.tracking is not None:
                 self.tracking.add_episodes(episodes)
         self._recording.write_episodes(self.uptime_s, env_steps, kind, author, episodes)
+
+    def _add_test(self, policy: str, env_steps: int, returns: list[float]) -> None:
+        """A whole evaluation is one point, at the env steps of the parameters that were evaluated."""
+        test = self.tests[policy]
+        test.set(env_steps, returns)
+        told = test.summary()
+        self._charts.add_tests(self.uptime_s, {policy: told})
+        if self.tracking is not None:
+            self.tracking.add_test(policy, env_steps, told["mean"])
 
     def add_mark(self, env_steps: int, kind: str, text: str) -> None:
         """Keep something that was done to the run."""
@@ -162,9 +214,13 @@ class RunHistory:
 
     def document(self) -> Status:
         """What /history serves."""
-        return {"series": self._series.columns(), "marks": list(self._marks)}
+        return self._charts.document() | {"marks": list(self._marks)}
 
     def close(self) -> None:
         self._recording.close()
         if self.tracking is not None:
             self.tracking.close()
+
+
+def _shown(test: Status) -> str:
+    return "not finite" if test["mean"] is None else f"{test['mean']:.1f} ± {test['std']:.1f}"

@@ -76,10 +76,11 @@ class TestReturns:
 
 
 def _mean_and_std(returns: Sequence[float]) -> Status:
-    """Both null if there are no returns, or infinite ones."""
+    """Both null if there are no returns, or ones that are not finite, of which it gives the number."""
     with np.errstate(invalid="ignore"):
         mean, std = (float(f(returns)) if returns else None for f in (np.mean, np.std))
-    return {"mean": _finite(mean), "std": _finite(std)}
+    nonfinite = len(returns) - sum(map(math.isfinite, returns))
+    return {"mean": _finite(mean), "std": _finite(std), "nonfinite": nonfinite}
 
 
 def _finite(value: float | None) -> float | None:
@@ -103,7 +104,7 @@ def make_status(
         "run": {
             **run,
             "mode": config.mode,
-            "env": config.env,
+            "env": config.env_name,
             "seed": config.seed,
             "options": options,
         },
@@ -187,6 +188,7 @@ def _updater_status(slot: ChildView, config: Config, counters: Telemetry) -> Sta
         "wait_s": round(row.value("wait_s"), 3),
         "update_s": round(row.value("update_s"), 3),
         "stale": row.count("stale"),
+        "discarded": row.count("discarded"),
         "rejected": row.count("rejected"),
         "torn_steps": row.count("torn_steps"),
         "nonfinite": row.count("nonfinite"),

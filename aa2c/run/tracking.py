@@ -104,12 +104,18 @@ class Tracking:
     def add_row(self, status: Status) -> None:
         """A second's numbers."""
         self._env_steps = status["progress"]["env_steps"]
-        self._put(dict(_numbers(status)))
+        self._put(dict(_numbers(status)), self._env_steps)
 
     def add_episodes(self, episodes: Sequence[tuple[float, int]]) -> None:
         """Training episodes: raw return and length."""
         for episode_return, length in episodes:
-            self._put({"charts/episodic_return": episode_return, "charts/episodic_length": length})
+            numbers = {"charts/episodic_return": episode_return, "charts/episodic_length": length}
+            self._put(numbers, self._env_steps)
+
+    def add_test(self, policy: str, env_steps: int, mean: float | None) -> None:
+        """An evaluation of parameters of so many env steps: mean raw return, null if not finite."""
+        if mean is not None:
+            self._put({f"test/{policy}_return": mean}, env_steps)
 
     def close(self) -> None:
         """Let the trackers write what is queued, within a time limit."""
@@ -121,11 +127,11 @@ class Tracking:
         if self._thread.is_alive():
             self._log.warning("a tracker did not finish in time", trackers=self._config.track)
 
-    def _put(self, numbers: dict[str, float]) -> None:
+    def _put(self, numbers: dict[str, float], env_steps: int) -> None:
         if not self._thread.is_alive():
             return
         try:
-            self._waiting.put_nowait((numbers, self._env_steps))
+            self._waiting.put_nowait((numbers, env_steps))
         except queue.Full:
             if not self._has_lost:
                 reason = "it is slower than the run, or its disk is full"

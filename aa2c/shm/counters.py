@@ -39,6 +39,7 @@ UPDATER = RowLayout(
         "env_steps",
         "rejected",
         "stale",
+        "discarded",
         "torn_steps",
         "nonfinite",
         "rollbacks",

@@ -16,7 +16,8 @@ import torch
 
 import aa2c
 from aa2c import failpoint
-from aa2c.checkpoints.files import last_sequence
+from aa2c.checkpoints import files
+from aa2c.checkpoints.files import CheckpointError, last_sequence
 from aa2c.checkpoints.resume import newest_after
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.checkpoints.trained import load_policy
@@ -97,6 +98,31 @@ def test_a_checkpoint_of_the_same_step_never_takes_the_place_of_the_one_before(t
     write(tmp_path, 7, seed=3, keep=1)
     assert not before.exists()
     assert load_checkpoint(tmp_path).optimizer["exp_avg"][0] == 3
+
+
+def test_what_is_added_to_a_state_is_there_and_the_checkpoint_verifies_at_any_instant(
+    tmp_path, monkeypatch
+):
+    path, whole = write(tmp_path, 7, score=2.5), files._replace
+
+    def fails_at_the_state(path, data):
+        if path.name == "state.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(path, data)
+
+    monkeypatch.setattr(files, "_replace", fails_at_the_state)
+    with pytest.raises(OSError, match="No space"):
+        files.add_to_state(path, {"test_returns": {"greedy": [1.0]}})
+    assert load_checkpoint(path).score == 2.5
+    monkeypatch.undo()
+    for returns in ([1.0, 2.0], [3.0, float("nan")]):
+        files.add_to_state(path, {"test_returns": {"greedy": returns}})
+        assert load_checkpoint(path).score == 2.5
+    state = json.loads((path / "state.json").read_text())
+    assert state["test_returns"] == {"greedy": [3.0, None]}
+    (path / "state.json").write_text(json.dumps(state | {"score": 99.0}))
+    with pytest.raises(CheckpointError, match=r"state\.json"):
+        load_checkpoint(path)
 
 
 KILLED_SAVE = """

@@ -63,6 +63,43 @@ def test_masked_actions_are_never_taken():
         assert set(actions[:, 0]) == {1}
         assert set(actions[:, 1]) == {0, 1}
         assert policy.predict(rows[0], None, deterministic, mask)[0][0] == 1
+        apart = mask[:3], mask[3:]
+        assert policy.predict(rows[0], None, deterministic, apart)[0][0] == 1
+        batch = np.tile(apart[0], (300, 1)), np.tile(apart[1], (300, 1))
+        actions, _ = policy.predict(rows, deterministic=deterministic, action_mask=batch)
+        assert set(actions[:, 0]) == {1}
+
+
+def test_masks_within_observations_are_found_there():
+    policy = trained(actions=spaces.Discrete(4), action_mask="obs")
+    rows = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    masks = np.tile(np.array([0, 0, 1, 0], np.int8), (50, 1))
+    batch = {"action_mask": masks, "place": rows}
+    singles = [{"action_mask": mask, "place": row} for mask, row in zip(masks, rows, strict=True)]
+    for deterministic in (False, True):
+        for obs in (batch, singles):
+            assert set(policy.predict(obs, deterministic=deterministic)[0]) == {2}
+        assert policy.predict(singles[0], deterministic=deterministic)[0] == 2
+        others = 1 - masks
+        assert 2 not in policy.predict(rows, None, deterministic, others)[0]
+        assert 2 not in policy.predict(batch, None, deterministic, others)[0]
+    assert set(policy(batch)) == {2}
+
+
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (None, "was trained with action masks: give action_mask"),
+        ([[1, 0, 1]] * 2, r"\[1, 0, 1\] of shape \(3,\).*needs \(4,\)"),
+        ([[1, 0, 2, 1]] * 2, "give 1 for each legal action and 0 for the others"),
+        ([[1, 0, 0, 1], [0, 0, 0, 0]], "leaves no legal action"),
+        ([[1, 1, 1, 1]], "1 action masks for 2 observations"),
+    ],
+)
+def test_masks_that_are_none_or_missing_are_refused(mask, says):
+    policy = trained(actions=spaces.Discrete(4), action_mask="info")
+    with pytest.raises(ValueError, match=says):
+        policy.predict(np.zeros((2, 3)), action_mask=mask)
 
 
 @pytest.mark.parametrize("memory", ["lstm", "gru"])

@@ -21,7 +21,7 @@ from aa2c.envs.masks import masked
 from aa2c.envs.plain import PlainVector
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.policy import exported
-from tests.checkpoints.spaces import ACTIONS, SCREEN, VECTOR, trained
+from tests.checkpoints.spaces import ACTIONS, LEGAL, SCREEN, VECTOR, Task, trained
 
 KINDS = {
     "discrete": {},
@@ -36,31 +36,11 @@ KINDS = {
 }
 
 
-LEGAL = np.array([0, 1, 0, 1], np.int8)  # of ACTIONS[0]
-
-
-class Task(gym.Env):
-    """Random observations; a game lasts 20 steps."""
-
-    def __init__(self, obs, actions):
-        self.observation_space, self.action_space = obs, actions
-
-    def reset(self, *, seed=None, options=None):
-        self.observation_space.seed(seed)
-        self.left = 20
-        return self.observation_space.sample(), {"action_mask": LEGAL}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        self.left -= 1
-        return self.observation_space.sample(), 0.0, self.left == 0, False, {"action_mask": LEGAL}
-
-
 @pytest.fixture
 def made(monkeypatch):
     def make(obs=VECTOR, actions=ACTIONS[0], action_mask="none", **options):
         env = masked(Task(obs, actions), "task", action_mask)
-        policy = trained(obs, actions, has_mask=action_mask != "none", **options)
+        policy = trained(obs, actions, action_mask=action_mask, **options)
         if policy.network.obs_rms is not None:
             policy.network.observe(torch.from_numpy(np.stack([obs.sample() for _ in range(40)])))
         envs = PlainVector("task", lambda: env, 1, no_tick)

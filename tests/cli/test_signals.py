@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -38,4 +39,34 @@ def test_a_warning_leads_to_a_checkpoint_and_the_run_goes_on(tmp_path, number):
     assert saved == 1
     assert process.returncode == 0, output
     assert "checkpoint written: " in output
+    assert "started again" not in (run / "log.jsonl").read_text()
+
+
+def blocks(pid, number):
+    """Whether a process lets this signal wait."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+    return int(mask, 16) >> (number - 1) & 1
+
+
+@pytest.mark.long
+def test_signals_to_a_whole_job_end_nobody_who_has_just_begun(tmp_path):
+    """The run gets a warning as soon as its interpreter lives, and each child all of them at its birth."""
+    with start("--total-env-steps", "1000000000", cwd=tmp_path) as process:
+        while not blocks(process.pid, signal.SIGUSR1):
+            assert process.poll() is None
+        process.send_signal(signal.SIGUSR1)
+        born = set()
+        while len(born) < 2:  # updater and worker
+            assert process.poll() is None
+            for child in set(psutil.Process(process.pid).children()) - born:
+                if "aa2c.host.child" in " ".join(child.cmdline()):
+                    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+                        child.send_signal(number)
+                    born.add(child)
+        (run,) = tmp_path.glob("runs/*")
+        wait_for_text(run / "marks.jsonl", '"checkpoint"', process)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     assert "started again" not in (run / "log.jsonl").read_text()

@@ -24,8 +24,8 @@ from rich.console import Console
 
 from aa2c import Orchestrator
 from aa2c.cli import top
-from aa2c.cli.terminal import Terminal, display
-from aa2c.run.status import Status
+from aa2c.cli.terminal import Terminal, display, progress_line
+from aa2c.run.status import Returns, Status
 from tests.cli.test_main import aa2c, page_of, start, wait_for_state
 from tests.conftest import until
 
@@ -44,6 +44,21 @@ def drawn(status: Status, width: int, rows: int = 10) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     console.print(display(status, "http://127.0.0.1:8420/", rows))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("episode_returns", "shown"),
+    [
+        ([], "the last episodes: none finished yet"),
+        ([1.0, 3.0], "the last 2 episodes 2.0 ± 1.0"),
+        ([1.0, float("nan"), float("-inf")], "the last 3 episodes not finite in 2"),
+    ],
+)
+def test_returns_are_shown_for_what_they_are(status, episode_returns, shown):
+    returns = Returns()
+    returns.add(episode_returns)
+    told = status | {"returns": status["returns"] | {"train": returns.summary()}}
+    assert shown in progress_line(told)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

@@ -1,5 +1,7 @@
 """Environments of people who have other things in mind than a trainer."""
 
+import fcntl
+import os
 import time
 
 import gymnasium as gym
@@ -39,12 +41,24 @@ class FailingEnv(PlainEnv):
         return super().step(action)
 
 
+class ExclusiveEnv(PlainEnv):
+    """Holds what only one may hold, as a port or a licence is."""
+
+    def __init__(self):
+        self._file = open(os.environ["ONLY_ONE"], "w")  # noqa: SIM115
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self):
+        self._file.close()
+
+
 class SlowToMakeEnv(PlainEnv):
     def __init__(self):
         time.sleep(300)
 
 
 gym.register("HostSlowToMake-v0", SlowToMakeEnv)
+gym.register("HostExclusive-v0", ExclusiveEnv)
 gym.register("HostFailing-v0", FailingEnv)
 gym.register("HostPlain-v0", PlainEnv)
 gym.register("HostChatty-v0", ChattyEnv)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from aa2c import Orchestrator
+from aa2c.modes.mode import MODES
 from aa2c.shm.segment import SHM_DIR
 from tests.conftest import segments, until
 
@@ -53,6 +54,41 @@ async def test_a_worker_for_whose_new_ring_there_is_no_room_is_started_again_unt
     lines = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
     told = [line for line in lines if line["event"] == "child ended and is started again"]
     assert sum("/dev/shm has" in line.get("reason", "") for line in told) >= 2
+
+
+def of_one(small, tmp_path, monkeypatch, **options):
+    """A run whose environment only one process may have, once."""
+    monkeypatch.setenv("ONLY_ONE", str(tmp_path / "only one"))
+    env = "tests.host.odd_envs:HostExclusive-v0"
+    return small(env=env, workers=1, num_envs=1, restart_backoff_s=0.01, **options)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", MODES)
+async def test_an_environment_that_only_one_may_have_is_made_once(
+    small, mode, tmp_path, monkeypatch
+):
+    config = of_one(small, tmp_path, monkeypatch, mode=mode, total_env_steps=500)
+    async with Orchestrator(config) as run:
+        status = await run.wait()
+    assert status["progress"]["updates"] > 0
+    assert status["workers"][0]["restarts"] == status["updater"]["restarts"] == 0
+
+
+@pytest.mark.long
+async def test_a_restart_makes_no_second_one_either(small, tmp_path, monkeypatch):
+    """A worker's environment ends with it, and a new updater is told what the first one was."""
+    config = of_one(small, tmp_path, monkeypatch, total_env_steps=10**9)
+    async with Orchestrator(config) as run:
+        await run.ready()
+        for child in (run.status()["workers"][0], run.status()["updater"]):
+            os.kill(child["pid"], signal.SIGKILL)
+        for of in (lambda: run.status()["workers"][0], lambda: run.status()["updater"]):
+            await until(lambda of=of: of()["restarts"] == 1 and of()["state"] == "running")
+        updates = run.status()["progress"]["updates"]
+        await until(lambda: run.status()["progress"]["updates"] > updates)
+        status = await run.stop()
+    assert status["workers"][0]["restarts"] == status["updater"]["restarts"] == 1
 
 
 @pytest.mark.long

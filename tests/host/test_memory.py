@@ -7,26 +7,55 @@ import os
 import pytest
 
 from aa2c.host.memory import MOST_OLD_RINGS, RunMemory
-from aa2c.shm.segment import SHM_DIR
+from aa2c.shm.ring import RingConsumer, RingProducer
+from aa2c.shm.segment import SHM_DIR, Segment
 
-SPEC = {"num_params": 10, "slot_bytes": 4096, "arrays": [], "shared": []}
+SLOT, SLOTS = 4096, 4
+SPEC = {"num_params": 10, "slot_bytes": SLOT, "arrays": [], "shared": []}
 
 
 @pytest.fixture
 def memory(small):
-    memory = RunMemory(small(mode="traj"), "testmemory")
+    memory = RunMemory(small(mode="traj", ring_slots=SLOTS), "testmemory")
     memory.create_board(SPEC)
     yield memory
     memory.release()
 
 
 def test_rings_of_dead_workers_do_not_pile_up_while_the_updater_is_away(memory):
+
+    def next_ring(generation):
+        memory.drop_oldest(0)
+        return memory.create_ring(0, generation).ring
+
     memory.create_ring(1, 0)
-    names = [memory.create_ring(0, generation).ring for generation in range(4)]
+    names = [next_ring(generation) for generation in range(4)]
     files = len(os.listdir("/proc/self/fd"))
-    names += [memory.create_ring(0, generation).ring for generation in range(4, 30)]
+    names += [next_ring(generation) for generation in range(4, 30)]
     assert len(os.listdir("/proc/self/fd")) == files
     told = [(ring.worker, ring.generation) for ring in memory.ring_attachments()]
     assert told == [(0, 26), (0, 27), (0, 28), (0, 29), (1, 0)]
     assert [name for name in names if (SHM_DIR / name).exists()] == names[-MOST_OLD_RINGS - 1 :]
     memory.retire_ring(0, 3)  # an updater that had it reports so late: nobody minds
+
+
+def test_what_is_dropped_is_counted_as_lost(memory):
+    """Each incarnation sends two records, of which the first one's had been taken and given back."""
+    for generation in range(6):
+        memory.drop_oldest(0)
+        name = memory.create_ring(0, generation).ring
+        whose = {"worker": 0, "generation": generation}
+        producer = RingProducer(Segment.attach(name), SLOTS, SLOT, (), **whose)
+        for _ in range(2):
+            producer.reserve()
+            producer.commit(1, {})
+        producer.close()
+        if not generation:
+            consumer = RingConsumer(Segment.attach(name), SLOTS, SLOT, **whose)
+            while record := consumer.take():
+                record.release()
+            consumer.close()
+    assert memory.ring_status(0)["dropped"]["lost"] == 2, "of the second one, the others wait"
+    assert memory.ring_status(0)["committed"] == 12
+    assert memory.ring_status(0)["used"] == 8
+    assert memory.ring_status(1)["dropped"]["lost"] == 0

@@ -177,7 +177,7 @@ def test_each_environment_that_was_made_is_a_sign_of_life(small):
 
     env = {"env": "tests.host.odd_envs:HostPlain-v0", "num_envs": 3}
     for run_role in (
-        lambda tick: run_worker(small(**env), 0, (0,), connect, tick=tick),
+        lambda tick: run_worker(small(**env), 0, (0,), connect, lambda spec: None, tick=tick),
         lambda tick: run_evaluator(small(eval_episodes=3, **env), connect, tick),
     ):
         with pytest.raises(Stopped):

@@ -32,6 +32,7 @@ def test_what_a_resume_undid_is_dropped_from_both_files(tmp_path):
     metrics += [metrics_row(60.0 + t, 3000 + t * 100, value=2.0) for t in range(41)]
     episodes = [episode_row(t, t * 100, "train", 1.0) for t in range(1, 51)]
     episodes += [episode_row(33.0, 2500, "greedy", 1.0), episode_row(47.0, 4000, "greedy", 1.0)]
+    episodes += [episode_row(49.0, 3000, "greedy", 1.0)]  # of the checkpoint itself
     episodes += [episode_row(60.0 + t, 3000 + t * 100, "train", 2.0) for t in range(41)]
     episodes += [episode_row(75.0, 4000, "greedy", 2.0)]
     run = write_run(tmp_path / "run", metrics=metrics, episodes=episodes)
@@ -41,7 +42,9 @@ def test_what_a_resume_undid_is_dropped_from_both_files(tmp_path):
     train, greedy = read.episodes_of("train"), read.episodes_of("greedy")
     assert train["env_steps"].tolist() == [i * 100 for i in range(1, 71)]
     assert train["return"].tolist() == [1.0] * 29 + [2.0] * 41
-    assert (greedy["env_steps"].tolist(), greedy["return"].tolist()) == ([2500, 4000], [1, 2])
+    assert (greedy["env_steps"].tolist(), greedy["return"].tolist()) == (
+        [2500, 3000, 4000], [1, 1, 2]
+    )  # fmt: skip
     text = summarise([read])
     assert "Resumes of run: 1;" in text
     assert table_of(text)[0]["wall time [h:mm:ss]"] == "0:01:40"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 
 import psutil
 import pytest
 
-from aa2c import Orchestrator
+from aa2c import Orchestrator, failpoint, load_policy
+from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host.wiring import EVALUATOR_NICENESS
+from aa2c.learn.play import play
+from aa2c.roles.evaluator import seed_of
 from aa2c.web.prometheus import RunCollector
 from tests.conftest import until
+from tests.envs.endless_env import Endless
 
 pytestmark = pytest.mark.long
 
@@ -31,6 +36,7 @@ async def test_test_returns_are_in_status_files_and_metrics(small, mode):
         }  # fmt: skip
         await until(lambda: run.status()["evaluator"]["evaluations"] >= 2)
         status = await run.stop()
+    assert status["marks"] == [], "a run that is stopped is not evaluated at its end"
     for test in status["returns"]["test"].values():
         assert 1 <= test["mean"] <= 500
         assert test["count"] >= 8
@@ -58,6 +64,54 @@ def _metrics_tell_them_by_policy(status):
         assert found["aa2c_test_return_std", policy] == test["std"]
         assert found["aa2c_test_episodes_total", policy] == test["count"]
     assert found["aa2c_evaluations_total", None] == status["evaluator"]["evaluations"]
+
+
+async def test_a_run_ends_with_an_evaluation_of_what_it_saves_even_if_the_evaluator_dies_over_it(
+    small, monkeypatch
+):
+    """Whoever plays the saved parameters with the same seed sees the same games."""
+    monkeypatch.setenv(failpoint.VARIABLE, "aa2c-evaluator:evaluator.before_report=kill@1")
+    config = small(
+        mode="traj", total_env_steps=4_000, eval_interval_s=3600.0, eval_episodes=3,
+        deterministic=True,
+    )  # fmt: skip
+    async with Orchestrator(config) as run:
+        status = await run.wait()
+    checkpoint = load_checkpoint(run.dir)
+    state = json.loads((checkpoint.path / "state.json").read_text())
+    at = checkpoint.counts["env_steps"]
+    for policy, test in status["returns"]["test"].items():
+        assert (test["count"], test["env_steps"]) == (3, at)
+        assert test["mean"] == pytest.approx(sum(state["test_returns"][policy]) / 3)
+        played = play(
+            checkpoint.config, load_policy(checkpoint.path).network, episodes=3,
+            greedy=policy == "greedy", seed=seed_of(config, at), max_steps=27_000,
+        )  # fmt: skip
+        assert [episode.episode_return for episode in played] == state["test_returns"][policy]
+    (mark,) = [mark for mark in status["marks"] if mark["kind"] == "evaluation"]
+    assert mark["env_steps"] == at
+    assert f"greedy {status['returns']['test']['greedy']['mean']:.1f}" in mark["text"]
+    assert status["evaluator"]["restarts"] == 1
+    assert status["run"]["state"] == "finished"
+
+
+async def test_a_stop_skips_the_last_evaluation_at_once(small):
+    config = small(
+        env=Endless, total_env_steps=3_000, eval_interval_s=3600.0, eval_episodes=1,
+        eval_max_steps=10**9,
+    )  # fmt: skip
+    said = []
+    async with Orchestrator(config, on_event=said.append) as run:
+        await until(lambda: any("evaluating the final" in event["event"] for event in said))
+        assert run.state == "stopping"
+        trained_s = run.status()["run"]["uptime_s"]
+        await until(lambda: run.status()["evaluator"]["state"] == "running")
+        status = await run.stop()
+    assert status["run"]["state"] == "finished"
+    assert status["run"]["uptime_s"] == trained_s, "what follows is no training"
+    assert returns_of(run)["greedy"]["count"] == 0
+    assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"]
+    assert any("skipped" in event["event"] for event in said)
 
 
 async def test_killed_evaluators_cost_nothing_but_their_restart(small):

@@ -111,3 +111,14 @@ def test_a_run_that_ends_for_it_is_saved_with_the_options_of_its_start(tmp_path,
     assert [kind for kind, _ in port.reports] == ["rejected", "fatal"]
     assert load_checkpoint(made.save()).config.ent_coef == (0.0,)
     made.consumer.close()
+
+
+def test_what_a_rollback_gives_back_unlearned_is_counted(updater, good):
+    made, port = updater()
+    port.waiting = good[2:4]
+    made.intake.take()
+    made.intake.drop_pending()
+    port.waiting = good[4:5]
+    made.intake.drop_waiting()
+    assert (port.count("discarded"), len(port.released)) == (3, 5)
+    made.consumer.close()

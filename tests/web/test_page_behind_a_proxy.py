@@ -129,11 +129,13 @@ async def test_a_run_of_which_nothing_is_a_number_is_shown(small, browser, tmp_p
         await until(lambda: run.status()["progress"]["updates"])
         status, history = run.status(), run._history.document()
     status, history = without_numbers(status), without_numbers(history)
+    status["returns"]["train"] |= {"mean": None, "std": None, "nonfinite": 7}
     assert "NaN" in json.dumps(status)
     async with endpoint(status, history) as it:
         page = await open_page(browser, it.url)
         await page.becomes("#state", "running")
         assert (await page.text("#workers tr:first-child td:nth-child(3)")) == "–"
+        await page.becomes("#headlines", "not finite in 7")
         assert await page.page.locator("#workers tr").count() == 2
         assert await page.page.locator("#settings form").count() == len(status["settings"])
         await page.becomes("#log", "None.")

@@ -18,8 +18,6 @@ const SERIES = {
   time_s: (s) => s.run.uptime_s,
   env_steps: (s) => s.progress.env_steps,
   train_return_mean: (s) => s.returns.train.mean,
-  test_greedy_mean: (s) => s.returns.test.greedy.mean,
-  test_sampled_mean: (s) => s.returns.test.sampled.mean,
   policy: (s) => s.losses.policy,
   value: (s) => s.losses.value,
   entropy: (s) => s.losses.entropy,
@@ -30,11 +28,8 @@ const SERIES = {
   updates_per_s: (s) => s.throughput.updates_per_s,
   policy_lag_mean: (s) => s.policy_lag.mean,
 };
-const RETURNS = [
-  ["train_return_mean", "training, mean of the last 100 episodes"],
-  ["test_greedy_mean", "test, greedy"],
-  ["test_sampled_mean", "test, sampled"],
-];
+const RETURNS = ["training, mean of the last 100 episodes", "test, greedy", "test, sampled"];
+const POLICIES = ["greedy", "sampled"];
 const SMALL_CHARTS = {
   env_steps_per_s: "env steps/s",
   updates_per_s: "updates/s",
@@ -54,7 +49,8 @@ const short = told((x) => String(Number(x.toPrecision(4))));
 const seconds = told((x) => `${x.toFixed(1)} s`);
 const times = (n) => (n === 1 ? "once" : `${whole(n)} times`);
 const percent = told((x) => `${Math.round(100 * x)} %`);
-const spread = ({ mean, std }) => (mean === null ? "–" : `${short(mean)} ± ${short(std)}`);
+const spread = ({ mean, std, nonfinite }) =>
+  nonfinite ? `not finite in ${nonfinite}` : mean === null ? "–" : `${short(mean)} ± ${short(std)}`;
 
 function duration(time) {
   if (time === null) return "–";
@@ -73,8 +69,9 @@ function element(tag, text = "", attributes = {}) {
 // ---- series and charts ------------------------------------------------------------------------
 
 let columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, []]));
+let tests = Object.fromEntries(POLICIES.map((policy) => [policy, { time_s: [], env_steps: [], mean: [] }]));
 let marks = [];
-let charts = []; // [{plot, names}]
+let charts = []; // [{plot, data, labels}]
 
 function addRow(status) {
   const { time_s: times, env_steps: steps } = columns;
@@ -82,6 +79,17 @@ function addRow(status) {
   if (status.progress.env_steps < before || status.run.uptime_s <= (times.at(-1) ?? -1)) return;
   if (status.run.state === "paused") return;
   for (const [name, get] of Object.entries(SERIES)) columns[name].push(get(status));
+}
+
+// An evaluation is a point where its parameters were learned, not where the page is when it ends.
+function addTests({ run, returns }) {
+  for (const policy of POLICIES) {
+    const [{ mean, env_steps }, points] = [returns.test[policy], tests[policy]];
+    if (env_steps === null || env_steps <= (points.env_steps.at(-1) ?? -1)) continue;
+    points.time_s.push(run.uptime_s);
+    points.env_steps.push(env_steps);
+    points.mean.push(mean);
+  }
 }
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -112,13 +120,13 @@ function drawMarks(plot, withText) {
   ctx.restore();
 }
 
-function makeChart(parent, names, labels, { height, withText }) {
+function makeChart(parent, labels, data, { height, withText }) {
   const axis = { stroke: style("--quiet"), grid: { stroke: style("--gridline") }, ticks: { show: false }, font: "11px system-ui" };
   const colours = ["--series-1", "--series-2", "--series-3"].map(style);
   const plot = new uPlot({
     width: Math.max(200, parent.clientWidth),
     height,
-    legend: { show: names.length > 1 },
+    legend: { show: labels.length > 1 },
     cursor: { drag: { x: true, y: false }, points: { size: 6 } },
     scales: { x: { time: false }, y: { range: yRange } },
     axes: [
@@ -127,15 +135,14 @@ function makeChart(parent, names, labels, { height, withText }) {
     ],
     series: [
       { label: xAxis() === "time_s" ? "time" : "env steps", value: (_, x) => (x === null ? "–" : xText(x)) },
-      ...names.map((name, i) => ({
-        label: labels[i], stroke: colours[i], width: 2, spanGaps: true, points: { show: false },
-        ...(name.startsWith("test") ? { paths: uPlot.paths.stepped({ align: 1 }) } : {}),
-        value: (_, y) => short(y),
+      ...labels.map((label, i) => ({
+        label, stroke: colours[i], width: 2, spanGaps: true, points: { show: i > 0, size: 5, fill: colours[i] },
+        value: (self, _, at, index) => short(last(self.data[at], index)),
       })),
     ],
     hooks: { draw: [(self) => drawMarks(self, withText)] },
-  }, chartData(names), parent);
-  charts.push({ plot, parent, names, labels });
+  }, data(), parent);
+  charts.push({ plot, parent, labels, data });
 }
 
 // A change of less than a millionth is drawn as constant: all ticks would have the same label.
@@ -144,34 +151,41 @@ function yRange(_, low, high) {
   return uPlot.rangeNum(low, high - low < 1e-6 * middle ? low : high, 0.1, true);
 }
 
-const chartData = (names) => [columns[xAxis()], ...names.map((name) => columns[name])];
+// The newest number up to an index: between two evaluations there is none.
+function last(values, index = values.length - 1) {
+  while (index > 0 && (values[index] ?? null) === null) index -= 1;
+  return values[index];
+}
+
+const seriesOf = (name) => [columns[xAxis()], columns[name]];
+const returnsOf = () => uPlot.join([seriesOf("train_return_mean"), ...POLICIES.map((policy) => [tests[policy][xAxis()], tests[policy].mean])]);
 
 function makeCharts() {
   charts.forEach(({ plot }) => plot.destroy());
   charts = [];
-  makeChart(byId("returns"), RETURNS.map(([name]) => name), RETURNS.map(([, label]) => label), { height: 300, withText: true });
+  makeChart(byId("returns"), RETURNS, returnsOf, { height: 300, withText: true });
   byId("charts").replaceChildren();
   for (const [name, label] of Object.entries(SMALL_CHARTS)) {
     if (columns[name].every((value) => value === null) && name === "approx_kl") continue;
     const parent = element("div", "", { class: "chart", "data-series": name });
     parent.append(element("h3", label));
     byId("charts").append(parent);
-    makeChart(parent, [name], [label], { height: 150, withText: false });
+    makeChart(parent, [label], () => seriesOf(name), { height: 150, withText: false });
   }
   describeCharts();
 }
 
 function updateCharts() {
-  for (const { plot, names } of charts) {
-    plot.setData(chartData(names));
-    if (names.length > 1 && !(plot.cursor.left >= 0)) plot.setLegend({ idx: columns.time_s.length - 1 });
+  for (const { plot, labels, data } of charts) {
+    plot.setData(data());
+    if (labels.length > 1 && !(plot.cursor.left >= 0)) plot.setLegend({ idx: plot.data[0].length - 1 });
   }
   describeCharts();
 }
 
 function describeCharts() {
-  for (const { parent, names, labels } of charts) {
-    const now = names.map((name, i) => `${labels[i]}: ${short(columns[name].at(-1))}`);
+  for (const { plot, parent, labels } of charts) {
+    const now = labels.map((label, i) => `${label}: ${short(last(plot.data[i + 1]))}`);
     parent.setAttribute("role", "img");
     parent.setAttribute("aria-label", `Chart over ${xAxis() === "time_s" ? "time" : "env steps"}; now ${now.join(", ")}`);
   }
@@ -387,10 +401,16 @@ function paint(shape, bytes, at) {
   context.putImageData(image, 0, 0);
 }
 
-async function showFrames({ shape, data, values }) {
+function inWords(seen) {
+  if (Array.isArray(seen)) return seen.map(inWords).join("  ");
+  if (seen === null || typeof seen !== "object") return short(seen);
+  return Object.entries(seen).map(([name, part]) => `${name}: ${inWords(part)}`).join("\n");
+}
+
+async function showFrames({ shape, data, values, seen }) {
   byId("frames").hidden = !data;
   byId("vector").hidden = Boolean(data);
-  if (!data) byId("vector").textContent = `Newest observation, a vector:\n${values.at(-1).map(short).join("  ")}`;
+  if (!data) byId("vector").textContent = `Newest observation:\n${inWords(seen ?? values.at(-1))}`;
   const bytes = data ? Uint8Array.from(atob(data), (c) => c.charCodeAt(0)) : null;
   for (let at = 0; data && at < shape[0] && isWatching; at++) {
     paint(shape, bytes, at);
@@ -426,6 +446,7 @@ function show(status) {
   latest = status;
   marks = status.marks;
   addRow(status);
+  addTests(status);
   showHeader(status);
   showHeadlines(status);
   showWaits(status);
@@ -438,6 +459,7 @@ function show(status) {
 async function readHistory() {
   const kept = await (await fetch("history")).json();
   columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, kept.series[name]]));
+  tests = kept.tests;
   marks = kept.marks;
 }
 

@@ -1,0 +1,25 @@
+"""The signals that `serve` answers: the only place that handles any."""
+
+from __future__ import annotations
+
+import signal
+from asyncio import AbstractEventLoop, Event
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
+_WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # from a batch system, before its time limit
+
+
+def hold() -> None:
+    """Let them wait until they are answered: imports take a while, and would be ended by some."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOPPING, *_WARNINGS))
+
+
+def answer(loop: AbstractEventLoop, stop: Event, save: Event) -> None:
+    """Set an event on each from now on, those that wait included.
+
+    But for what is ignored, as under nohup or in the background.
+    """
+    for number in (*_STOPPING, *_WARNINGS):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, (save if number in _WARNINGS else stop).set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, *_WARNINGS))

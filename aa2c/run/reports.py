@@ -1,0 +1,26 @@
+"""What children report that is worth a line in the run's log, and nothing else.
+
+Runs in the orchestrator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aa2c.ports import Message, Report
+
+
+def log_report(log: Any, message: Message) -> None:
+    """Log it; all other kinds of reports are acted on elsewhere."""
+    match message["kind"]:
+        case Report.UNSAVED:
+            log.warning("a checkpoint was not written", reason=message["reason"])
+        case Report.RESUMED if message["path"]:
+            log.info("the updater resumes from a checkpoint", path=message["path"])
+        case Report.RESUMED:
+            log.warning("there is no checkpoint: the updater learns from the beginning")
+        case Report.REJECTED:
+            log.warning(
+                "a record was rejected: are rewards and observations finite? (told once)",
+                worker=message["worker"],
+            )

@@ -217,7 +217,7 @@ class Orchestrator:
 
     async def _run(self) -> None:
         try:
-            self._log.info("start", run=self.id, dir=str(self.dir), env=self.config.env)
+            self._log.info("start", run=self.id, dir=str(self.dir), env=self.config.env_name)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sample())
                 noting = tasks.create_task(self._note_running())

@@ -38,7 +38,7 @@ def options_table() -> str:
 
 
 def _shown(default: Any) -> str:
-    if default in ("", ()):
+    if default in ("", (), {}):
         return "none"
     if isinstance(default, tuple):
         return f"`{' '.join(map(str, default))}`"

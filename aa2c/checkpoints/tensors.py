@@ -115,6 +115,7 @@ def _spec(
     obs_scale: Any,
     obs: Any,
     has_mask: Any,
+    resets_at_once: Any = False,
 ) -> EnvSpec:
     """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     if not all(type(size) is int and size > 0 for size in obs_shape):
@@ -130,6 +131,7 @@ def _spec(
         float(obs_scale),
         None if obs is None else read_obs(obs),
         _is_maskable(read_actions(actions), bool(has_mask)),
+        bool(resets_at_once),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,13 +176,16 @@ def load_policy(
     best: bool = False,
     env: str | Callable[..., Any] = "",
     network: str | Callable[..., Any] = "",
+    wrapper: Sequence[str | Callable[..., Any]] = (),
+    vector: str | Callable[..., Any] = "",
 ) -> TrainedPolicy:
     """The policy of a run's newest or best checkpoint, or of one checkpoint.
 
-    Where its run had an environment or a network of your own, as `package.module:name`, repeat the
-    name: a checkpoint does not decide what is imported; where it was a class or a function, pass it
-    again. Raises `CheckpointError`, and `ConfigError` for a name that is not repeated.
+    Where its run had an environment, network, vector or wrapper of your own, as `package.module:name`,
+    repeat the name: a checkpoint does not decide what is imported; where it was a class or a function,
+    pass it again. Raises `CheckpointError`, and `ConfigError` for a name that is not repeated.
     """
     checkpoint = load_checkpoint(Path(path), best=best)
-    config = require_consent(checkpoint.config, {"env": env, "network": network}, path)
+    repeated = {"env": env, "network": network, "wrapper": wrapper, "vector": vector}
+    config = require_consent(checkpoint.config, repeated, path)
     return TrainedPolicy(dataclasses.replace(checkpoint, config=config))

@@ -17,6 +17,7 @@ from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from aa2c.config.config import Config, option_types, require_consent
+from aa2c.config.kwargs import Kwargs, read_kwargs
 from aa2c.config.modes import FACTS
 from aa2c.config.options import GROUPS, help_of
 from aa2c.config.toml import load_config, preset_names
@@ -51,12 +52,35 @@ def resolve(
     before.add_argument("--env")
     before.add_argument("--mode")
     before.add_argument("--network")
+    before.add_argument("--wrapper", nargs="*")
+    before.add_argument("--vector")
     before.add_argument("--resume", type=Path)
+    arguments = merged(arguments)
     sources, _ = before.parse_known_args(arguments)
     base, preset = _base(sources)
     values = vars(parse(command, about, _flags(base, more), arguments))
     options = {field.name: values[field.name] for field in dataclasses.fields(Config)}
     return Resolved(Config(**options), preset, {name: values[name] for name, _, _ in more})
+
+
+_REPEATED = ("--wrapper", "--env-kwargs")
+
+
+def merged(arguments: Sequence[str]) -> list[str]:
+    """`--wrapper a --wrapper b` as `--wrapper a b`: of flags that are repeated the last would count."""
+    kept: list[str] = []
+    values: dict[str, list[str]] = {}
+    into = kept
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")
+        if name in _REPEATED:
+            into = values.setdefault(name, [])
+            into += [value] if equals else []
+        else:
+            into = kept if word.startswith("-") else into
+            into.append(word)
+    return kept + [word for name, words in values.items() for word in (name, *words)]
 
 
 def parse(command: str, about: str, flags: type[T], arguments: Sequence[str]) -> T:
@@ -124,6 +148,15 @@ def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
     return dataclasses.make_dataclass("Options", fields)
 
 
+_KWARGS = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="NAME=VALUE",
+    instance_from_str=read_kwargs,
+    is_instance=lambda value: isinstance(value, Kwargs),
+    str_from_instance=Kwargs.words,
+)
+
+
 def _number(kind: type[float]) -> Any:
     """A type that tyro parses as `Config(...)` does: 1e6 is an integer as well."""
     spec = PrimitiveConstructorSpec(
@@ -150,6 +183,7 @@ def _numbers(kind: type[float]) -> Any:
 
 
 _FLAG_TYPES: Mapping[Any, Any] = {
+    Kwargs: Annotated[Kwargs, _KWARGS],
     int: _number(int),
     float: _number(float),
     tuple[int, ...]: _numbers(int),

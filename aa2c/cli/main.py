@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from aa2c.cli.flags import Resolved, own_flag, parse, resolve
+from aa2c.cli.flags import Resolved, merged, own_flag, parse, resolve
 from aa2c.cli.signals import answer
-from aa2c.config.config import Config, flag
+from aa2c.config.config import IMPORTING_OPTIONS, Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError
 from aa2c.machine import open_standard_descriptors, raise_file_limit, require_linux
@@ -173,6 +173,10 @@ class _Evaluation:
     video: Annotated[Path | None, arg(help="record the first game to this .mp4 file")] = None
     env: Annotated[str, arg(help="the run's --env, if it imports a module of your own")] = ""
     network: Annotated[str, arg(help="the run's --network, if it is a function of your own")] = ""
+    wrapper: Annotated[
+        tuple[str, ...], arg(help="each --wrapper of the run that is not of gymnasium.wrappers")
+    ] = ()
+    vector: Annotated[str, arg(help="the run's --vector")] = ""
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -184,16 +188,19 @@ class _Evaluation:
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Play whole games with a trained policy, and report the returns."""
-    flags = parse("eval", _about("eval"), _Evaluation, arguments)
+    flags = parse("eval", _about("eval"), _Evaluation, merged(arguments))
     import torch
 
     from aa2c.checkpoints.trained import load_policy
     from aa2c.learn.play import play, protocol, summarise
 
     torch.set_num_threads(1)  # batches are small: more threads would only wait for each other
-    policy = load_policy(flags.run, best=flags.best, env=flags.env, network=flags.network)
+    code = {name: getattr(flags, name) for name in IMPORTING_OPTIONS}
+    policy = load_policy(flags.run, best=flags.best, **code)
     checkpoint, config = policy.checkpoint, policy.checkpoint.config
-    print(f"{checkpoint.path}: {config.env} after {checkpoint.counts['env_steps']:,} env steps")
+    print(
+        f"{checkpoint.path}: {config.env_name} after {checkpoint.counts['env_steps']:,} env steps"
+    )
     print(protocol(config, flags.seed, flags.max_steps))
     ways = [way for way in ("greedy", "sampled") if getattr(flags, way)] or ["greedy", "sampled"]
     for way in ways:
@@ -274,7 +281,7 @@ def bench(arguments: Sequence[str]) -> int:
     for name, least in (("rounds", 1), ("seconds", 0.1)):
         if not least <= resolved.more[name] <= 1000:
             raise ConfigError(f"{flag(name)} must be in {least} … 1000.")
-    from aa2c.cli.bench.rounds import run_bench
+    from aa2c.cli.bench.result import run_bench
 
     result = run_bench(
         resolved.config,

@@ -48,7 +48,7 @@ class Terminal:
         self.print(f"page      {run.url}#token={run.token}")
         config = run.config
         self.say(
-            f"training  {config.env}, mode {config.mode}, {config.workers} workers x "
+            f"training  {config.env_name}, mode {config.mode}, {config.workers} workers x "
             f"{config.num_envs} environments, {config.total_env_steps:,} env steps, "
             f"preset {preset}, seed {config.seed}"
         )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from aa2c.config.factory import Factory, is_factory
+from aa2c.config.kwargs import Kwargs
 from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
     NETWORKS,
@@ -27,7 +29,7 @@ from aa2c.config.options import (
     UpdaterOptions,
     WorkerOptions,
 )
-from aa2c.config.values import broken_bound, converted, nearest, shown
+from aa2c.config.values import MOST_ITEMS, broken_bound, converted, nearest, shown
 from aa2c.errors import ConfigError
 
 MOST_NAME_BYTES = 200  # file systems take 255, and a checkpoint's or a temporary name may be longer
@@ -49,14 +51,23 @@ class Config(
 ):
     """The configuration of a run. Raises `ConfigError` for what cannot be.
 
-    Values are converted as the command line's are: `1e6`, `"1e-4"`, a `Path`, NumPy's numbers. `env`
-    and `network` may also be a class or a function that makes one.
+    Values are converted as the command line's are: `1e6`, `"1e-4"`, a `Path`, NumPy's numbers. `env`,
+    `network`, `vector` and each `wrapper` may also be a class or a function that makes one.
     """
 
-    if TYPE_CHECKING:  # either may be given as a class or a function; what is kept is its name
+    if TYPE_CHECKING:  # what is kept of the options that may be given in several ways: see `_KEPT`
 
         @property  # type: ignore[misc]
         def env(self) -> str: ...
+
+        @property  # type: ignore[misc]
+        def env_kwargs(self) -> Kwargs: ...
+
+        @property  # type: ignore[misc]
+        def wrapper(self) -> tuple[str, ...]: ...
+
+        @property  # type: ignore[misc]
+        def vector(self) -> str: ...
 
         @property  # type: ignore[misc]
         def network(self) -> str: ...
@@ -123,11 +134,31 @@ class Config(
             raise ConfigError(
                 f"--sequence-length {self.sequence_length} must divide --num-steps {self.num_steps}."
             )
+        self._check_environments()
         if self.deterministic and self.update_order == "hogwild":
             raise ConfigError(
                 "--update-order hogwild lets chance decide what is lost: not with --deterministic."
             )
         self._check_mode()
+
+    def _check_environments(self) -> None:
+        for name in ("wrapper", "vector"):
+            for code in filter(None, codes(getattr(self, name))):
+                if not (is_factory(code) or _IS_CODE.fullmatch(code)):
+                    raise ConfigError(
+                        f"{flag(name)} {shown(code)} is no package.module:name, such as "
+                        f"{_EXAMPLES[name]}."
+                    )
+        if self.vector:
+            for name in ("env", "wrapper", "vectorization"):
+                value, default = getattr(self, name), self.__dataclass_fields__[name].default
+                if value != default:
+                    raise ConfigError(
+                        f"--vector {self.vector} makes the environments itself: it excludes "
+                        f"{flag(name)} {' '.join(codes(value))}."
+                    )
+        if self.deterministic and self.vectorization == "async":
+            raise ConfigError("--deterministic needs --vectorization sync.")
 
     def _check_mode(self) -> None:
         """Refuse what this mode does without: nothing is ignored silently."""
@@ -168,6 +199,22 @@ class Config(
         """Fewer could not make one update, or keep in step."""
         return self.workers if self.deterministic else self.mode_facts.least_workers(self)
 
+    @property
+    def env_name(self) -> str:
+        """What makes the environments: of --vector, or of --env."""
+        return self.vector or self.env
+
+    @property
+    def env_flag(self) -> str:
+        """The flag that chooses the environments, and its value."""
+        return f"--vector {self.vector}" if self.vector else f"--env {self.env}"
+
+    @property
+    def env_flags(self) -> str:
+        """All flags that say how the environments are made."""
+        kwargs = [f"--env-kwargs {self.env_kwargs}"] if self.env_kwargs else []
+        return " ".join([self.env_flag, *kwargs, *(f"--wrapper {name}" for name in self.wrapper)])
+
     def worker_ent_coef(self, worker: int) -> float:
         """The entropy weight of one worker."""
         return self.ent_coef[worker % len(self.ent_coef)]
@@ -175,14 +222,28 @@ class Config(
 
 def _converted(name: str, value: Any) -> Any:
     """An option's value with its type. Raises `ValueError`."""
-    if name not in IMPORTING_OPTIONS or isinstance(value, str):
-        return value if isinstance(value, Factory) else converted(value, option_types()[name])
-    if callable(value):
+    if name not in IMPORTING_OPTIONS:
+        return converted(value, option_types()[name])
+    if name != "wrapper":
+        return _code(value)
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+    items = list(value) if several else [value]
+    if len(items) > MOST_ITEMS:
+        raise ValueError(f"are more than {MOST_ITEMS}.")
+    return tuple(map(_code, items))
+
+
+def _code(value: Any) -> str:
+    """A name, or a class or function as such. Raises `ValueError`."""
+    if isinstance(value, Factory):
+        return value
+    if callable(value) and not isinstance(value, str):
         return Factory.of(value)
     try:
-        return converted(value, str)
+        name: str = converted(value, str)
     except ValueError as error:
         raise ValueError(f"{str(error).rstrip('.')}, class or function that makes one.") from None
+    return name
 
 
 def changed(config: Config, values: Mapping[str, float]) -> Config:
@@ -217,7 +278,24 @@ def check_same_learner(saved: Config, wanted: Config) -> None:
             )
 
 
-IMPORTING_OPTIONS = ("env", "network")
+_KEPT: Mapping[str, Any] = {
+    "env": str,
+    "env_kwargs": Kwargs,
+    "wrapper": tuple[str, ...],
+    "vector": str,
+    "network": str,
+}
+IMPORTING_OPTIONS = ("env", "network", "wrapper", "vector")
+_HARMLESS = "gymnasium.wrappers:"
+_IS_CODE = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
+
+
+_EXAMPLES = {"wrapper": "gymnasium.wrappers:FlattenObservation", "vector": "my_module:make_vector"}
+
+
+def codes(value: Any) -> tuple[Any, ...]:
+    """The names, classes and functions of one of these options, of which some have several."""
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
 def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Path) -> Config:
@@ -226,23 +304,29 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
     Or gives the class or function itself, which the configuration that is returned has. Raises
     `ConfigError`.
     """
-    given = {}
+    given: dict[str, Any] = {}
     for name in IMPORTING_OPTIONS:
-        value, again = getattr(saved, name), repeated[name]
-        if callable(again) and (":" in value or is_factory(value)):
-            given[name] = again
-        elif ":" in value and again != value:
-            raise ConfigError(
-                f"{where} would import {value.partition(':')[0]}: if you trust it, repeat "
-                f"{flag(name)} {value}."
-            )
+        value = getattr(saved, name)
+        before, now = codes(value), codes(repeated.get(name) or "")
+        paired = now if len(now) == len(before) else ("",) * len(before)
+        agreed: list[Any] = []
+        for code, again in zip(before, paired, strict=True):
+            if callable(again) and (":" in code or is_factory(code)):
+                code = again
+            elif ":" in code and code not in now and not code.startswith(_HARMLESS):
+                raise ConfigError(
+                    f"{where} would import {code.partition(':')[0]}: if you trust it, repeat "
+                    f"{flag(name)} {code}."
+                )
+            agreed.append(code)
+        given[name] = agreed if isinstance(value, tuple) else agreed[0]
     return dataclasses.replace(saved, **given)
 
 
 @functools.cache
 def option_types() -> Mapping[str, Any]:
     """The type of each option, as it is kept, and written in a file or as a flag."""
-    return get_type_hints(Config) | dict.fromkeys(IMPORTING_OPTIONS, str)
+    return {**get_type_hints(Config), **_KEPT}
 
 
 def flag(name: str) -> str:

@@ -6,6 +6,7 @@ and nowhere else. Configurations, checkpoints and pages have its name, with "()"
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import sys
 from collections.abc import Callable
@@ -75,6 +76,15 @@ def pickled(value: Any) -> bytes:
 def is_factory(name: str) -> bool:
     """Whether an option's value names a class or function of a program."""
     return name.endswith(MARK)
+
+
+def load_code(flag: str, name: str) -> Callable[..., Any]:
+    """What `package.module:name` names, or the class or function itself. Raises anything."""
+    if isinstance(name, Factory) or is_factory(name):
+        return factory_of(flag, name).load()
+    module, _, attribute = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 def factory_of(flag: str, name: str) -> Factory:

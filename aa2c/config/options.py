@@ -8,10 +8,12 @@ all options in one place.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from aa2c.config.factory import Maker
+from aa2c.config.kwargs import Kwargs
 from aa2c.config.modes import about_modes
 
 T = TypeVar("T")
@@ -68,8 +70,28 @@ class RunOptions:
 class EnvOptions:
     """The environment."""
 
-    env: Maker = option(  # noqa: RUF009 (as all options)
+    env: Maker = option(  # noqa: RUF009 - never changed
         "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first"
+    )
+    env_kwargs: Mapping[str, Any] = option(
+        Kwargs(),
+        "keyword arguments of the environment, as name=value: text, numbers, true or false, [lists], "
+        "{tables}",
+    )
+    wrapper: Maker | Sequence[Maker] = option(  # noqa: RUF009 - never changed
+        (),
+        "wrap each environment in gymnasium.wrappers:NAME, or in a class or function of your own, "
+        "package.module:name; several are applied in this order",
+    )
+    vector: Maker = option(  # noqa: RUF009 - never changed
+        "",
+        "instead of env: package.module:function that makes a gymnasium.vector.VectorEnv of as many "
+        "environments as it is called with",
+    )
+    vectorization: Literal["sync", "async"] = option(
+        "sync",
+        "sync: a worker steps its environments one after the other; async: each in a process of its own, "
+        "for slow ones",
     )
     num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536)
     action_mask: Literal["none", "info", "obs", "method"] = option(
@@ -140,7 +162,7 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: Maker = option(  # noqa: RUF009 (as all options)
+    network: Maker = option(  # noqa: RUF009 - never changed
         "auto",
         "auto: nature for images, mlp for vectors; mlp: tanh layers of hidden_sizes, separate for "
         "policy and value; a3c: the small CNN of the A3C paper; nature: DQN's larger CNN; document: "

@@ -116,6 +116,9 @@ def _toml_value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):  # JSON escapes as TOML does, but for DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, tuple):
+    if isinstance(value, dict):
+        pairs = (f"{_toml_value(name)} = {_toml_value(item)}" for name, item in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml_value, value))}]"
     return repr(value)

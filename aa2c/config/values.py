@@ -15,6 +15,8 @@ import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args, get_origin
 
+from aa2c.config.kwargs import Kwargs, NotPlain, read_kwargs
+
 MOST_CHARACTERS = 4096
 MOST_ITEMS = 1024  # of a list
 
@@ -29,6 +31,8 @@ def converted(value: Any, hint: Any) -> Any:
     """
     try:
         return _converted(value, hint)
+    except NotPlain:
+        raise
     except Exception as error:  # whatever a stranger's object raises when it is asked
         wrong = f"{shown(value)} is not {_in_words(hint)}"
         near = nearest(value, _choices(hint)) if isinstance(value, str) else ""
@@ -36,7 +40,7 @@ def converted(value: Any, hint: Any) -> Any:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    if hasattr(type(value), "tolist"):  # arrays, tensors and their scalars
+    if hint is not Kwargs and hasattr(type(value), "tolist"):  # arrays, tensors and their scalars
         value = value.tolist()
     if get_origin(hint) is tuple:
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
@@ -93,6 +97,7 @@ _CONVERTERS: dict[Any, Callable[[Any], Any]] = {
     int: _int,
     float: _float,
     str: _string,
+    Kwargs: read_kwargs,
 }
 
 
@@ -109,6 +114,7 @@ def _in_words(hint: Any) -> str:
         float: "a number",
         bool: "true or false",
         str: "a string",
+        Kwargs: "a table",
         tuple[int, ...]: "a list of integers",
         tuple[float, ...]: "a number or a list of numbers",
         tuple[str, ...]: "a string or a list of strings",

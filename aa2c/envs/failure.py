@@ -28,8 +28,11 @@ class Unusable(Exception):
 
 
 @contextmanager
-def explain_failures(env: str) -> Iterator[None]:
-    """Turn whatever an environment's own code raises into a `StartError` of one sentence."""
+def explain_failures(flags: str) -> Iterator[None]:
+    """Turn whatever an environment's own code raises into a `StartError` of one sentence.
+
+    `flags` say how it is made, such as `Config.env_flags`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Gymnasium's advice on versions
@@ -37,15 +40,18 @@ def explain_failures(env: str) -> Iterator[None]:
     except Aa2cError:
         raise
     except ENV_ERRORS as error:
-        raise StartError(f"--env {env} cannot be made: {one_line(error)}{_at(error)}") from error
+        raise StartError(f"{flags} cannot be made: {one_line(error)}{_at(error)}") from error
 
 
-def failed_call(name: str, env: Any, call: str, error: BaseException) -> RunFailed:
-    """What to raise when `call` of the environment failed, or returned what is `Unusable`."""
+def failed_call(flag: str, env: Any, call: str, error: BaseException) -> RunFailed:
+    """What to raise when `call` of the environment failed, or returned what is `Unusable`.
+
+    `flag` says which environment, such as `Config.env_flag`.
+    """
     if isinstance(error, Unusable):
-        return RunFailed(f"--env {name}: {call}() {error}{_defined_at(env, call)}")
+        return RunFailed(f"{flag}: {call}() {error}{_defined_at(env, call)}")
     at = _at(error) or _defined_at(env, call)
-    return RunFailed(f"--env {name}: {call}() raised {one_line(error)}{at}")
+    return RunFailed(f"{flag}: {call}() raised {one_line(error)}{at}")
 
 
 def one_line(error: BaseException) -> str:

@@ -1,8 +1,10 @@
-"""What --env means: a Gymnasium id, with its module imported, and an Atari game's own options."""
+"""What --env and --vector mean, and the environments as they ask for them: keyword arguments, wrappers."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import secrets
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +15,14 @@ import gymnasium as gym
 from ale_py.registration import rom_id_to_name
 from gymnasium.envs.registration import EnvSpec as Registered
 from gymnasium.envs.registration import load_env_creator
+from gymnasium.vector import AutoresetMode
 
 from aa2c.config.config import Config, flag
+from aa2c.config.factory import load_code
+from aa2c.envs.failure import one_line, shown
 from aa2c.envs.masks import masked, masked_vector
-from aa2c.envs.plain import GymnasiumVector, PlainVector, Vector, is_next_step
+from aa2c.envs.own_vector import GymnasiumVector, autoreset_mode
+from aa2c.envs.plain import PlainVector, Vector
 from aa2c.envs.registered import known_to_gymnasium
 from aa2c.errors import StartError
 
@@ -67,33 +73,38 @@ def _is_plain_atari(registered: Registered) -> bool:
 def find_env(config: Config) -> tuple[str, AtariGameOptions | None]:
     """The Gymnasium id that --env means, after importing its module, and its game if Atari.
 
-    Raises `StartError` if the id asks for what its game cannot be given.
+    With wrappers a game is an environment like any other. No id is needed with --vector: then it is
+    empty. Raises `StartError` if a game is asked for what it cannot be given.
     """
+    if config.vector:
+        return "", None
     gym.register_envs(ale_py)
     module, _, env_id = known_to_gymnasium(config.env).rpartition(":")
     if module:
         importlib.import_module(module)
-    registered = gym.spec(env_id)
-    if not _is_plain_atari(registered):
+    try:
+        registered = gym.spec(env_id)
+    except gym.error.UnregisteredEnv as error:
+        more = "" if module else f"; if a package registers it, name that first: PACKAGE:{env_id}"
+        raise StartError(f"{config.env_flag} cannot be made: {one_line(error)}{more}") from error
+    if config.wrapper or not _is_plain_atari(registered):
         return env_id, None
     if config.action_mask != "none":
         raise StartError(
-            f"--env {config.env} has no action masks, as no Atari game has: use --action-mask none."
+            f"{config.env_flag} has no action masks, as no Atari game has: use --action-mask none."
         )
     return env_id, _atari_options(config, env_id, registered)
 
 
 def _atari_options(config: Config, env_id: str, registered: Registered) -> AtariGameOptions:
     """Of ale_py's own ids frame skip and sticky actions are the flags'; of others they must agree."""
-    asked: Mapping[str, Any] = registered.kwargs
-    rom = asked["game"]
-    if env_id in _standard_ids(rom):
-        return AtariGameOptions(rom)
-    options = {name: value for name, value in asked.items() if name != "game"}
+    asked: dict[str, Any] = dict(registered.kwargs)
+    rom = asked.pop("game")
+    options = ({} if env_id in _standard_ids(rom) else asked) | config.env_kwargs
     for name, value in options.items():
         if name in _FLAGS and value != getattr(config, _FLAGS[name]):
             raise StartError(
-                f"--env {config.env} asks for {name} {value}, and {flag(_FLAGS[name])} is "
+                f"{config.env_flags} asks for {name} {value}, and {flag(_FLAGS[name])} is "
                 f"{getattr(config, _FLAGS[name])}: make them agree."
             )
     refused = {
@@ -103,14 +114,15 @@ def _atari_options(config: Config, env_id: str, registered: Registered) -> Atari
     }
     if refused:
         raise StartError(
-            f"--env {config.env} asks for {_listed(options)}, and Atari games cannot be given "
-            f"{_listed(refused)} here: register the id without."
+            f"{config.env_flags} asks for {_listed(options)}, and ale_py's vector environment cannot give "
+            f"{_listed(refused)}: do without, or name a --wrapper, with which a game is an environment "
+            "like any other."
         )
-    frames = [MAX_FRAMES_PER_GAME, asked.get("max_num_frames_per_episode")]
+    frames = [MAX_FRAMES_PER_GAME, options.get("max_num_frames_per_episode")]
     frames.append(registered.max_episode_steps and registered.max_episode_steps * config.frame_skip)
     return AtariGameOptions(
         rom,
-        full_action_space=bool(asked.get("full_action_space", False)),
+        full_action_space=bool(options.get("full_action_space", False)),
         max_frames=min(number for number in frames if number),
     )
 
@@ -130,35 +142,84 @@ def make_gymnasium_vector(
     env_id: str,
     num_envs: int,
     tick: Callable[[], None] = no_tick,
+    seed: int | None = None,
     **options: Any,
 ) -> Vector:
-    """The environments of the id: its own vector environment where aa2c can use its autoreset.
+    """The environments that are asked for: single ones, or a vector environment as it is.
 
-    Makes each exactly once: nothing is made just to be asked.
+    An id's own vector environment is taken if it resets at NEXT_STEP and nothing else is asked for: it
+    may not know the keyword arguments. Makes each exactly once: nothing is made just to be asked. `seed`
+    is for a function of --vector that takes one; without, there is a new one each time.
     """
-    name, is_squashed = config.env, config.action_bounds == "tanh"
-    registered = gym.spec(env_id)
-    own = registered.vector_entry_point
-    has_plain = registered.entry_point is not None
-    if own is None or (
-        has_plain and (registered.additional_wrappers or not is_next_step(_metadata_of(own)))
-    ):
-        # Without Gymnasium's checker, which is strict about infos.
+    is_squashed = config.action_bounds == "tanh"
+    if not config.vector and _makes_single(config, gym.spec(env_id)):
         return PlainVector(
-            name,
+            config.env_flag,
             lambda: masked(
-                gym.make(env_id, disable_env_checker=True, **options), name, config.action_mask
+                make_one(config, env_id, **options), config.env_flag, config.action_mask
             ),
             num_envs,
             tick,
             is_squashed=is_squashed,
         )
-    envs = gym.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **options)
+    envs: Any
+    if config.vector:
+        envs = _users_vector(config, num_envs, seed)
+    else:
+        how = {"vectorization_mode": "vector_entry_point", **config.env_kwargs, **options}
+        envs = gym.make_vec(env_id, num_envs, **how)
     tick()
-    if not is_next_step(envs.metadata):
-        raise StartError(f"--env {name} is a vector environment without autoreset at NEXT_STEP.")
-    envs = masked_vector(envs, name, config.action_mask)
-    return GymnasiumVector(name, envs, is_squashed=is_squashed)
+    shows_next = autoreset_mode(getattr(envs, "metadata", None)) == AutoresetMode.SAME_STEP
+    envs = masked_vector(envs, config.env_flag, config.action_mask, shows_next=shows_next)
+    return GymnasiumVector(config.env_flag, envs, is_squashed=is_squashed)
+
+
+def _makes_single(config: Config, registered: Registered) -> bool:
+    own = registered.vector_entry_point
+    if registered.entry_point is None:
+        if config.wrapper:
+            raise StartError(
+                f"{config.env_flag} makes vector environments only: --wrapper wraps single ones."
+            )
+        return False
+    asks = config.wrapper or config.env_kwargs or registered.additional_wrappers
+    return bool(asks or own is None or not _is_next_step(_metadata_of(own)))
+
+
+def make_one(config: Config, env_id: str, **options: Any) -> Any:
+    """One environment, wrapped as --wrapper says. Raises `StartError` for a wrapper that does not."""
+    # Without Gymnasium's checker, which is strict about infos.
+    env = gym.make(env_id, **{"disable_env_checker": True, **config.env_kwargs, **options})
+    for name in config.wrapper:
+        wrapped = load_code("--wrapper", name)(env)
+        if not callable(getattr(wrapped, "step", None)):
+            env.close()
+            raise StartError(f"--wrapper {name} returned {shown(wrapped)}: return an environment.")
+        env = wrapped
+    return env
+
+
+def _users_vector(config: Config, num_envs: int, seed: int | None) -> Any:
+    make = load_code("--vector", config.vector)
+    kwargs: dict[str, Any] = dict(config.env_kwargs)
+    if "seed" in inspect.signature(make).parameters:
+        kwargs.setdefault("seed", secrets.randbits(31) if seed is None else seed)
+    envs = make(num_envs, **kwargs)
+    asked = ("num_envs", "single_observation_space", "single_action_space", "step", "reset")
+    if missing := [name for name in asked if not hasattr(envs, name)]:
+        raise StartError(
+            f"--vector {config.vector} returned {shown(envs)} without {', '.join(missing)}: return a "
+            "gymnasium.vector.VectorEnv."
+        )
+    if envs.num_envs != num_envs:
+        raise StartError(
+            f"--vector {config.vector} made {envs.num_envs} environments, and was asked for {num_envs}."
+        )
+    return envs
+
+
+def _is_next_step(metadata: Any) -> bool:
+    return autoreset_mode(metadata) == AutoresetMode.NEXT_STEP
 
 
 def has_pictures(env_id: str) -> bool:

@@ -169,12 +169,14 @@ def make_game(config: Config, *, with_pictures: bool = False) -> Game:
     Raises `StartError`, which names --env and the cause, for one that does not work, and
     `ConfigError`, which names --video, if there shall be pictures and it has none.
     """
-    with explain_failures(config.env):
+    with explain_failures(config.env_flags):
         env_id, game = find_env(config)
         if game:
             return AtariGame(config, game, with_pictures=with_pictures)
         if not with_pictures:
-            return GymnasiumGame(make_gymnasium_vector(config, env_id, 1), config.env)
+            return GymnasiumGame(make_gymnasium_vector(config, env_id, 1), config.env_name)
+        if config.vector:
+            raise _no_picture(config.env_name, "it makes vector environments")
         if not has_pictures(env_id):
             raise _no_picture(config.env, "it has no render mode rgb_array")
         envs = make_gymnasium_vector(config, env_id, 1, render_mode="rgb_array")

@@ -92,21 +92,21 @@ def _as_it_is(obs: Any) -> Any:
     return obs
 
 
-def _space_without_mask(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
+def _space_without_mask(flag: str, space: gym.Space[Any]) -> gym.Space[Any]:
     if not isinstance(space, spaces.Dict) or ACTION_MASK not in space.spaces or len(space) < 2:
         raise StartError(
-            f'--action-mask obs needs a Dict with "{ACTION_MASK}" and something to see, and --env {name} '
+            f'--action-mask obs needs a Dict with "{ACTION_MASK}" and something to see, and {flag} '
             f"has observations {space}: see --action-mask info and method."
         )
     rest = without_mask(space.spaces)
     return spaces.Dict(rest) if isinstance(rest, dict) else rest
 
 
-def _maskable(name: str, space: gym.Space[Any]) -> ActionSpec:
+def _maskable(flag: str, space: gym.Space[Any]) -> ActionSpec:
     spec = action_spec(space)
     if not spec.num_mask:
         raise StartError(
-            f"--action-mask needs Discrete or MultiDiscrete actions, and --env {name} has {space}: "
+            f"--action-mask needs Discrete or MultiDiscrete actions, and {flag} has {space}: "
             "use --action-mask none."
         )
     return spec
@@ -119,7 +119,7 @@ def told_in(source: str, holder: Any) -> Any:
     return holder[ACTION_MASK]
 
 
-def _reader(env: Any, name: str, source: str) -> _Reader:
+def _reader(env: Any, flag: str, source: str) -> _Reader:
     """What gives the mask, as the environment tells it. Raises `StartError` if it cannot.
 
     A function, not an object: an environment's state is saved without it.
@@ -132,7 +132,7 @@ def _reader(env: Any, name: str, source: str) -> _Reader:
     while not hasattr(at, METHOD):
         if (at := getattr(at, "env", None)) is None:
             raise StartError(
-                f"--action-mask method needs a method {METHOD}() of --env {name}, which has none: give "
+                f"--action-mask method needs a method {METHOD}() of {flag}, which has none: give "
                 "it one, or see --action-mask info and obs."
             )
     return lambda obs, info: getattr(at, METHOD)()
@@ -144,14 +144,14 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
     After an episode's last step all are: the next action is ignored.
     """
 
-    def __init__(self, env: Any, name: str, source: str) -> None:
+    def __init__(self, env: Any, flag: str, source: str) -> None:
         super().__init__(env)
-        spec, read = _maskable(name, env.action_space), _reader(env, name, source)
+        spec, read = _maskable(flag, env.action_space), _reader(env, flag, source)
         self._read: Callable[[Any, Any], Mask] = lambda obs, info: to_mask(spec, read(obs, info))
         self._see: _See = _as_it_is
         if source == "obs":
             self._see = without_mask
-            self.observation_space = _space_without_mask(name, env.observation_space)
+            self.observation_space = _space_without_mask(flag, env.observation_space)
         self.mask = np.ones(spec.num_mask, np.bool_)
 
     def reset(self, **options: Any) -> Any:
@@ -173,50 +173,61 @@ class MaskedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class MaskedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
-    """A vector environment with autoreset at NEXT_STEP, and `mask` [B, A] as `MaskedEnv` has it."""
+    """A vector environment, and `mask` [B, A] as `MaskedEnv` has it.
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], name: str, source: str) -> None:
+    With `shows_next` the step that ends an episode shows the next one's start, and so does its mask.
+    """
+
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any], flag: str, source: str, *, shows_next: bool
+    ) -> None:
         super().__init__(env)
-        spec, read = _maskable(name, env.single_action_space), _reader(env, name, source)
+        self._shows_next = shows_next
+        spec, read = _maskable(flag, env.single_action_space), _reader(env, flag, source)
 
-        def masks(obs: Any, info: Any, is_over: Mask) -> Mask:
-            made = np.ones((env.num_envs, spec.num_mask), np.bool_)
-            running = np.flatnonzero(~is_over)
-            if len(running):
+        def read_masks(obs: Any, info: Any, asked: Mask, made: Mask) -> Mask:
+            if asked.any():
                 rows, is_told = read(obs, info), np.ones(env.num_envs, np.bool_)
                 if source == "info":  # Gymnasium's word for the environments that told it
                     is_told = info.get(f"_{ACTION_MASK}", is_told)
-                for i in running:
+                for i in np.flatnonzero(asked):
                     made[i] = to_mask(spec, rows[i] if is_told[i] else told_in(source, None))
             return made
 
-        self._read = masks
-        self._see: _See = _as_it_is
+        self._read = read_masks
+        self.see: _See = _as_it_is
         if source == "obs":
-            self._see = without_mask
-            self.single_observation_space = _space_without_mask(name, env.single_observation_space)
+            self.see = without_mask
+            self.single_observation_space = _space_without_mask(flag, env.single_observation_space)
         self.mask = np.ones((env.num_envs, spec.num_mask), np.bool_)
 
     def reset(self, **options: Any) -> Any:
+        everyone = np.ones(self.num_envs, np.bool_)
+        asked = (options.get("options") or {}).get("reset_mask", everyone)
         obs, info = self.env.reset(**options)
-        self.mask = self._read(obs, info, np.zeros(self.num_envs, np.bool_))
-        return self._see(obs), info
+        self.mask = self._read(obs, info, asked, self.mask.copy())
+        return self.see(obs), info
 
     def step(self, actions: Any) -> Any:
         obs, rewards, terminated, truncated, info = self.env.step(actions)
         is_over = np.asarray(terminated, np.bool_) | np.asarray(truncated, np.bool_)
-        self.mask = self._read(obs, info, is_over)
-        return self._see(obs), rewards, terminated, truncated, info
+        asked = np.ones_like(is_over) if self._shows_next else ~is_over
+        self.mask = self._read(obs, info, asked, np.ones_like(self.mask))
+        return self.see(obs), rewards, terminated, truncated, info
 
 
-def masked(env: Any, name: str, source: str) -> Any:
+def masked(env: Any, flag: str, source: str) -> Any:
     """The environment with a mask from this source, if it is not none. Raises `StartError`."""
-    return env if source == "none" else MaskedEnv(env, name, source)
+    return env if source == "none" else MaskedEnv(env, flag, source)
 
 
-def masked_vector(env: VectorEnv[Any, Any, Any], name: str, source: str) -> Any:
+def masked_vector(
+    env: VectorEnv[Any, Any, Any], flag: str, source: str, *, shows_next: bool
+) -> Any:
     """The vector environment with masks from this source, likewise."""
-    return env if source == "none" else MaskedVectorEnv(env, name, source)
+    if source == "none":
+        return env
+    return MaskedVectorEnv(env, flag, source, shows_next=shows_next)
 
 
 def has_mask(env: Any) -> bool:

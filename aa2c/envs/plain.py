@@ -1,8 +1,9 @@
-"""B plain environments side by side, and Gymnasium's own vector environments, behind one interface.
+"""B plain environments side by side, behind the interface of all vectors of environments.
 
 An environment is third-party code: what it returns is taken as far as it can be understood,
 and what it raises becomes one sentence. This is where the autoreset happens: an environment that has
-ended ignores its next action and is reset instead (Gymnasium's NEXT_STEP).
+ended ignores its next action and is reset instead (Gymnasium's NEXT_STEP). Vector environments with
+an autoreset of their own are in `aa2c.envs.own_vector`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from aa2c.envs.actions import action_spec, to_space
@@ -36,13 +35,18 @@ Obs = NDArray[Any]
 
 
 class VectorStep(NamedTuple):
-    """One step of B environments, all [B, …]; rewards are raw float64."""
+    """One step of B environments, all [B, …]; rewards are raw float64.
+
+    `final_obs` [n, …] are the last observations of the n truncated episodes, where `obs` shows the
+    next ones already.
+    """
 
     obs: Obs
     rewards: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     is_reset: NDArray[np.bool_]
+    final_obs: Obs | None = None
 
 
 class Vector(Protocol):
@@ -81,7 +85,7 @@ class PlainVector:
 
     def __init__(
         self,
-        name: str,
+        flag: str,
         make: Callable[[], Any],
         num_envs: int,
         tick: Callable[[], None],
@@ -89,7 +93,7 @@ class PlainVector:
         is_squashed: bool = False,
     ) -> None:
         """Make the environments; `tick` is called after each, and after each reset."""
-        self._name = name
+        self._flag = flag
         self._tick = tick
         self._envs: list[Any] = []
         self.num_envs = num_envs
@@ -113,13 +117,7 @@ class PlainVector:
             )
             for env in self._envs
         ]
-        for spec in specs:
-            if spec != specs[0]:
-                raise StartError(
-                    f"--env {self._name} makes environments of different spaces, {specs[0]} and "
-                    f"{spec}: all environments of a run need the same."
-                )
-        return specs[0]
+        return common_spec(self._flag, specs)
 
     @property
     def mask(self) -> Mask | None:
@@ -148,12 +146,12 @@ class PlainVector:
                         f"returned {len(result)} values: return obs, reward, terminated, truncated, "
                         "info"
                     )
-                obs[i] = self._fit(result[0])
+                obs[i] = fit_obs(self.spec, result[0])
                 reward = result[1]
                 rewards[i] = reward if type(reward) is float else _number(reward)
                 terminated[i], truncated[i] = bool(result[2]), bool(result[3])
             except ENV_ERRORS as error:
-                raise failed_call(self._name, env, "step", error) from error
+                raise failed_call(self._flag, env, "step", error) from error
         self._ended = terminated | truncated
         return VectorStep(obs, rewards, terminated, truncated, is_reset)
 
@@ -163,40 +161,13 @@ class PlainVector:
             result = env.reset(seed=seed)
             if not isinstance(result, tuple) or len(result) != 2:
                 raise Unusable(f"returned {shown(result)}: return obs, info")
-            obs[i] = self._fit(result[0])
+            obs[i] = fit_obs(self.spec, result[0])
         except ENV_ERRORS as error:
-            raise failed_call(self._name, env, "reset", error) from error
+            raise failed_call(self._flag, env, "reset", error) from error
         self._tick()
 
     def _empty(self) -> Obs:
         return np.empty((self.num_envs, *self.spec.obs_shape), self._dtype)
-
-    def _fit(self, seen: Any) -> Obs:
-        """The observation as an array of the space's shape, whose values its dtype can hold."""
-        if self.spec.obs is not None:
-            return to_row(self.spec.obs, seen)
-        try:
-            array = np.asarray(seen)
-        except ValueError:
-            array = np.asarray(None)
-        shape = self.spec.obs_shape
-        if array.shape != shape:
-            if [n for n in array.shape if n != 1] != [n for n in shape if n != 1]:
-                raise Unusable(
-                    f"gave the observation {shown(seen)} of shape {array.shape}, and its "
-                    f"observation_space has {shape}: make them agree"
-                )
-            array = array.reshape(shape)
-        if array.dtype != self._dtype and self._dtype.kind in "iub":
-            with np.errstate(all="ignore"):
-                cast = array.astype(self._dtype)
-            if not np.array_equal(cast, array):
-                raise Unusable(
-                    f"gave the observation {shown(seen)}, which the {self._dtype} of its "
-                    "observation_space cannot hold: make them agree"
-                )
-            return cast
-        return array
 
     def render(self) -> Any:
         return self._envs[0].render()
@@ -210,68 +181,18 @@ class PlainVector:
         self._ended = np.array(saved["ended"], np.bool_)
 
     def close(self) -> None:
-        close_all(self._name, self._envs)
+        close_all(self._flag, self._envs)
 
 
-class GymnasiumVector:
-    """A vector environment of Gymnasium's interface whose autoreset is NEXT_STEP."""
-
-    def __init__(
-        self, name: str, envs: VectorEnv[Any, Any, Any], *, is_squashed: bool = False
-    ) -> None:
-        self._name = name
-        self._envs: Any = envs
-        self.num_envs = envs.num_envs
-        spaces = envs.single_observation_space, envs.single_action_space
-        self.spec = replace(spec_of(*spaces, is_squashed=is_squashed), has_mask=has_mask(envs))
-        if self.spec.obs is not None:
+def common_spec(flag: str, specs: Sequence[EnvSpec]) -> EnvSpec:
+    """The one that they all are. Raises `StartError` if they differ."""
+    for spec in specs:
+        if spec != specs[0]:
             raise StartError(
-                f"--env {name} is a vector environment with observations {spaces[0]}, and aa2c needs a "
-                "Box of them: give one that makes single environments."
+                f"{flag} makes environments of different spaces, {specs[0]} and {spec}: all "
+                "environments of a run need the same."
             )
-        self.metadata = dict(envs.metadata)
-        self._ended = np.zeros(self.num_envs, np.bool_)
-
-    @property
-    def mask(self) -> Mask | None:
-        return self._envs.mask if self.spec.has_mask else None
-
-    def reset(self, seed: int) -> Obs:
-        try:
-            obs = np.asarray(self._envs.reset(seed=seed)[0], self.spec.obs_dtype)
-        except ENV_ERRORS as error:
-            raise failed_call(self._name, self._envs, "reset", error) from error
-        self._ended = np.zeros(self.num_envs, np.bool_)
-        return obs
-
-    def step(self, actions: NDArray[Any]) -> VectorStep:
-        try:
-            taken = [to_space(self.spec.actions, row) for row in actions]
-            space = self._envs.single_action_space
-            empty: Any = create_empty_array(space, self.num_envs)
-            batch = concatenate(space, taken, empty)
-            seen, rewards, *ends, _ = self._envs.step(batch)
-            obs, is_reset = np.asarray(seen, self.spec.obs_dtype), self._ended
-            terminated, truncated = (np.asarray(end, np.bool_) & ~is_reset for end in ends)
-            rewards = np.where(is_reset, 0, rewards).astype(np.float64)
-        except ENV_ERRORS as error:
-            raise failed_call(self._name, self._envs, "step", error) from error
-        self._ended = terminated | truncated
-        return VectorStep(obs, rewards, terminated, truncated, is_reset)
-
-    def render(self) -> Any:
-        pictures = self._envs.render()
-        return None if pictures is None else pictures[0]
-
-    def state(self) -> dict[str, Any]:
-        return {"envs": save_env(self._envs), "ended": self._ended.tolist()}
-
-    def load_state(self, saved: dict[str, Any]) -> None:
-        load_env(self._envs, saved["envs"])
-        self._ended = np.array(saved["ended"], np.bool_)
-
-    def close(self) -> None:
-        close_all(self._name, [self._envs])
+    return specs[0]
 
 
 def spec_of(obs: Any, actions: Any, *, is_squashed: bool = False) -> EnvSpec:
@@ -285,6 +206,37 @@ def spec_of(obs: Any, actions: Any, *, is_squashed: bool = False) -> EnvSpec:
     return EnvSpec(obs.shape, dtype, kind, obs_scale=scale_of(obs))
 
 
+def fit_obs(spec: EnvSpec, seen: Any) -> Obs:
+    """An observation as an array of the spec's shape, whose values its dtype can hold.
+
+    Raises `Unusable` for one that is not of its space.
+    """
+    if spec.obs is not None:
+        return to_row(spec.obs, seen)
+    try:
+        array = np.asarray(seen)
+    except ValueError:
+        array = np.asarray(None)
+    shape, dtype = spec.obs_shape, np.dtype(spec.obs_dtype)
+    if array.shape != shape:
+        if [n for n in array.shape if n != 1] != [n for n in shape if n != 1]:
+            raise Unusable(
+                f"gave the observation {shown(seen)} of shape {array.shape}, and its "
+                f"observation_space has {shape}: make them agree"
+            )
+        array = array.reshape(shape)
+    if array.dtype != dtype and dtype.kind in "iub":
+        with np.errstate(all="ignore"):
+            cast = array.astype(dtype)
+        if not np.array_equal(cast, array):
+            raise Unusable(
+                f"gave the observation {shown(seen)}, which the {dtype} of its "
+                "observation_space cannot hold: make them agree"
+            )
+        return cast
+    return array
+
+
 def _number(reward: Any) -> float:
     """A reward, whatever kind of number or array of one it is."""
     try:
@@ -293,24 +245,19 @@ def _number(reward: Any) -> float:
         raise Unusable(f"gave the reward {shown(reward)}: give one number") from None
 
 
-def close_all(name: str, envs: Sequence[Any]) -> None:
+def close_all(flag: str, envs: Sequence[Any]) -> None:
     """Close environments, each in a thread that is left behind if it takes too long."""
     deadline = time.monotonic() + CLOSE_ALL_S
     for env in envs:
-        thread = threading.Thread(target=_close, args=(name, env), name="close", daemon=True)
+        thread = threading.Thread(target=_close, args=(flag, env), name="close", daemon=True)
         thread.start()
         thread.join(max(0.0, min(CLOSE_S, deadline - time.monotonic())))
         if thread.is_alive():
-            print(f"--env {name}: close() takes too long, and is left behind.", file=sys.stderr)
+            print(f"{flag}: close() takes too long, and is left behind.", file=sys.stderr)
 
 
-def _close(name: str, env: Any) -> None:
+def _close(flag: str, env: Any) -> None:
     try:
         env.close()
     except BaseException as error:  # nobody would hear of it in a thread
-        print(f"--env {name}: close() raised {one_line(error)}", file=sys.stderr)
-
-
-def is_next_step(metadata: Any) -> bool:
-    """Whether metadata tell of the autoreset that aa2c can use."""
-    return isinstance(metadata, dict) and metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
+        print(f"{flag}: close() raised {one_line(error)}", file=sys.stderr)

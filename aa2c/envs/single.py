@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aa2c.config.config import Config
 from aa2c.envs.failure import explain_failures
-from aa2c.envs.find import find_env
+from aa2c.envs.find import find_env, make_one
 from aa2c.envs.game import AtariGame
 from aa2c.errors import StartError
 
@@ -22,17 +22,18 @@ SEEDS = 2**31
 
 def make_single(config: Config, render_mode: str | None = None) -> Env:
     """One environment of --env. Raises `StartError`, which names --env, if it cannot be made."""
-    with explain_failures(config.env):
+    with explain_failures(config.env_flags):
         env_id, game = find_env(config)
         if game:
             shown = (None, PICTURES)
             if render_mode not in shown:
                 raise StartError(f"render_mode {render_mode!r}: an Atari game's is one of {shown}.")
             return SingleAtari(AtariGame(config, game, with_pictures=render_mode == PICTURES))
-        if gym.spec(env_id).entry_point is None:
-            raise StartError(f"--env {config.env} makes vectors only: call gymnasium.make_vec.")
+        if config.vector or gym.spec(env_id).entry_point is None:
+            raise StartError(f"{config.env_flag} makes vector environments only.")
         options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-        return gym.make(env_id, disable_env_checker=True, **options)
+        env: Env = make_one(config, env_id, **options)
+        return env
 
 
 class SingleAtari(gym.Env[NDArray[np.uint8], np.int64]):

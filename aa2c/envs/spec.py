@@ -130,7 +130,8 @@ class EnvSpec:
     `is_stacked`: frames along the first axis, oldest first, zeros before a game's first.
     `obs_scale` brings integers within the space's bounds to -1 … 1; 0 stands for 255 of bytes and 1.
     `obs` says how an observation becomes one row, where its space is no Box. With `has_mask` the
-    environment tells which actions are legal.
+    environment tells which actions are legal. `resets_at_once`: the step that ends an episode shows the
+    next one's first observation already.
     """
 
     obs_shape: tuple[int, ...]
@@ -140,6 +141,7 @@ class EnvSpec:
     obs_scale: float = 0.0
     obs: ObsSpec | None = None
     has_mask: bool = False
+    resets_at_once: bool = False
 
     def __post_init__(self) -> None:
         if not self.obs_scale:

@@ -1,6 +1,6 @@
 """Environments: one vector of them per worker, all with the same behaviour at an episode's end.
 
-Runs in worker, updater (to learn the spaces) and evaluator. `aa2c.envs.game`, for tests and videos,
+Runs in the workers. `aa2c.envs.game`, for tests and videos,
 stands beside it on the same `aa2c.envs.plain`. Everything is brought to Gymnasium's NEXT_STEP
 autoreset: the observation after a `terminated` or `truncated` step is the true last one, the step
 after it ignores its action, returns the first observation of the next episode with reward 0, and is
@@ -9,6 +9,7 @@ marked as a reset row.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,8 +26,10 @@ from aa2c.envs.failure import explain_failures
 from aa2c.envs.find import AtariGameOptions, find_env, make_gymnasium_vector, no_tick
 from aa2c.envs.masks import Mask
 from aa2c.envs.plain import Vector, spec_of
+from aa2c.envs.processes import AsyncVector
 from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec
 from aa2c.envs.state import CannotBeSaved, load_random, save_random
+from aa2c.errors import StartError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -40,20 +43,33 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of all B environments: `obs` [B, …] and `STEP_LEAVES` [B] by name; what ended."""
+    """One step of all B environments: `obs` [B, …] and `STEP_LEAVES` [B] by name; what ended.
+
+    `final_obs` [n, …] are the last observations of the n truncated episodes, in their order, where
+    `obs` does not show them.
+    """
 
     arrays: Arrays
     episodes: list[Episode]
+    final_obs: NDArray[Any] | None = None
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.arrays[name]
 
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Episodes [B] that ended with this step."""
+        ended: NDArray[np.bool_] = self.arrays["terminated"] | self.arrays["truncated"]
+        return ended
 
-def make_step(obs: Any, *values: Any, episodes: list[Episode]) -> Step:
+
+def make_step(
+    obs: Any, *values: Any, episodes: list[Episode], final_obs: NDArray[Any] | None = None
+) -> Step:
     """A step with these values of `STEP_LEAVES`, in their order."""
     told = zip(STEP_LEAVES, values, strict=True)
     arrays = {OBS: np.asarray(obs)} | {leaf.name: np.asarray(v, leaf.dtype) for leaf, v in told}
-    return Step(arrays, episodes)
+    return Step(arrays, episodes, final_obs)
 
 
 class Envs(Protocol):
@@ -90,7 +106,7 @@ class EpisodeStatistics:
 
     def add(self, rewards: NDArray[Any], is_reset: NDArray[np.bool_]) -> list[Episode]:
         """Count one step; a reset row shows that the episode before it is over."""
-        episodes = self._finish(is_reset) if is_reset.any() else []
+        episodes = self.finish(is_reset)
         self._returns += rewards
         self._lengths += ~is_reset
         return episodes
@@ -104,7 +120,10 @@ class EpisodeStatistics:
         self._returns[:] = saved["returns"]
         self._lengths[:] = saved["lengths"]
 
-    def _finish(self, ended: NDArray[np.bool_]) -> list[Episode]:
+    def finish(self, ended: NDArray[np.bool_]) -> list[Episode]:
+        """These episodes are over."""
+        if not ended.any():
+            return []
         pairs = zip(self._returns[ended], self._lengths[ended], strict=True)
         episodes = [Episode(float(total), int(length)) for total, length in pairs]
         self._returns[ended] = 0
@@ -113,7 +132,7 @@ class EpisodeStatistics:
 
 
 class GymnasiumEnvs:
-    """Any environments of Gymnasium with Box observations."""
+    """Any environments of Gymnasium."""
 
     def __init__(self, envs: Vector, seed: int, *, is_deterministic: bool = False) -> None:
         self._envs = envs
@@ -135,10 +154,13 @@ class GymnasiumEnvs:
 
     def step(self, actions: NDArray[Any]) -> Step:
         check_actions(self.spec.actions, actions)
-        obs, rewards, terminated, truncated, is_reset = self._envs.step(actions)
+        obs, rewards, terminated, truncated, is_reset, final_obs = self._envs.step(actions)
         rewards = rewards.astype(np.float32)
         episodes = self._statistics.add(rewards, is_reset)
-        return make_step(obs, rewards, terminated, truncated, is_reset, episodes=episodes)
+        if self.spec.resets_at_once:
+            episodes = self._statistics.finish(terminated | truncated)
+        values = rewards, terminated, truncated, is_reset
+        return make_step(obs, *values, episodes=episodes, final_obs=final_obs)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -226,11 +248,19 @@ def make_envs(config: Config, num_envs: int, seed: int, tick: Callable[[], None]
     Raises `StartError`, which names --env and the cause, for an id or an environment that does
     not work.
     """
-    with explain_failures(config.env):
+    with explain_failures(config.env_flags):
         env_id, game = find_env(config)
         if game:
+            if config.vectorization == "async":
+                raise StartError(
+                    "--vectorization async is not for Atari games, which ale_py steps as one vector."
+                )
             return AtariEnvs(config, game, num_envs, seed)
-        envs = make_gymnasium_vector(config, env_id, num_envs, tick)
+        envs: Vector
+        if config.vectorization == "async":
+            envs = AsyncVector(config, num_envs, tick)
+        else:
+            envs = make_gymnasium_vector(config, env_id, num_envs, tick, seed)
         return GymnasiumEnvs(envs, seed, is_deterministic=config.deterministic)
 
 
@@ -254,7 +284,7 @@ def make_atari_vector(
 
 def env_spec(config: Config) -> EnvSpec:
     """Spaces of the environment, read off one instance."""
-    envs = make_envs(config, 1, config.seed)
+    envs = make_envs(dataclasses.replace(config, vectorization="sync"), 1, config.seed)
     try:
         return envs.spec
     finally:

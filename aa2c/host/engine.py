@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.checkpoints.files import CheckpointFiles, last_sequence
-from aa2c.config.config import IMPORTING_OPTIONS, Config, flag
+from aa2c.config.config import IMPORTING_OPTIONS, Config, codes, flag
 from aa2c.config.factory import Factory, factory_of, is_factory
 from aa2c.envs.registered import not_sent, registered_here
 from aa2c.errors import Aa2cError, ConfigError, RunFailed
@@ -114,20 +114,28 @@ def with_code(config: Config) -> tuple[Config, Registered]:
     code: dict[str, Any] = {}
     for name in IMPORTING_OPTIONS:
         value = getattr(config, name)
-        if name == "network" and value.startswith(_OF_MAIN):
-            value = _of_main(value)
-        if isinstance(value, Factory) or is_factory(value):
-            factory = factory_of(flag(name), value)
-            try:
-                code[name] = factory.packed()
-            except Exception as error:  # whatever a stranger's object raises when it is pickled
-                raise ConfigError(not_sent(flag(name), value, error)) from error
+        sent = [_sent(name, each) for each in codes(value)]
+        code[name] = sent if isinstance(value, tuple) else sent[0]
     return dataclasses.replace(config, **code), registered
 
 
-def _of_main(value: str) -> Factory:
+def _sent(name: str, value: str) -> str:
+    if name != "env" and value.startswith(_OF_MAIN):
+        value = _of_main(name, value)
+    if not isinstance(value, Factory) and not is_factory(value):
+        return value
+    factory = factory_of(flag(name), value)
+    try:
+        return factory.packed()
+    except Exception as error:  # whatever a stranger's object raises when it is pickled
+        raise ConfigError(not_sent(flag(name), value, error)) from error
+
+
+def _of_main(name: str, value: str) -> Factory:
     """A function of the program itself that was named: to its children __main__ is another."""
     function = getattr(sys.modules["__main__"], value.removeprefix(_OF_MAIN), None)
     if function is None:
-        raise ConfigError(f"--network {value} does not exist: this program has no such function.")
+        raise ConfigError(
+            f"{flag(name)} {value} does not exist: this program has no such function."
+        )
     return Factory(value, function)

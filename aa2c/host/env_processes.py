@@ -1,9 +1,10 @@
 """Processes that an environment starts: it may, they get signals as usual, and they end with us.
 
-Runs in worker, updater and evaluator. However such a process ends, also by SIGKILL, somebody must end
+Runs in worker and evaluator. However such a process ends, also by SIGKILL, somebody must end
 what its environments have left: a keeper, a bare interpreter in a session of its own, which waits for
 our end and then kills what is left of our process group and whatever carries our mark in its
-environment variables. Only environments that come neither with Gymnasium nor with ale_py get one.
+environment variables. Only environments that come neither with Gymnasium nor with ale_py get one, and
+those that are to have processes of their own.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ def let_start_processes(config: Config) -> None:
 
 
 def _is_foreign(config: Config) -> bool:
-    with explain_failures(config.env):
+    if config.vector or config.vectorization == "async":
+        return True
+    with explain_failures(config.env_flags):
         env_id, game = find_env(config)
         entry_point = str(gym.spec(env_id).entry_point)
-    return game is None and not entry_point.startswith(KNOWN_EVERYWHERE)
+    makers = (entry_point, *config.wrapper)
+    return game is None and not all(maker.startswith(KNOWN_EVERYWHERE) for maker in makers)
 
 
 def _deliver_signals() -> None:

@@ -53,7 +53,7 @@ class Sequences:
         places = torch.arange(steps * envs).view(steps // length, length, envs)
         self.rows = places.transpose(0, 1).reshape(length, -1)
         self._states = [torch.from_numpy(state).flatten(0, 1) for state in states_of(batch)]
-        first = torch.from_numpy(begins_episode(batch["is_reset"])).flatten()[self.rows]
+        first = torch.from_numpy(begins_episode(batch)[:-1]).flatten()[self.rows]
         first[0] = False  # the kept states know
         self._is_first = first
 

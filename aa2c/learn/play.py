@@ -65,9 +65,11 @@ def games_for(
 ) -> Iterator[list[Game]]:
     """As many games as play so many episodes side by side, up to `MAX_GAMES`, evenly loaded.
 
-    `tick` is called after each that was made.
+    Whoever trains on a single environment may have no more of them. `tick` is called after each that
+    was made.
     """
-    rounds = math.ceil(episodes / MAX_GAMES)
+    most = 1 if config.workers * config.num_envs == 1 else MAX_GAMES
+    rounds = math.ceil(episodes / most)
     games: list[Game] = []
     with contextlib.ExitStack() as stack:
         for _ in range(math.ceil(episodes / rounds)):
@@ -158,7 +160,7 @@ def _choose(policy: Policy, running: Sequence[_Running], *, greedy: bool) -> lis
 def protocol(config: Config, seed: int, max_steps: int) -> str:
     """How `play` plays, in one line: a score means little without it."""
     says = [f"whole episodes, raw returns, cut after {max_steps:,} env steps, seeds from {seed}"]
-    if is_atari(config.env):
+    if is_atari(config.env) and not config.wrapper:
         says += [
             f"frame skip {config.frame_skip}",
             f"up to {config.noop_max} no-ops",

@@ -15,6 +15,7 @@ from aa2c.envs.frames import copy_stacks, frames_first, push_frames
 from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
 from aa2c.learn.schema import (
+    FINAL_VALUES,
     FIRST_STACK,
     PLANES,
     STATES,
@@ -116,6 +117,7 @@ class Rollout:
         self.num_envs = envs.num_envs
         self._envs = envs
         self._is_stacked = envs.spec.is_stacked
+        self._resets_at_once = envs.spec.resets_at_once
         self.now = empty_obs(envs.spec, (self.num_envs,))
         self._sequence_length = sequence_length(config)
         self.continue_from(envs.reset(), np.ones(self.num_envs, np.bool_), state)
@@ -150,6 +152,8 @@ class Rollout:
 
     def begin(self) -> None:
         """What is shown now is row 0."""
+        if self._resets_at_once:
+            self.arrays[FINAL_VALUES][:] = 0
         self.now = self._rows.begin(self.now)
 
     def mask(self, t: int | slice = slice(None)) -> Tensor | None:
@@ -171,16 +175,23 @@ class Rollout:
         """The kept state [B, H] at row 0, and where rows [T, B] begin an episode."""
         names = STATES[: len(self.state)]
         state = tuple(torch.from_numpy(self.arrays[name][0]) for name in names)
-        return state, torch.from_numpy(begins_episode(self.arrays["is_reset"]))
+        return state, torch.from_numpy(begins_episode(self.arrays)[:-1])
 
     def add(self, t: int, acted: Acted, step: Step) -> None:
         """Action t led to this; what is shown then is row t + 1."""
         for name, values in step.arrays.items():
             if name != OBS:
                 self.arrays[name][t] = values
-        self.is_first = step["is_reset"]
+        self.is_first = step.ended if self._resets_at_once else step["is_reset"]
         self.state = acted.state
-        self.now = self._rows.add(t + 1, step[OBS], self.is_first, self.now)
+        self.now = self._rows.add(t + 1, step[OBS], step["is_reset"], self.now)
+
+    def add_final(self, t: int, acted: Acted, step: Step, policy: Policy) -> None:
+        """Action t cut episodes off, whose last observations are no rows: keep their values."""
+        rows = np.flatnonzero(step["truncated"])
+        state = tuple(part[rows] for part in acted.state)
+        obs, is_first = torch.from_numpy(step.final_obs), torch.zeros(len(rows), dtype=torch.bool)
+        self.arrays[FINAL_VALUES][t, rows] = policy.bootstrap(obs, state, is_first).numpy()
 
     def add_policy(self, log_probs: Tensor, values: Sequence[Tensor]) -> None:
         """Log-probs [T, B] of the actions, and values [B] of the rows 0 … T."""
@@ -232,6 +243,8 @@ def collect(
             step = envs.step(actions[t])
             tick()
             rollout.add(t, acted, step)
+            if step.final_obs is not None:
+                rollout.add_final(t, acted, step, policy)
             episodes += step.episodes
         if VALUES in rollout.arrays:
             obs, is_first = torch.from_numpy(rollout.now), torch.from_numpy(rollout.is_first)

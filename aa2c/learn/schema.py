@@ -1,12 +1,14 @@
 """The schema: every named leaf of a rollout, once. Step, rollout, record and batch all follow it.
 
 One step of one environment adds a leaf of each to a rollout of T steps of B environments, time first.
-`obs` and `values` have a row more, T+1: what the next rollout starts from.
+`obs` and `values` have a row more, T+1: what the next rollout starts from. Where an episode's last
+observation is no row, because the environment is reset at once, `final_values` has its value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +19,13 @@ from aa2c.envs.spec import OBS, STEP_LEAVES, EnvSpec, Leaf
 from aa2c.policy.normalization import flat_length, normalized_shape
 
 VALUES = "values"
+FINAL_VALUES = "final_values"
 STATES = ("state_h", "state_c")
 FIRST_STACK, PLANES = "first_stack", "planes"
 OBS_STATISTICS, RETURN_STATISTICS = "obs_statistics", "return_statistics"
 
 Flags = NDArray[np.bool_]
+Floats = NDArray[np.float32]
 
 POLICY_LEAVES = (Leaf("log_probs", "<f4"), Leaf(VALUES, "<f4"))
 _ONE_ROW_MORE = (OBS, VALUES)
@@ -32,7 +36,8 @@ def step_leaves(spec: EnvSpec) -> tuple[Leaf, ...]:
     """Of one step of one environment: what was seen, done, and what it led to."""
     obs = Leaf(OBS, np.dtype(spec.obs_dtype).str, spec.obs_shape)
     mask = (spec.mask_leaf,) if spec.has_mask else ()
-    return (obs, *mask, spec.actions.leaf, *STEP_LEAVES)
+    final = (Leaf(FINAL_VALUES, "<f4"),) if spec.resets_at_once else ()
+    return (obs, *mask, spec.actions.leaf, *STEP_LEAVES, *final)
 
 
 def rollout_leaves(spec: EnvSpec, config: Config) -> list[Leaf]:
@@ -90,11 +95,20 @@ def sequence_length(config: Config) -> int:
     return config.sequence_length or config.num_steps
 
 
-def begins_episode(is_reset: Flags) -> Flags:
-    """Where a row of a rollout [T, B] begins an episode; of its first, the kept state knows."""
-    is_first: Flags = np.zeros_like(is_reset)
-    is_first[1:] = is_reset[:-1]
-    return is_first
+def begins_episode(arrays: Mapping[str, NDArray[Any]]) -> Flags:
+    """Where a row [T+1, B] of a rollout begins an episode; of its first, the kept state knows."""
+    shows_first = arrays["is_reset"]
+    if FINAL_VALUES in arrays:
+        shows_first = arrays["terminated"] | arrays["truncated"]
+    first: Flags = np.concatenate([np.zeros_like(shows_first[:1]), shows_first])
+    return first
+
+
+def next_values(arrays: Mapping[str, NDArray[Any]], values: Floats) -> Floats:
+    """Values [T, B] of what each step led to, of those of the rows [T+1, B]."""
+    if FINAL_VALUES not in arrays:
+        return values[1:]
+    return np.where(arrays["truncated"], arrays[FINAL_VALUES], values[1:])
 
 
 def _over_time(leaves: Iterable[Leaf], config: Config) -> list[Leaf]:

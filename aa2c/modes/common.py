@@ -19,6 +19,7 @@ from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses, a2c_loss
 from aa2c.learn.returns import clip_rewards, gae, normalize
 from aa2c.learn.rollout import Rollout, collect
+from aa2c.learn.schema import begins_episode, next_values
 from aa2c.learn.statistics import SentStatistics
 from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.normalization import Statistics
@@ -146,14 +147,14 @@ def rollout_loss(
     if mask is not None:
         mask = mask.flatten(0, 1)
     distribution, values, state = policy.evaluate(obs[:-1].flatten(0, 1), state, is_first, mask)
-    is_first = torch.from_numpy(rollout["is_reset"][-1:])
+    is_first = torch.from_numpy(begins_episode(rollout.arrays)[-1:])
     with torch.no_grad():
         _, last_values, _ = policy.evaluate(obs[-1], state, is_first)
     states = torch.cat([values.detach(), last_values]).numpy().reshape(-1, rollout.num_envs)
     advantages = gae(
         policy.scale_rewards(clip_rewards(rollout["rewards"], config.reward_clip), returns_unsent),
         states[:-1],
-        states[1:],
+        next_values(rollout.arrays, states),
         rollout["terminated"],
         rollout["truncated"],
         gamma=config.gamma,

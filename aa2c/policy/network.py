@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from aa2c.config.config import Config
-from aa2c.config.factory import Factory, factory_of, is_factory
+from aa2c.config.factory import is_factory, load_code
 from aa2c.envs.spec import EnvSpec
 from aa2c.errors import Aa2cError, StartError
 from aa2c.policy.actions import action_type
@@ -168,22 +167,13 @@ def _users_own(name: str, spec: EnvSpec) -> _Layers:
     observations [N, *shape] to features [N, F]. Raises `StartError` if it does not.
     """
     try:
-        trunk = _function(name)(spec.obs_shape)
+        trunk = load_code("--network", name)(spec.obs_shape)
         features = _count_features(trunk, spec)
     except Aa2cError:
         raise
     except Exception as error:  # it is not our code
         raise StartError(f"--network {name}: {type(error).__name__}: {error}") from error
     return _Layers(trunk, features, _linear)
-
-
-def _function(name: str) -> Callable[..., Any]:
-    """What --network names, or is."""
-    if isinstance(name, Factory) or is_factory(name):
-        return factory_of("--network", name).load()
-    module, _, function = name.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    return found
 
 
 def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:

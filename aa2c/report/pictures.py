@@ -302,7 +302,7 @@ def wall_time_ticks(
 
 def _title(runs: Sequence[Run], subject: str) -> str:
     configs = [run.config for run in runs]
-    envs = ", ".join(dict.fromkeys(config.env for config in configs))
+    envs = ", ".join(dict.fromkeys(config.env_name for config in configs))
     modes = ", ".join(dict.fromkeys(config.mode for config in configs))
     title = f"{subject}: {_drawable(envs, 60)}, mode{'s' if ',' in modes else ''} {modes}"
     if len(runs) > 1:

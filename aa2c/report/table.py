@@ -37,7 +37,7 @@ def _env_steps(run: Run) -> float:
 
 
 def _frames(run: Run) -> str:
-    env = run.config.env
+    env = run.config.env_name
     atari = "ALE/" in env or "NoFrameskip" in env or "Deterministic" in env
     return f"{_env_steps(run) * run.config.frame_skip:,.0f}" if atari else "–"
 
@@ -73,7 +73,7 @@ def _last_test(run: Run, kind: str) -> str:
 
 SUMMARY: dict[str, Callable[[Run], str]] = {
     "run": lambda run: run.name,
-    "environment": lambda run: run.config.env,
+    "environment": lambda run: run.config.env_name,
     "mode": lambda run: run.config.mode,
     "workers × environments": lambda run: f"{run.config.workers} × {run.config.num_envs}",
     "seed": lambda run: str(run.config.seed),

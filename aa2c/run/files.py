@@ -32,7 +32,7 @@ EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
 def make_run_dir(config: Config) -> Path:
     """Make a new directory for the run. Raises `ConfigError`, which names --name or --runs-dir."""
-    slug = re.sub(r"[^\w.-]+", "-", config.env).strip("-")[:64]
+    slug = re.sub(r"[^\w.-]+", "-", config.env_name).strip("-")[:64]
     stamp = time.strftime("%Y%m%d-%H%M%S")
     names = [config.name] if config.name else [f"{slug}-{config.mode}-{stamp}"]
     names += [] if config.name else [f"{names[0]}-{i}" for i in range(2, 100)]

@@ -104,7 +104,7 @@ def make_status(
         "run": {
             **run,
             "mode": config.mode,
-            "env": config.env,
+            "env": config.env_name,
             "seed": config.seed,
             "options": options,
         },

@@ -1,10 +1,11 @@
-"""Policies of every kind of space, as they come from a checkpoint."""
+"""Policies and tasks of every kind of space."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -37,8 +38,28 @@ ACTIONS = [
 ]
 
 
+LEGAL = np.array([0, 1, 0, 1], np.int8)  # of ACTIONS[0]
+
+
+class Task(gym.Env):
+    """Random observations; a game lasts 20 steps."""
+
+    def __init__(self, obs, actions):
+        self.observation_space, self.action_space = obs, actions
+
+    def reset(self, *, seed=None, options=None):
+        self.observation_space.seed(seed)
+        self.left = 20
+        return self.observation_space.sample(), {"action_mask": LEGAL}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.left -= 1
+        return self.observation_space.sample(), 0.0, self.left == 0, False, {"action_mask": LEGAL}
+
+
 def trained(obs=VECTOR, actions=ACTIONS[0], **options):
-    """A policy with random parameters, whose heads differ between observations."""
+    """A policy as it comes from a checkpoint, with random parameters, whose heads differ between observations."""
     config = Config(**{"env": "a:Task", "hidden_sizes": (16,), "memory_size": 8} | options)
     spec = spec_of(obs, actions, is_squashed=config.action_bounds == "tanh")
     spec = replace(spec, has_mask=config.action_mask != "none")

@@ -21,7 +21,7 @@ from aa2c.envs.masks import masked
 from aa2c.envs.plain import PlainVector
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.policy import exported
-from tests.checkpoints.spaces import ACTIONS, SCREEN, VECTOR, trained
+from tests.checkpoints.spaces import ACTIONS, LEGAL, SCREEN, VECTOR, Task, trained
 
 KINDS = {
     "discrete": {},
@@ -34,26 +34,6 @@ KINDS = {
     "gru": {"memory": "gru", "actions": ACTIONS[1]},
     "screen": {"obs": SCREEN, "network": "impala", "norm_obs": True},
 }
-
-
-LEGAL = np.array([0, 1, 0, 1], np.int8)  # of ACTIONS[0]
-
-
-class Task(gym.Env):
-    """Random observations; a game lasts 20 steps."""
-
-    def __init__(self, obs, actions):
-        self.observation_space, self.action_space = obs, actions
-
-    def reset(self, *, seed=None, options=None):
-        self.observation_space.seed(seed)
-        self.left = 20
-        return self.observation_space.sample(), {"action_mask": LEGAL}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        self.left -= 1
-        return self.observation_space.sample(), 0.0, self.left == 0, False, {"action_mask": LEGAL}
 
 
 @pytest.fixture

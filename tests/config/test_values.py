@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from aa2c.cli.flags import resolve
 from aa2c.config.config import Config, flag, option_types
+from aa2c.config.kwargs import Kwargs
 from aa2c.config.options import LIVE_OPTIONS
 from aa2c.config.toml import structure, to_toml
 from aa2c.errors import ConfigError
@@ -55,7 +56,7 @@ def nested(depth):
 def is_plain(value, hint):
     if get_origin(hint) is tuple:
         return type(value) is tuple and all(is_plain(item, get_args(hint)[0]) for item in value)
-    return type(value) is (hint if hint in (int, float, bool, str) else str)
+    return type(value) is (hint if hint in (int, float, bool, str, Kwargs) else str)
 
 
 ACCEPTED = [
@@ -216,10 +217,27 @@ def test_any_value_is_taken_or_a_config_error(name, value):
     assert is_plain(getattr(config, name), option_types()[name])
 
 
+words = st.text("aö\n\"\\'#\x7f\u2028 =", max_size=9)
+plain = st.recursive(
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | words
+    | st.just(np.float32(0.5)),
+    lambda it: st.lists(it, max_size=3) | st.dictionaries(words, it, max_size=3),
+    max_leaves=5,
+)
+
+
 def within_bounds(name):
     """Values that an option takes, in the clothes that numbers wear."""
     hint, item = option_types()[name], OPTIONS[name].metadata
     kind = get_args(hint)[0] if get_origin(hint) is tuple else hint
+    if kind is Kwargs:
+        return st.dictionaries(st.from_regex(r"[a-z_]{1,3}", fullmatch=True), plain, max_size=3)
+    if name == "vector" or name == "wrapper":
+        code = st.from_regex(r"[a-z]{1,3}(\.[a-z]{1,3})?:[A-Z][a-z]{0,3}", fullmatch=True)
+        return code if kind is hint else st.lists(code, max_size=3)
     if kind is bool:
         return st.booleans() | st.booleans().map(np.bool_)
     if kind is str:

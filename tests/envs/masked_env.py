@@ -99,13 +99,13 @@ class Strange(Masked):
         return obs, {} if self.mask is None else info | {"action_mask": self.mask}
 
 
-def make_vector(num_envs: int, where: str = "info") -> Any:
-    """What Gymnasium makes of them, with autoreset at NEXT_STEP; of "some" the last tells nothing."""
+def make_vector(num_envs: int, where: str = "info", mode: str = "NEXT_STEP") -> Any:
+    """What Gymnasium makes of them, with this autoreset; of "some" the last tells nothing."""
     ways = ["info" if where == "some" else where] * num_envs
     if where == "some":
         ways[-1] = "method"
     made = [MaskedByMethod if way == "method" else functools.partial(Masked, way) for way in ways]
-    envs: Any = SyncVectorEnv(made, autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs: Any = SyncVectorEnv(made, autoreset_mode=AutoresetMode[mode])
     if where == "method":
         envs.action_masks = lambda: np.stack(envs.call("action_masks"))
     return envs

@@ -43,7 +43,10 @@ def test_a_limit_of_steps_is_kept():
         ("Sticky", "repeat_action_probability 0.25, and --sticky-action-prob is 0.0"),
         ("EachFrame", "frameskip 1, and --frame-skip is 4"),
         ("OtherMode", "mode=1"),
-        ("Harder", "full_action_space=True, difficulty=1, and .* given difficulty=1 here"),
+        (
+            "Harder",
+            "full_action_space=True, difficulty=1, and .* cannot give difficulty=1: do without",
+        ),
         ("Bytes", "obs_type='ram'"),
         ("Joystick", "continuous=True"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing.forkserver
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -67,6 +69,38 @@ def test_vector_environments_tell_it_too(source):
     assert masks[np.where(resets)].all()
     assert not masks[~resets].all()
     envs.close()
+
+
+@pytest.mark.parametrize("mode", ["SAME_STEP", "DISABLED"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_masks_of_environments_that_are_reset_at_once_are_those_of_what_is_shown(source, mode):
+    kwargs = {"where": source, "mode": mode}
+    vector = "tests.envs.masked_env:make_vector"
+    envs = make_envs(Config(vector=vector, env_kwargs=kwargs, action_mask=source), 3, 0)
+    obs = envs.reset()
+    rng = np.random.default_rng(0)
+    for t in range(1, 4 * LENGTH):
+        np.testing.assert_array_equal(envs.mask, obs[:, :ACTIONS])
+        step = envs.step(random_actions(envs.spec.actions, 3, rng, envs.mask))
+        obs = step["obs"]
+        assert step.ended.all() == (t % LENGTH == 0)
+        if step["truncated"].any():
+            assert step.final_obs[:, :-1].tolist() == [[0] * ACTIONS] * 3
+    envs.close()
+
+
+def test_masks_come_from_processes_of_their_own():
+    near, far = (
+        make_envs(config_of("Masked-info-two-v0", "info", vectorization=how), 2, 0)
+        for how in ("sync", "async")
+    )
+    near.reset()
+    far.reset()
+    for found, expected in zip(walk(far, 2 * LENGTH), walk(near, 2 * LENGTH), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    near.close()
+    far.close()
+    multiprocessing.forkserver._forkserver._stop()
 
 
 def test_several_parts_beside_the_mask_stay_a_dict():

@@ -30,6 +30,13 @@ class Contract:
         with SmallMode(config) as small:
             _halves_agree(small)
 
+    def test_two_halves_agree_where_environments_are_reset_at_once(self, mode):
+        vector, memory = "tests.envs.asked_env:make_vector", {"memory": "gru", "memory_size": 3}
+        with SmallMode(
+            Config(mode=mode, vector=vector, num_envs=2, num_steps=4, **memory)
+        ) as small:
+            _halves_agree(small)
+
     def test_a_pickle_in_a_producers_saved_state_is_refused_and_not_run(self, mode, tmp_path):
         with SmallMode(Config(mode=mode, num_envs=2, num_steps=4)) as small:
             _pickles_are_refused(small, tmp_path / "run")

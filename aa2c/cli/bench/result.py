@@ -1,131 +1,87 @@
-"""What was measured, the ceiling that follows from it, and advice."""
+"""What limits a run on this machine: measured in rounds, the ceiling that follows, and advice."""
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
+import functools
+import os
 import platform
-from collections.abc import Mapping
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aa2c.cli.bench.stages import all_cores, describe
+from aa2c.cli.bench.transport import transport_rates
+from aa2c.cli.bench.whole import whole_rate
 from aa2c.config.config import Config, flag
 
 STAGES = {"env": "environments", "act": "inference", "learn": "learning"}
+BATCH_SIZES = (8, 16, 32, 64, 128)  # of inference, for the advice
+WHOLE_LONGER = 4  # times as long as a stage, because a run's pace is uneven
+TRANSPORT_S = 0.5
 WORTH_TELLING = 1.03  # of the ceiling; less is noise
+SHOWN = (
+    "mode", "env", "network", "memory", "workers", "num_envs", "num_steps", "update_epochs",
+    "minibatches", "update_threads",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Result:
-    """Medians over the rounds.
+    """What each round measured, by name, in env steps per second but for the transport.
 
-    `rates`: env steps per second of the whole machine on one stage alone, with all cores busy;
-    `other_rates`: inference and learning in the other precision, if the CPU has two; `whole`: the
-    run; `act_by_batch`: inference by batch size; `mb_per_s`: the transport, and a memcpy of the same
-    size, in 10**6 bytes. The ring's is without a copy in the consumer, and missing if records have no
-    arrays.
+    The stages, on the whole machine with all cores busy; `other_act` and `other_learn` in the other
+    precision, if the CPU has two; `act_8` and so on: inference by batch size; `whole`: the run; and
+    the names of `transport_rates`.
     """
 
     config: Config
     cores: int
     precision: str
     precision_reason: str
-    rounds: int
-    seconds: float
-    rates: Mapping[str, float]
-    whole: float
     other_precision: str
-    other_rates: Mapping[str, float]
-    act_by_batch: Mapping[int, float]
-    mb_per_s: Mapping[str, float]
-    every_round: Mapping[str, list[float]]
+    every_round: Mapping[str, Sequence[float]]
+
+    @functools.cached_property
+    def medians(self) -> dict[str, float]:
+        """Of each rate over the rounds."""
+        return {name: statistics.median(rates) for name, rates in self.every_round.items()}
 
     @property
     def ceiling(self) -> float:
         """Env steps per second if the stages took turns on all cores: 1 / (1/E + 1/I + 1/L)."""
-        return ceiling(self.rates)
+        return _ceiling(self.medians)
 
     @property
     def ratio(self) -> float:
         """The whole run's share of the ceiling; overlap of the stages may lift it above 1."""
-        return self.whole / self.ceiling
-
-    @property
-    def _spread(self) -> str:
-        """The range of the rounds' ratios, if there are several rounds."""
-        rounds = zip(*(self.every_round.get(name, []) for name in (*STAGES, "whole")), strict=True)
-        ratios = [whole * sum(1 / rate for rate in rates) for *rates, whole in rounds]
-        return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+        return self.medians["whole"] / self.ceiling
 
     @property
     def shares(self) -> dict[str, float]:
         """Each stage's share of an env step's cost."""
-        return {stage: self.ceiling / rate for stage, rate in self.rates.items()}
+        return {stage: self.ceiling / self.medians[stage] for stage in STAGES}
 
     @property
     def binds(self) -> str:
         """The bottleneck: the stage that costs most."""
-        return max(self.shares, key=lambda stage: self.shares[stage])
+        return max(STAGES, key=self.shares.__getitem__)
 
     @property
     def recommended(self) -> dict[str, Any]:
         """The options that depend on the machine, chosen for this one."""
-        config, cores = self.config, self.cores
-        is_fit = cores <= config.workers <= 2 * cores
-        is_other_better = self._gain_of_precision >= WORTH_TELLING
-        return {
-            "workers": config.workers if is_fit else cores,
-            "num_envs": max(self._best_batch, config.num_envs),
-            "update_threads": cores
-            if config.mode_facts.loss_in == "updater"
-            else config.update_threads,
-            "precision": self.other_precision if is_other_better else self.precision,
-        }
-
-    @property
-    def settings(self) -> str:
-        """The same as flags."""
-        return " ".join(f"{flag(name)} {value}" for name, value in self.recommended.items())
-
-    @property
-    def _gain_of_precision(self) -> float:
-        return ceiling({**self.rates, **self.other_rates}) / self.ceiling
-
-    @property
-    def _best_batch(self) -> int:
-        """The smallest about as fast as the fastest; the configured one if it matters little."""
-        best = max(self.act_by_batch.values())
-        size = min(size for size, rate in self.act_by_batch.items() if rate > 0.95 * best)
-        return size if self._gain_of_batch(size) >= WORTH_TELLING else self.config.num_envs
-
-    def _gain_of_batch(self, size: int) -> float:
-        return ceiling({**self.rates, "act": self.act_by_batch[size]}) / self.ceiling
+        return {name: best for name, _, best, _ in self._tuned}
 
     @property
     def advice(self) -> list[str]:
         """Options that would speed up a run here, most certain first."""
-        config, best = self.config, self.recommended
-        reasons = {
-            "workers": "one worker per core"
-            if config.workers < self.cores
-            else "more workers than cores only take turns",
-            "update_threads": "keeps all cores busy during an update"
-            if config.update_threads < self.cores
-            else "more threads than cores only take turns",
-            "precision": f"{self._gain_of_precision - 1:.0%} faster overall, as measured",
-        }
-        now = {name: getattr(config, name) for name in best} | {"precision": self.precision}
+        config = self.config
         lines = [
-            f"{flag(name)} {best[name]}: {why}"
-            for name, why in reasons.items()
-            if best[name] != now[name]
+            f"{flag(name)} {best}: {why}" for name, now, best, why in self._tuned if best != now
         ]
-        if best["num_envs"] > config.num_envs:
-            gain = self._gain_of_batch(best["num_envs"])
-            lines.append(
-                f"--num-envs {best['num_envs']}: inference on larger batches is faster, "
-                f"{gain - 1:.0%} overall; this affects learning"
-            )
         if config.uses("update_epochs") and self.binds == "learn" and config.update_epochs > 1:
             one_pass = self.shares["learn"] / config.update_epochs
             lines.append(
@@ -134,61 +90,103 @@ class Result:
             )
         return lines or ["nothing: these options suit this machine"]
 
+    @property
+    def _tuned(self) -> Iterator[tuple[str, Any, Any, str]]:
+        """Options that depend on the machine: as they are and as they are best, and why."""
+        config, cores = self.config, self.cores
+        is_fit = cores <= config.workers <= 2 * cores
+        why = "one worker per core; more than two only take turns"
+        yield "workers", config.workers, config.workers if is_fit else cores, why
+
+        threads = cores if config.mode_facts.loss_in == "updater" else config.update_threads
+        why = "one thread per core is busy during an update; more only take turns"
+        yield "update_threads", config.update_threads, threads, why
+
+        stages = {"act": "other_act", "learn": "other_learn"} if self.other_precision else {}
+        gain = self._gain(**{stage: self.medians[name] for stage, name in stages.items()})
+        best = self.other_precision if gain >= WORTH_TELLING else self.precision
+        yield "precision", self.precision, best, f"{gain - 1:.0%} faster overall, as measured"
+
+        by_size = self._act_by_batch
+        size = min(n for n, rate in by_size.items() if rate > 0.95 * max(by_size.values()))
+        gain = self._gain(act=by_size[size])
+        is_better = size > config.num_envs and gain >= WORTH_TELLING
+        why = (
+            f"inference on larger batches is faster, {gain - 1:.0%} overall; this affects learning"
+        )
+        yield "num_envs", config.num_envs, size if is_better else config.num_envs, why
+
+    def _gain(self, **rates: float) -> float:
+        return _ceiling({**self.medians, **rates}) / self.ceiling
+
+    @property
+    def _act_by_batch(self) -> dict[int, float]:
+        return {size: self.medians[f"act_{size}"] for size in BATCH_SIZES}
+
     def document(self) -> dict[str, Any]:
         """Everything, for --json."""
-        names = (
-            "mode", "env", "network", "workers", "num_envs", "num_steps", "update_epochs",
-            "minibatches", "update_threads",
-        )  # fmt: skip
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return fields | {
-            "config": {name: getattr(self.config, name) for name in names},
+        derived = ("medians", "ceiling", "ratio", "shares", "binds", "advice", "recommended")
+        return {
+            **vars(self),
+            **{name: getattr(self, name) for name in derived},
+            "config": {name: getattr(self.config, name) for name in SHOWN},
             "cpu": cpu_name(),
-            "ceiling": self.ceiling,
-            "ratio": self.ratio,
-            "shares": self.shares,
-            "binds": self.binds,
-            "advice": self.advice,
-            "recommended": self.recommended,
         }
 
     def text(self) -> str:
         """Everything, for people."""
-        config, rates = self.config, self.rates
-        lines = [
-            f"{config.mode}, {config.env}, network {config.network}; {self.cores} cores of "
-            f"{cpu_name()}; {config.workers} workers x {config.num_envs} environments",
-            f"{self.precision}: {self.precision_reason}",
-            f"medians of {self.rounds} rounds; each stage alone, all cores busy",
-            "",
-            f"{'':14}{'env steps/s':>12}{'share of cost':>20}",
-        ]
-        for stage, words in STAGES.items():
-            lines.append(f"{words:14}{rates[stage]:>12,.0f}{self.shares[stage]:>20.0%}")
-        lines += [
-            f"{'ceiling':14}{self.ceiling:>12,.0f}   1 / (1/E + 1/I + 1/L)",
-            f"{'whole run':14}{self.whole:>12,.0f}   {self.ratio:.2f} of the ceiling{self._spread}",
-            "",
-            f"bottleneck: {STAGES[self.binds]}",
-            "inference by batch size: "
-            + ", ".join(f"{size}: {rate:,.0f}/s" for size, rate in self.act_by_batch.items()),
-        ]
-        for way, size in (("ring", "record"), ("board", "parameters")):
-            if way in self.mb_per_s:
-                rate, plain = self.mb_per_s[way], self.mb_per_s[f"memcpy_{size}"]
-                lines.append(
-                    f"{way}: {rate:,.0f} MB/s, {rate / plain:.2f} of a memcpy of its {size}"
-                )
-        if self.other_rates:
-            told = ", ".join(f"{STAGES[s]} {rate:,.0f}" for s, rate in self.other_rates.items())
-            lines.append(f"in {self.other_precision}: {told}")
-        lines += ["", "what would help:", *(f"  {line}" for line in self.advice)]
-        return "\n".join([*lines, "", f"options for this machine: {self.settings}"])
+        config, medians = self.config, self.medians
+        ratios = self._ratios
+        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+        by_size = ", ".join(f"{size}: {rate:,.0f}/s" for size, rate in self._act_by_batch.items())
+        return "\n".join(
+            [
+                f"{config.mode}, {config.env_name}, network {config.network}; {self.cores} cores of "
+                f"{cpu_name()}; {config.workers} workers x {config.num_envs} environments",
+                f"{self.precision}: {self.precision_reason}",
+                f"medians of {len(ratios)} rounds; each stage alone, all cores busy",
+                "",
+                f"{'':14}{'env steps/s':>12}{'share of cost':>20}",
+                *(
+                    f"{words:14}{medians[stage]:>12,.0f}{self.shares[stage]:>20.0%}"
+                    for stage, words in STAGES.items()
+                ),
+                f"{'ceiling':14}{self.ceiling:>12,.0f}   1 / (1/E + 1/I + 1/L)",
+                f"{'whole run':14}{medians['whole']:>12,.0f}   {self.ratio:.2f} of the ceiling{spread}",
+                "",
+                f"bottleneck: {STAGES[self.binds]}",
+                f"inference by batch size: {by_size}",
+                *self._comparisons,
+                "",
+                "what would help:",
+                *(f"  {line}" for line in self.advice),
+                "",
+                "options for this machine: "
+                + " ".join(f"{flag(name)} {value}" for name, value in self.recommended.items()),
+            ]
+        )
+
+    @property
+    def _ratios(self) -> list[float]:
+        """Each round's `ratio`."""
+        whole, *stages = (self.every_round[name] for name in ("whole", *STAGES))
+        rows = zip(whole, zip(*stages, strict=True), strict=True)
+        return [rate / _ceiling(dict(zip(STAGES, row, strict=True))) for rate, row in rows]
+
+    @property
+    def _comparisons(self) -> Iterator[str]:
+        medians = self.medians
+        for way, moved in (("ring", "record"), ("board", "parameters")):
+            if way in medians:
+                share = medians[way] / medians[f"memcpy_{moved}"]
+                yield f"{way}: {medians[way]:,.0f} MB/s, {share:.2f} of a memcpy of its {moved}"
+        if self.other_precision:
+            act, learn = medians["other_act"], medians["other_learn"]
+            yield f"in {self.other_precision}: inference {act:,.0f}, learning {learn:,.0f}"
 
 
-def ceiling(rates: Mapping[str, float]) -> float:
-    """1 / (1/E + 1/I + 1/L)."""
-    return 1 / sum(1 / rate for rate in rates.values())
+def _ceiling(rates: Mapping[str, float]) -> float:
+    return 1 / sum(1 / rates[stage] for stage in STAGES)
 
 
 def cpu_name() -> str:
@@ -196,3 +194,27 @@ def cpu_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str], None]) -> Result:
+    """Measure each stage for so many seconds per round, and a run. Raises `Aa2cError` if it fails.
+
+    Rounds are interleaved, so that a busy moment of the machine affects all alike.
+    """
+    record_bytes, params_bytes, precision, other = describe(config)
+    cores = len(os.sched_getaffinity(0))
+    transport = functools.partial(transport_rates, record_bytes, params_bytes, config.ring_slots)
+    rates: dict[str, list[float]] = defaultdict(list)
+    with all_cores(config, cores) as rate:
+        for number in range(1, rounds + 1):
+            say(f"round {number} of {rounds}")
+            for stage in STAGES:
+                rates[stage].append(rate(stage, seconds))
+            for stage in ("act", "learn") if other else ():
+                rates[f"other_{stage}"].append(rate(stage, seconds / 2, precision=other))
+            for size in BATCH_SIZES:
+                rates[f"act_{size}"].append(rate("act", seconds / 4, size))
+            for way, moved in transport(TRANSPORT_S).items():
+                rates[way].append(moved)
+            rates["whole"].append(asyncio.run(whole_rate(config, WHOLE_LONGER * seconds)))
+    return Result(config, cores, precision.name, precision.reason, other, dict(rates))

@@ -1,242 +1,160 @@
 """The stages of a run, each alone on all cores: env steps, inference, learning.
 
-Each core gets a process that holds a worker and an updater, with shared memory of its own. All
-processes do the same stage at the same time: caches, memory bandwidth and clock are shared, so that
-a single core's rate would be too optimistic.
+Each core gets a process with environments, a policy that acts and one that learns. All processes do
+the same stage at the same time: caches, memory bandwidth and clock are shared, so that a single
+core's rate would be too optimistic.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from aa2c.config.config import Config
 from aa2c.envs.actions import random_actions
-from aa2c.envs.vector import Envs, make_envs
+from aa2c.envs.vector import env_spec, make_envs
 from aa2c.host.child import keep_freed_memory
-from aa2c.host.ports import ShmUpdaterPort, ShmWorkerPort
-from aa2c.host.resting import Resting
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes.common import rollout_loss
-from aa2c.modes.mode import MODES, UpdaterSetup, WorkerSetup
-from aa2c.modes.traj import rollouts_per_batch
+from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.modes.traj.updater import take_rows
 from aa2c.policy.fast_cpu import Choice, choose_precision
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
-from aa2c.policy.policy import Policy
-from aa2c.shm.board import ParameterBoard, board_bytes
-from aa2c.shm.counters import run_row, table_bytes, updater_row, worker_row
-from aa2c.shm.ring import RingConsumer, RingProducer, ring_bytes
-from aa2c.shm.segment import Segment, name_prefix
-from aa2c.shm.slot import ArraySpec, slot_bytes
-from aa2c.shm.wakeup import Wakeup
+from aa2c.ports import Record, UpdaterPort
 
 START_S = 120.0
 
 Work = Callable[[], int]  # does a piece of a stage; returns its env steps
 
 
-def env_stage(config: Config, envs: Envs) -> Work:
-    """Step a worker's environments with random actions."""
-    rng = np.random.default_rng(config.seed)
+def describe(config: Config) -> tuple[int, int, Choice, str]:
+    """Bytes of a record's arrays and of the parameters; the precision, and another one or "".
 
-    def step() -> int:
-        envs.step(random_actions(envs.spec.actions, config.num_envs, rng, envs.mask))
-        return config.num_envs
-
-    return step
-
-
-def act_stage(config: Config, policy: Policy, obs: torch.Tensor) -> Work:
-    """Choose actions for observations [B, …], as many times as in a rollout."""
-    generator = torch.Generator().manual_seed(0)
-    is_first = torch.zeros(len(obs), dtype=torch.bool)
-    mask = None
-    if config.action_mask != "none":
-        mask = torch.ones(len(obs), policy.actions.num_mask, dtype=torch.bool)
-
-    def act() -> int:
-        policy.pack()
-        state = policy.initial_state(len(obs))
-        with torch.inference_mode():
-            for _ in range(config.num_steps):
-                state = policy.step(obs, state, is_first, mask, generator=generator).state
-        return config.num_steps * len(obs)
-
-    return act
+    Raises what would break every process.
+    """
+    spec = env_spec(config)
+    policy = make_policy(config, spec)
+    num_params = FlatParameters(policy).num_params
+    record = MODES[config.mode].record_leaves(config, spec, num_params)
+    others = set()
+    if any(isinstance(layer, torch.nn.Conv2d) for layer in policy.modules()):
+        others = {"float32", choose_precision("auto").name} - {policy.precision.name}
+    return sum(leaf.nbytes for leaf in record), 4 * num_params, policy.precision, "".join(others)
 
 
-def rollout_stage(config: Config, envs: Envs, network: Policy) -> Work:
-    """Modes grad and model: gradient of a rollout and an optimizer step."""
-    params = FlatParameters(network)
-    optimizer = make_optimizer(config, params.vector)
-    (parameter,) = optimizer.param_groups[0]["params"]
-    parameter.grad = params.grad
-    rollout = Rollout(envs, config, network.initial_state(envs.num_envs))
-    collect(envs, network, rollout, torch.Generator().manual_seed(0))
-
-    def learn() -> int:
-        losses = rollout_loss(config, network, rollout, 0)
-        params.grad.zero_()
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        params.clip_grad_norm(config.max_grad_norm)
-        optimizer.step()
-        return rollout.env_steps
-
-    return learn
-
-
-def batch_stage(config: Config, envs: Envs, network: Policy) -> Work:
-    """Where the updater evaluates the loss: all passes over a batch of real rollouts from a ring."""
-    params, mode = FlatParameters(network), MODES[config.mode]
-    count = rollouts_per_batch(config)
-    worker_port, updater_port = _ports(config, envs, params, slots=count)
-    replica, generator = make_policy(config, envs.spec), torch.Generator().manual_seed(0)
-    worker = mode.make_producer(WorkerSetup(config, 0, envs, replica, generator))
-    for _ in range(count):
-        worker.produce(worker_port)
-    records = updater_port.take(count)
-    leaves = mode.record_leaves(config, envs.spec, params.num_params)
-    alone = replace(config, update_threads=1)
-    learner = mode.make_consumer(UpdaterSetup(alone, params, network, leaves, updater_port))
-
-    def learn() -> int:
-        learner.consume(records, config.learning_rate, updater_port.beat)
-        return count * config.num_steps * config.num_envs
-
-    return learn
-
-
-def _ports(
-    config: Config, envs: Envs, params: FlatParameters, *, slots: int
-) -> tuple[ShmWorkerPort, ShmUpdaterPort]:
-    """Both ends of a worker's ring in one process, with parameters published."""
-    leaves = MODES[config.mode].record_leaves(config, envs.spec, params.num_params)
-    specs = [ArraySpec(*leaf) for leaf in leaves]
-    record_bytes = slot_bytes(tuple(specs))
-    ring, board_memory, counters = (
-        _anonymous(name, nbytes)
-        for name, nbytes in (
-            ("ring", ring_bytes(slots, record_bytes)),
-            ("board", board_bytes(params.num_params)),
-            ("counters", table_bytes(1)),
-        )
-    )
-    board = ParameterBoard(board_memory, params.num_params)
-    space, records = Wakeup(), Wakeup()
-    worker_port = ShmWorkerPort(
-        config,
-        RingProducer(ring, slots, record_bytes, specs, worker=0, generation=0),
-        board,
-        worker_row(counters, 0),
-        run_row(counters),
-        resting=Resting(counters),
-        updater=updater_row(counters),
-        space=space,
-        records=records,
-        hear=_hear_nothing,
-        report=_report_nothing,
-    )
-    updater_port = ShmUpdaterPort(
-        config,
-        board,
-        counters,
-        spaces=[space],
-        records=records,
-        hear=_hear_nothing,
-        report=_report_nothing,
-    )
-    updater_port.attach_ring(RingConsumer(ring, slots, record_bytes, worker=0, generation=0))
-    updater_port.publish(params.numpy)
-    return worker_port, updater_port
-
-
-def _anonymous(name: str, nbytes: int) -> Segment:
-    """Shared memory that vanishes with its process."""
-    segment = Segment.create(name_prefix("bench") + name, nbytes)
-    segment.unlink()
-    return segment
-
-
-def _hear_nothing() -> bool:
-    return True
-
-
-def _report_nothing(kind: str, **fields: Any) -> None:
-    pass
-
-
-class Bench:
-    """What a process needs for each stage."""
+class Stages:
+    """The work of each stage, in one process."""
 
     def __init__(self, config: Config, seed: int) -> None:
         torch.set_num_threads(1)
-        self._config = config
+        keep_freed_memory()
+        self._config = replace(config, update_threads=1)
+        self._rng = np.random.default_rng(config.seed)
+        self._generator = torch.Generator().manual_seed(0)
         self._envs = make_envs(config, config.num_envs, seed)
-        self._acting, self._learning = (make_policy(config, self._envs.spec) for _ in range(2))
-        stage = batch_stage if config.mode_facts.loss_in == "updater" else rollout_stage
-        self._learn = stage(config, self._envs, self._learning)
-        self._step = env_stage(config, self._envs)
+        self._acting, self.learning = (make_policy(config, self._envs.spec) for _ in range(2))
         self._chosen = self._acting.precision
+        in_records = config.mode_facts.loss_in == "updater"
+        state = self._acting.initial_state(config.num_envs)
+        self._rollout = Rollout(self._envs, config, state, in_records=in_records)
+        self._learn = self._learn_batch() if in_records else self._learn_rollout()
 
     def work(self, stage: str, batch_size: int, precision: str) -> Work:
         """One stage's work, acting on so many observations at once; in a precision, if one is named."""
         choice = Choice(getattr(torch, precision), "measured") if precision else self._chosen
-        self._acting.precision = self._learning.precision = choice
-        if stage == "env":
-            return self._step
-        if stage == "learn":
-            return self._learn
-        return act_stage(self._config, self._acting, self._obs(batch_size))
+        self._acting.precision = self.learning.precision = choice
+        works = {"env": self._step_envs, "act": self._act(batch_size), "learn": self._learn}
+        return works[stage]
 
-    @property
-    def precisions(self) -> tuple[Choice, str]:
-        """The precision in which the network computes here, and the name of another, or ""."""
-        if not any(isinstance(layer, torch.nn.Conv2d) for layer in self._acting.modules()):
-            return self._chosen, ""
-        best = choose_precision("auto")
-        others = {"float32", best.name} - {self._chosen.name}
-        return self._chosen, others.pop() if others else ""
+    def _step_envs(self) -> int:
+        envs = self._envs
+        envs.step(random_actions(envs.spec.actions, envs.num_envs, self._rng, envs.mask))
+        return envs.num_envs
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Bytes of a record's arrays, and of the parameters."""
-        num_params = FlatParameters(make_policy(self._config, self._envs.spec)).num_params
-        specs = MODES[self._config.mode].record_leaves(self._config, self._envs.spec, num_params)
-        return sum(spec.nbytes for spec in specs), 4 * num_params
+    def _act(self, batch_size: int) -> Work:
+        """Choose actions for so many observations, as many times as in a rollout."""
+        policy, steps = self._acting, self._config.num_steps
+        rows = torch.arange(batch_size) % self._config.num_envs
+        obs = take_rows(torch.from_numpy(self._rollout.now), rows)
+        is_first = torch.zeros(batch_size, dtype=torch.bool)
+        mask = None
+        if self._envs.spec.has_mask:
+            mask = torch.ones(batch_size, policy.actions.num_mask, dtype=torch.bool)
 
-    def _obs(self, batch_size: int) -> torch.Tensor:
-        """Observations as a rollout holds them."""
-        rollout = Rollout(self._envs, self._config)
-        rows = np.arange(batch_size) % self._config.num_envs
-        obs = torch.from_numpy(rollout.now)
-        return take_rows(obs, torch.from_numpy(rows))
+        def act() -> int:
+            policy.pack()
+            state = policy.initial_state(batch_size)
+            with torch.inference_mode():
+                for _ in range(steps):
+                    state = policy.step(obs, state, is_first, mask, generator=self._generator).state
+            return steps * batch_size
+
+        return act
+
+    def _learn_rollout(self) -> Work:
+        """Where workers evaluate the loss: gradient of a rollout and an optimizer step."""
+        config, policy, rollout = self._config, self.learning, self._rollout
+        params = FlatParameters(policy)
+        optimizer = make_optimizer(config, params.vector)
+        optimizer.param_groups[0]["params"][0].grad = params.grad
+        collect(self._envs, policy, rollout, self._generator)
+
+        def learn() -> int:
+            losses = rollout_loss(config, policy, rollout, 0)
+            params.grad.zero_()
+            losses.total.backward()  # type: ignore[no-untyped-call]
+            params.clip_grad_norm(config.max_grad_norm)
+            optimizer.step()
+            return rollout.env_steps
+
+        return learn
+
+    def _learn_batch(self) -> Work:
+        """Where the updater evaluates it: all passes over a batch of rollouts, as records hold them."""
+        config, policy, mode = self._config, self.learning, MODES[self._config.mode]
+        params = FlatParameters(policy)
+        leaves = mode.record_leaves(config, self._envs.spec, params.num_params)
+        port = cast(UpdaterPort, SimpleNamespace(config_now=lambda: config))
+        learner = mode.make_consumer(UpdaterSetup(config, params, policy, leaves, port))
+        records = []
+        for _ in range(learner.records_per_update):
+            arrays = {leaf.name: np.zeros(leaf.shape, leaf.dtype) for leaf in leaves}
+            self._rollout.write_into(arrays)
+            collect(self._envs, policy, self._rollout, self._generator)
+            records.append(cast(Record, SimpleNamespace(arrays=arrays)))
+
+        def learn() -> int:
+            learner.consume(records, config.learning_rate, lambda: True)
+            return len(records) * config.num_steps * config.num_envs
+
+        return learn
 
 
-_bench: Bench
+_stages: Stages
 _together: threading.Barrier
 
 
 def _set_up(config: Config, together: Any) -> None:
-    global _bench, _together
-    keep_freed_memory()
-    _bench, _together = Bench(config, os.getpid()), together
+    global _stages, _together
+    _stages, _together = Stages(config, os.getpid()), together
 
 
-def _measure(stage: str, batch_size: int, seconds: float, precision: str) -> float:
+def _measure(stage: str, seconds: float, batch_size: int, precision: str) -> float:
     """Env steps per second of this process, while all others do the same stage."""
-    work = _bench.work(stage, batch_size, precision)
+    work = _stages.work(stage, batch_size, precision)
     work()
     _together.wait(START_S)
     started = now = time.perf_counter()
@@ -248,44 +166,19 @@ def _measure(stage: str, batch_size: int, seconds: float, precision: str) -> flo
     return done / (now - started)
 
 
-def _sizes() -> tuple[int, int]:
-    return _bench.sizes
+@contextlib.contextmanager
+def all_cores(config: Config, cores: int) -> Iterator[Callable[..., float]]:
+    """A process per core. What it gives lets all of them do one stage: `env`, `act` or `learn`.
 
+    It returns env steps per second of the whole machine.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    setup = (config, spawn.Barrier(cores))
+    with ProcessPoolExecutor(cores, spawn, initializer=_set_up, initargs=setup) as pool:
 
-def _precisions() -> tuple[Choice, str]:
-    return _bench.precisions
+        def rate(stage: str, seconds: float, batch_size: int = 0, precision: str = "") -> float:
+            # Each process waits in the barrier for all others, so that each gets exactly one job.
+            job = (stage, seconds, batch_size or config.num_envs, precision)
+            return sum([f.result() for f in [pool.submit(_measure, *job) for _ in range(cores)]])
 
-
-class AllCores:
-    """A process per core, as a context manager; `rate` lets all of them do one stage."""
-
-    def __init__(self, config: Config) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.count = len(os.sched_getaffinity(0))
-        self._num_envs = config.num_envs
-        self._pool = ProcessPoolExecutor(
-            self.count, spawn, initializer=_set_up, initargs=(config, spawn.Barrier(self.count))
-        )
-
-    def rate(self, stage: str, seconds: float, batch_size: int = 0, precision: str = "") -> float:
-        """Env steps per second of the whole machine on a stage: env, act or learn."""
-        # Each process waits in the barrier for all others, so that each gets exactly one job.
-        jobs = [
-            self._pool.submit(_measure, stage, batch_size or self._num_envs, seconds, precision)
-            for _ in range(self.count)
-        ]
-        return sum(job.result() for job in jobs)
-
-    def sizes(self) -> tuple[int, int]:
-        """Bytes of a record's arrays, and of the parameters."""
-        return self._pool.submit(_sizes).result()
-
-    def precisions(self) -> tuple[Choice, str]:
-        """The precision in which the network computes here, and the name of another, or ""."""
-        return self._pool.submit(_precisions).result()
-
-    def __enter__(self) -> AllCores:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        yield rate

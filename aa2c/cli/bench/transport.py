@@ -21,13 +21,30 @@ START_S = 30.0
 spawn = multiprocessing.get_context("spawn")
 
 
+def transport_rates(
+    record_bytes: int, params_bytes: int, slots: int, seconds: float
+) -> dict[str, float]:
+    """MB/s (10**6) of the board, of the ring without a copy in the consumer, and of memcpys of the same sizes.
+
+    The ring only if its records have arrays: mode model's do not.
+    """
+    rates = {
+        "memcpy_parameters": memcpy_rate(params_bytes, seconds),
+        "board": board_rate(params_bytes, seconds),
+    }
+    if record_bytes:
+        rates["memcpy_record"] = memcpy_rate(record_bytes, seconds)
+        rates["ring"] = ring_rate(record_bytes, seconds, slots=slots, copy_out=False)
+    return rates
+
+
 def source_buffer(nbytes: int) -> np.ndarray[Any, Any]:
     """Written bytes: untouched pages would all map to the kernel's zero page."""
     return np.arange(nbytes, dtype=np.uint8)
 
 
 def measure(move: Callable[[], bool], nbytes: int, seconds: float) -> float:
-    """MB/s (10**6) of a call that moves so many bytes or returns False, from the second move on.
+    """MB/s of a call that moves so many bytes or returns False, from the second move on.
 
     The start of a process is not counted. Raises `TimeoutError` if nothing moves for `START_S`.
     """
@@ -56,16 +73,12 @@ def memcpy_rate(nbytes: int, seconds: float) -> float:
 
 def board_rate(nbytes: int, seconds: float) -> float:
     """MB/s of pulls from a parameter board without concurrent publications."""
-    num_params = max(1, nbytes // 4)
-    segment = Segment.create(f"{name_prefix('bench')}board", board_bytes(num_params))
+    target = np.ones(max(1, nbytes // 4), np.float32)
+    segment = Segment.create(f"{name_prefix('bench')}board", board_bytes(len(target)))
     segment.unlink()
-    board = ParameterBoard(segment, num_params)
-    board.publish(np.ones(num_params, np.float32))
-    target = np.ones(num_params, np.float32)
-    try:
+    with contextlib.closing(ParameterBoard(segment, len(target))) as board:
+        board.publish(target)
         return measure(lambda: board.pull(target) > 0, nbytes, seconds)
-    finally:
-        board.close()
 
 
 def ring_rate(
@@ -76,11 +89,8 @@ def ring_rate(
     The producer copies its buffer into the slot. This process takes and releases; it reads only the
     header, since the optimizer reads in place, or with `copy_out` copies the array out.
     """
-    slot = slot_bytes((ArraySpec("data", "|u1", (nbytes,)),))
-    name = f"{name_prefix('bench')}ring"
+    slot, name = slot_bytes(_specs(nbytes)), f"{name_prefix('bench')}ring"
     segment = Segment.create(name, ring_bytes(slots, slot))
-    space, records = Wakeup(), Wakeup()
-    ring = RingConsumer(segment, slots, slot, worker=0, generation=0)
     target = np.ones(nbytes, np.uint8)
 
     def receive() -> bool:
@@ -94,17 +104,16 @@ def ring_rate(
             space.post()
         return True
 
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(segment.unlink)
+        space, records = (stack.enter_context(contextlib.closing(Wakeup())) for _ in range(2))
+        ring = RingConsumer(segment, slots, slot, worker=0, generation=0)
+        stack.enter_context(contextlib.closing(ring))
         with running(_produce, name, slots, nbytes, payload_checksum, space, records):
             rate = measure(receive, nbytes, seconds)
         if any(ring.dropped.values()):
             raise RuntimeError(f"records were dropped: {ring.dropped}")
         return rate
-    finally:
-        ring.close()
-        segment.unlink()
-        space.close()
-        records.close()
 
 
 @contextlib.contextmanager
@@ -120,19 +129,17 @@ def running(target: Callable[..., None], *args: Any) -> Iterator[None]:
         process.close()
 
 
+def _specs(nbytes: int) -> tuple[ArraySpec, ...]:
+    return (ArraySpec("data", "|u1", (nbytes,)),)
+
+
 def _produce(
     name: str, slots: int, nbytes: int, checksum: bool, space: Wakeup, records: Wakeup
 ) -> None:
     """Fill slots until killed."""
-    specs = (ArraySpec("data", "|u1", (nbytes,)),)
+    slot, specs = slot_bytes(_specs(nbytes)), _specs(nbytes)
     ring = RingProducer(
-        Segment.attach(name),
-        slots,
-        slot_bytes(specs),
-        specs,
-        worker=0,
-        generation=0,
-        payload_checksum=checksum,
+        Segment.attach(name), slots, slot, specs, worker=0, generation=0, payload_checksum=checksum
     )
     source = source_buffer(nbytes)
     while True:

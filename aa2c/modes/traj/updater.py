@@ -21,7 +21,7 @@ from aa2c.learn.batch import Sequences, join_records, states_of
 from aa2c.learn.losses import PpoLosses, ppo_loss
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.learn.returns import clip_rewards, gae, normalize, vtrace
-from aa2c.learn.schema import VALUES, begins_episode, sequence_length
+from aa2c.learn.schema import VALUES, begins_episode, next_values, sequence_length
 from aa2c.learn.statistics import ReceivedStatistics
 from aa2c.modes.common import UpdaterHalf
 from aa2c.modes.mode import Outcome, UpdaterSetup
@@ -147,19 +147,20 @@ class TrajConsumer(UpdaterHalf):
         values = batch[VALUES]
         if config.advantage != "gae":
             values, log_probs = self._evaluate(batch)
+        following = next_values(batch, values)
         if config.advantage == "vtrace":
             log_ratios = log_probs - batch["log_probs"]
             return vtrace(
                 rewards,
                 values[:-1],
-                values[1:],
+                following,
                 log_ratios,
                 batch["terminated"],
                 batch["truncated"],
                 **discount,
             )
         advantages = gae(
-            rewards, values[:-1], values[1:], batch["terminated"], batch["truncated"], **discount
+            rewards, values[:-1], following, batch["terminated"], batch["truncated"], **discount
         )
         return advantages + values[:-1], advantages
 
@@ -167,8 +168,7 @@ class TrajConsumer(UpdaterHalf):
         """Values [T+1, B] and log-probs of the actions [T, B], of the policy as it is."""
         policy, rows = self._replicas[0][0], len(batch[VALUES])
         obs = torch.from_numpy(batch[OBS])
-        resets = batch["is_reset"]
-        is_first = torch.from_numpy(begins_episode(np.concatenate([resets, resets[-1:]])))
+        is_first = torch.from_numpy(begins_episode(batch))
         values, log_probs = [], []
         with torch.inference_mode():
             # So many environments at once that there are FORWARD_ROWS observations.

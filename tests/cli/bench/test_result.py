@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from aa2c.cli.bench.result import Result
 from aa2c.config.config import Config
 
+RATES = {
+    "env": 2000.0, "act": 4000.0, "learn": 1000.0, "whole": 500.0,
+    "act_8": 3000.0, "act_16": 4000.0, "act_32": 4100.0, "act_64": 4100.0, "act_128": 4100.0,
+    "memcpy_record": 4.0, "ring": 2.0, "memcpy_parameters": 4.0, "board": 3.0,
+}  # fmt: skip
 
-def result(config=None, **changes):
-    values = {
-        "config": config or Config(mode="traj", workers=2, update_threads=2, update_epochs=1),
-        "cores": 2,
-        "precision": "float32",
-        "precision_reason": "asked for",
-        "rounds": 3,
-        "seconds": 1.0,
-        "rates": {"env": 2000.0, "act": 4000.0, "learn": 1000.0},
-        "whole": 500.0,
-        "other_precision": "",
-        "other_rates": {},
-        "act_by_batch": {8: 3000.0, 16: 4000.0, 32: 4100.0},
-        "mb_per_s": {"memcpy_record": 4.0, "ring": 2.0, "memcpy_parameters": 4.0, "board": 3.0},
-        "every_round": {},
-    }
-    return Result(**(values | changes))
+
+def result(config=None, other_precision="", **rates):
+    config = config or Config(mode="traj", workers=2, update_threads=2, update_epochs=1)
+    every_round = {name: [rate] for name, rate in (RATES | rates).items()}
+    return Result(config, 2, "float32", "asked for", other_precision, every_round)
 
 
 def test_the_ceiling_is_that_of_stages_which_take_turns():
@@ -56,33 +50,35 @@ def test_advice_names_the_option_that_is_amiss(options, expected):
 
 
 def test_a_larger_batch_is_advised_only_where_it_is_worth_it():
-    fast = {8: 3000.0, 16: 4000.0, 32: 7000.0, 64: 7100.0}
-    (line,) = result(act_by_batch=fast).advice
+    fast = {"act_32": 7000.0, "act_64": 7100.0}
+    (line,) = result(**fast).advice
     assert line.startswith("--num-envs 32: inference on larger batches is faster, 7% overall")
     config = Config(mode="traj", workers=2, update_threads=2, update_epochs=1, num_envs=32)
-    assert result(config, act_by_batch=fast).advice[0].startswith("nothing")
+    assert result(config, **fast).advice[0].startswith("nothing")
 
 
 def test_the_other_precision_is_advised_where_it_was_measured_to_be_faster():
-    half = {"other_precision": "bfloat16", "other_rates": {"act": 9000.0, "learn": 3000.0}}
-    it = result(**half)
+    it = result(other_precision="bfloat16", other_act=9000.0, other_learn=3000.0)
     assert it.advice == ["--precision bfloat16: 85% faster overall, as measured"]
     assert it.recommended["precision"] == "bfloat16"
     assert "in bfloat16: inference 9,000, learning 3,000" in it.text()
-    slower = {"other_precision": "bfloat16", "other_rates": {"act": 400.0, "learn": 300.0}}
-    assert result(**slower).recommended["precision"] == "float32"
+    slower = result(other_precision="bfloat16", other_act=400.0, other_learn=300.0)
+    assert slower.recommended["precision"] == "float32"
 
 
 def test_the_spread_of_the_rounds_is_told():
-    rounds = {"env": [2000.0] * 2, "act": [4000.0] * 2, "learn": [1000.0] * 2}
-    it = result(every_round=rounds | {"whole": [400.0, 600.0]})
+    it = result()
+    rounds = {name: rates * 2 for name, rates in it.every_round.items()}
+    it = replace(it, every_round=rounds | {"whole": [400.0, 600.0]})
     assert "(0.70 to 1.05)" in it.text()
+    assert "medians of 2 rounds" in it.text()
 
 
 def test_everything_is_in_the_document_and_the_main_things_in_the_text():
     it = result()
     document = json.loads(json.dumps(it.document()))
-    assert document["rates"] == {"env": 2000.0, "act": 4000.0, "learn": 1000.0}
+    assert document["medians"] == RATES
+    assert document["every_round"]["ring"] == [2.0]
     assert document["binds"] == "learn"
     assert document["config"]["mode"] == "traj"
     for words in (
@@ -90,6 +86,6 @@ def test_everything_is_in_the_document_and_the_main_things_in_the_text():
         f"{it.ratio:.2f} of the ceiling",
         "ring: 2 MB/s, 0.50 of a memcpy",
         "nothing: these options suit",
-        "for this machine: --workers 2 --num-envs 16 --update-threads 2 --precision float32",
+        "for this machine: --workers 2 --update-threads 2 --precision float32 --num-envs 16",
     ):
         assert words in it.text()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from aa2c.config.factory import Factory, is_factory
 from aa2c.config.modes import FACTS, ModeFacts
@@ -53,6 +53,20 @@ class Config(
     Values are converted as the command line's are: `1e6`, `"1e-4"`, a `Path`, NumPy's numbers. `env`,
     `network`, `vector` and each `wrapper` may also be a class or a function that makes one.
     """
+
+    if TYPE_CHECKING:  # each may be given as a class or a function; what is kept is its name
+
+        @property  # type: ignore[misc]
+        def env(self) -> str: ...
+
+        @property  # type: ignore[misc]
+        def network(self) -> str: ...
+
+        @property  # type: ignore[misc]
+        def wrapper(self) -> tuple[str, ...]: ...
+
+        @property  # type: ignore[misc]
+        def vector(self) -> str: ...
 
     def __new__(cls, **options: Any) -> Self:
         """Refuse an unknown option before `__init__` does with a TypeError."""
@@ -300,8 +314,9 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
 
 @functools.cache
 def option_types() -> Mapping[str, Any]:
-    """The type of each option."""
-    return get_type_hints(Config)
+    """The type of each option, as it is kept, and written in a file or as a flag."""
+    names = dict.fromkeys(IMPORTING_OPTIONS, str)
+    return get_type_hints(Config) | names | {"wrapper": tuple[str, ...]}
 
 
 def flag(name: str) -> str:

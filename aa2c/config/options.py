@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from aa2c.config.factory import Maker
 from aa2c.config.kwargs import Kwargs
 from aa2c.config.modes import about_modes
 
@@ -68,18 +69,20 @@ class RunOptions:
 class EnvOptions:
     """The environment."""
 
-    env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
+    env: Maker = option(  # noqa: RUF009 (as all options)
+        "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first"
+    )
     env_kwargs: Kwargs = option(  # noqa: RUF009 - never changed
         Kwargs(),
         "keyword arguments of the environment, as name=value: text, numbers, true or false, [lists], "
         "{tables}",
     )
-    wrapper: tuple[str, ...] = option(
+    wrapper: tuple[Maker, ...] = option(
         (),
         "wrap each environment in gymnasium.wrappers:NAME, or in a class or function of your own, "
         "package.module:name; several are applied in this order",
     )
-    vector: str = option(
+    vector: Maker = option(  # noqa: RUF009
         "",
         "instead of env: package.module:function that makes a gymnasium.vector.VectorEnv of as many "
         "environments as it is called with",
@@ -158,7 +161,7 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: str = option(
+    network: Maker = option(  # noqa: RUF009 (as all options)
         "auto",
         "auto: nature for images, mlp for vectors; mlp: tanh layers of hidden_sizes, separate for "
         "policy and value; a3c: the small CNN of the A3C paper; nature: DQN's larger CNN; document: "

@@ -138,6 +138,25 @@ def _parts(spec: Several, seen: Any) -> list[Any]:
     return list(seen)
 
 
+def from_row(spec: ObsSpec, row: NDArray[Any], most: int) -> Any:
+    """The observation that `to_row` made a row of, for a person: in plain Python.
+
+    Arrays are flat, and have their first `most` numbers.
+    """
+    match spec:
+        case Numbers():
+            values = (row * spec.scale).tolist()
+        case OneHot():
+            parts = zip(np.split(row, np.cumsum(spec.sizes)[:-1]), spec.starts, strict=True)
+            values = [int(part.argmax()) + start for part, start in parts]
+        case Several():
+            columns = np.split(row, np.cumsum([part.width for part in spec.parts])[:-1])
+            pairs = zip(spec.parts, columns, strict=True)
+            seen = [from_row(part, own, most) for part, own in pairs]
+            return dict(zip(spec.names, seen, strict=True)) if spec.names else seen
+    return values[:most] if spec.shape else values[0]
+
+
 def _unlike(seen: Any, wanted: str) -> Unusable:
     return Unusable(
         f"gave the observation {shown(seen)}, and its observation_space has {wanted}: make them agree"

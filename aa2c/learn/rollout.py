@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aa2c.config.config import Config
 from aa2c.envs.frames import copy_stacks, frames_first, push_frames
+from aa2c.envs.observations import from_row
 from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
 from aa2c.learn.schema import (
@@ -30,7 +31,7 @@ from aa2c.policy.memory import State, forget
 from aa2c.policy.policy import Acted, Policy
 
 SHOWN_FRAMES = 16
-SHOWN_NUMBERS = 64  # of a vector
+SHOWN_NUMBERS = 64  # of an array
 MOST_FRAME_BYTES = 512 * 1024
 
 Obs = NDArray[Any]
@@ -117,7 +118,8 @@ class Rollout:
         self.num_envs = envs.num_envs
         self._envs = envs
         self._is_stacked = envs.spec.is_stacked
-        self._resets_at_once = envs.spec.resets_at_once
+from aa2c.envs.observations import from_row
+from aa2c.envs.spec import ACTION_MASK, OBS
         self.now = empty_obs(envs.spec, (self.num_envs,))
         self._sequence_length = sequence_length(config)
         self.continue_from(envs.reset(), np.ones(self.num_envs, np.bool_), state)
@@ -201,9 +203,12 @@ class Rollout:
     def newest_frames(self) -> dict[str, Any]:
         """What the first environment showed last, for a person.
 
-        `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors.
+        `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors; or
+        `seen`, the newest observation itself, where its space is no Box.
         """
         seen = self._rows.newest()
+        if self._obs_spec is not None:
+            return {"seen": from_row(self._obs_spec, seen[-1], SHOWN_NUMBERS)}
         if seen.ndim == 4 and seen.shape[1] in (1, 3):
             seen = seen.transpose(0, 2, 3, 1)
         if seen.ndim == 4 and seen.shape[-1] == 1:

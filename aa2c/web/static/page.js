@@ -401,10 +401,16 @@ function paint(shape, bytes, at) {
   context.putImageData(image, 0, 0);
 }
 
-async function showFrames({ shape, data, values }) {
+function inWords(seen) {
+  if (Array.isArray(seen)) return seen.map(inWords).join("  ");
+  if (seen === null || typeof seen !== "object") return short(seen);
+  return Object.entries(seen).map(([name, part]) => `${name}: ${inWords(part)}`).join("\n");
+}
+
+async function showFrames({ shape, data, values, seen }) {
   byId("frames").hidden = !data;
   byId("vector").hidden = Boolean(data);
-  if (!data) byId("vector").textContent = `Newest observation, a vector:\n${values.at(-1).map(short).join("  ")}`;
+  if (!data) byId("vector").textContent = `Newest observation:\n${inWords(seen ?? values.at(-1))}`;
   const bytes = data ? Uint8Array.from(atob(data), (c) => c.charCodeAt(0)) : null;
   for (let at = 0; data && at < shape[0] && isWatching; at++) {
     paint(shape, bytes, at);

@@ -118,8 +118,8 @@ class Rollout:
         self.num_envs = envs.num_envs
         self._envs = envs
         self._is_stacked = envs.spec.is_stacked
-from aa2c.envs.observations import from_row
-from aa2c.envs.spec import ACTION_MASK, OBS
+        self._obs_spec = envs.spec.obs
+        self._resets_at_once = envs.spec.resets_at_once
         self.now = empty_obs(envs.spec, (self.num_envs,))
         self._sequence_length = sequence_length(config)
         self.continue_from(envs.reset(), np.ones(self.num_envs, np.bool_), state)

@@ -57,8 +57,9 @@ def _run(spec: ChildSpec, log: Any) -> int:
     try:
         failpoint.arm(spec.title, spec.generation)
         _import_torch()
-        register(spec.registered)
-        let_start_processes(spec.config)
+        if spec.role != "updater":  # which makes no environments
+            register(spec.registered)
+            let_start_processes(spec.config)
         ROLES[spec.role](spec, Commands(spec.commands), report)
     except (Stopped, KeyboardInterrupt):
         return 0

@@ -1,6 +1,6 @@
 """Processes that an environment starts: it may, they get signals as usual, and they end with us.
 
-Runs in worker, updater and evaluator. However such a process ends, also by SIGKILL, somebody must end
+Runs in worker and evaluator. However such a process ends, also by SIGKILL, somebody must end
 what its environments have left: a keeper, a bare interpreter in a session of its own, which waits for
 our end and then kills what is left of our process group and whatever carries our mark in its
 environment variables. Only environments that come neither with Gymnasium nor with ale_py get one, and

@@ -241,3 +241,12 @@ def test_the_summary_gives_mean_deviation_range_length_and_how_many_were_cut():
     assert summarise(episodes[:1]) == (
         "return 0.00 ± 0.00 (mean ± std of 1), from 0 to 0; 2 env steps on average"
     )
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_illegal_actions_are_not_played(greedy):
+    env = "tests.envs.masked_env:Masked-info-tuple-v0"
+    config = Config(env=env, action_mask="info", hidden_sizes=(8,))
+    policy = make_policy(config, env_spec(config))
+    episodes = play(config, policy, episodes=20, greedy=greedy, seed=1, max_steps=100)
+    assert {episode.length for episode in episodes} == {9}  # an illegal action would raise

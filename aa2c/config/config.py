@@ -254,6 +254,8 @@ def changed(config: Config, values: Mapping[str, float]) -> Config:
 LEARNER_OPTIONS = (
     "mode",
     "env",
+    "wrapper",
+    "vector",
     "network",
     "hidden_sizes",
     "memory",
@@ -273,8 +275,8 @@ def check_same_learner(saved: Config, wanted: Config) -> None:
         before, now = getattr(saved, name), getattr(wanted, name)
         if before != now:
             raise ConfigError(
-                f"{flag(name)} {now} differs from the {before} of the run that --resume names: "
-                "start a new run for it."
+                f"{flag(name)} {_in_words(now)} differs from the {_in_words(before)} of the run that "
+                "--resume names: start a new run for it."
             )
 
 
@@ -291,6 +293,11 @@ _IS_CODE = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 
 
 _EXAMPLES = {"wrapper": "gymnasium.wrappers:FlattenObservation", "vector": "my_module:make_vector"}
+
+
+def _in_words(value: Any) -> str:
+    """As the command line has it."""
+    return " ".join(map(str, codes(value))) or "none"
 
 
 def codes(value: Any) -> tuple[Any, ...]:
@@ -316,7 +323,7 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
             elif ":" in code and code not in now and not code.startswith(_HARMLESS):
                 raise ConfigError(
                     f"{where} would import {code.partition(':')[0]}: if you trust it, repeat "
-                    f"{flag(name)} {code}."
+                    f"{flag(name)} {_in_words(value)}."
                 )
             agreed.append(code)
         given[name] = agreed if isinstance(value, tuple) else agreed[0]

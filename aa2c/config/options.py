@@ -18,7 +18,7 @@ from aa2c.config.modes import about_modes
 
 T = TypeVar("T")
 
-NETWORKS = ("auto", "mlp", "a3c", "nature", "document", "impala")
+NETWORKS = ("auto", "mlp", "a3c", "nature", "document", "impala", "minatar")
 
 LONGEST_S = 10**6  # poll() counts milliseconds in 31 bits
 
@@ -164,18 +164,23 @@ class LearningOptions:
 
     network: Maker = option(  # noqa: RUF009 - never changed
         "auto",
-        "auto: nature for images, mlp for vectors; mlp: tanh layers of hidden_sizes, separate for "
-        "policy and value; a3c: the small CNN of the A3C paper; nature: DQN's larger CNN; document: "
-        "nature with separate 512-unit layers for policy and value, as in the seed document; impala: "
-        "residual CNN; package.module:function: your own",
+        "auto: nature, a3c or minatar for images, whichever fits, mlp for vectors; mlp: tanh layers of "
+        "hidden_sizes, separate for policy and value; a3c: the small CNN of the A3C paper; nature: "
+        "DQN's larger CNN; document: nature with separate 512-unit layers for policy and value, as in "
+        "the seed document; impala: residual CNN; minatar: one convolution, for images of a few "
+        "pixels; package.module:function: your own",
     )
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
     )
-    memory: Literal["none", "lstm", "gru"] = option(
-        "none", "recurrent layer between trunk and heads, for partially observable tasks"
+    memory: Literal["none", "lstm", "gru", "own"] = option(
+        "none",
+        "recurrent layer between trunk and heads, for partially observable tasks; own: the state of a "
+        "network of your own",
     )
-    memory_size: int = option(256, "units of the recurrent layer", minimum=1, maximum=65536)
+    memory_size: int = option(
+        256, "units of the recurrent layer, or of the state of your own", minimum=1, maximum=65536
+    )
     sequence_length: int = option(
         0,
         "sequence length of backpropagation through time: a rollout is cut into such sequences, and the "

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from aa2c.config.config import Config
 from aa2c.envs.frames import copy_stacks, frames_first, push_frames
-from aa2c.envs.observations import from_row
+from aa2c.envs.observations import image_layout
+from aa2c.envs.shown import first_image, from_row
 from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
 from aa2c.learn.schema import (
@@ -118,8 +119,8 @@ class Rollout:
         self.num_envs = envs.num_envs
         self._envs = envs
         self._is_stacked = envs.spec.is_stacked
-        self._resets_at_once = envs.spec.resets_at_once
         self._obs_spec = envs.spec.obs
+        self._resets_at_once = envs.spec.resets_at_once
         self.now = empty_obs(envs.spec, (self.num_envs,))
         self._sequence_length = sequence_length(config)
         self.continue_from(envs.reset(), np.ones(self.num_envs, np.bool_), state)
@@ -208,7 +209,9 @@ class Rollout:
         """
         seen = self._rows.newest()
         if self._obs_spec is not None:
-            return {"seen": from_row(self._obs_spec, seen[-1], SHOWN_NUMBERS)}
+            if image_layout(self._obs_spec) is None:
+                return {"seen": from_row(self._obs_spec, seen[-1], SHOWN_NUMBERS)}
+            seen = first_image(self._obs_spec, seen)
         if seen.ndim == 4 and seen.shape[1] in (1, 3):
             seen = seen.transpose(0, 2, 3, 1)
         if seen.ndim == 4 and seen.shape[-1] == 1:

@@ -42,7 +42,7 @@ async def test_what_was_asked_of_the_environments_is_asked_again_by_eval_resume_
     async with Orchestrator(longer, resume=run.dir) as resumed:
         assert (await resumed.wait())["progress"]["env_steps"] >= 1000
     assert episodes_of(run.dir) == first
-    with pytest.raises(ConfigError, match=f"repeat --wrapper {PLUS}"):
+    with pytest.raises(ConfigError, match=f"repeat --wrapper {FLAT} {PLUS}"):
         load_policy(run.dir, env=ENV)
     policy = load_policy(run.dir, env=ENV, wrapper=[PLUS])
     env = policy.make_env()

@@ -46,6 +46,7 @@ def make_trunk(obs_shape: tuple[int, ...]) -> nn.Module:
 config = Config(env=MyEnv, network=make_trunk)
 name: str = config.env
 Config(env=lambda: gym.make("CartPole-v1"))
+Config(env_kwargs={"sutton_barto_reward": True}, wrapper=[gym.wrappers.FlattenObservation])
 Config(env="CartPole-v1", network="mlp")
 """
 

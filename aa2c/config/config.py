@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from aa2c.config.factory import Factory, is_factory
+from aa2c.config.kwargs import Kwargs
 from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
     NETWORKS,
@@ -54,19 +55,22 @@ class Config(
     `network`, `vector` and each `wrapper` may also be a class or a function that makes one.
     """
 
-    if TYPE_CHECKING:  # each may be given as a class or a function; what is kept is its name
+    if TYPE_CHECKING:  # what is kept of the options that may be given in several ways: see `_KEPT`
 
         @property  # type: ignore[misc]
         def env(self) -> str: ...
 
         @property  # type: ignore[misc]
-        def network(self) -> str: ...
+        def env_kwargs(self) -> Kwargs: ...
 
         @property  # type: ignore[misc]
         def wrapper(self) -> tuple[str, ...]: ...
 
         @property  # type: ignore[misc]
         def vector(self) -> str: ...
+
+        @property  # type: ignore[misc]
+        def network(self) -> str: ...
 
     def __new__(cls, **options: Any) -> Self:
         """Refuse an unknown option before `__init__` does with a TypeError."""
@@ -250,6 +254,8 @@ def changed(config: Config, values: Mapping[str, float]) -> Config:
 LEARNER_OPTIONS = (
     "mode",
     "env",
+    "wrapper",
+    "vector",
     "network",
     "hidden_sizes",
     "memory",
@@ -269,17 +275,29 @@ def check_same_learner(saved: Config, wanted: Config) -> None:
         before, now = getattr(saved, name), getattr(wanted, name)
         if before != now:
             raise ConfigError(
-                f"{flag(name)} {now} differs from the {before} of the run that --resume names: "
-                "start a new run for it."
+                f"{flag(name)} {_in_words(now)} differs from the {_in_words(before)} of the run that "
+                "--resume names: start a new run for it."
             )
 
 
+_KEPT: Mapping[str, Any] = {
+    "env": str,
+    "env_kwargs": Kwargs,
+    "wrapper": tuple[str, ...],
+    "vector": str,
+    "network": str,
+}
 IMPORTING_OPTIONS = ("env", "network", "wrapper", "vector")
 _HARMLESS = "gymnasium.wrappers:"
 _IS_CODE = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 
 
 _EXAMPLES = {"wrapper": "gymnasium.wrappers:FlattenObservation", "vector": "my_module:make_vector"}
+
+
+def _in_words(value: Any) -> str:
+    """As the command line has it."""
+    return " ".join(map(str, codes(value))) or "none"
 
 
 def codes(value: Any) -> tuple[Any, ...]:
@@ -305,7 +323,7 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
             elif ":" in code and code not in now and not code.startswith(_HARMLESS):
                 raise ConfigError(
                     f"{where} would import {code.partition(':')[0]}: if you trust it, repeat "
-                    f"{flag(name)} {code}."
+                    f"{flag(name)} {_in_words(value)}."
                 )
             agreed.append(code)
         given[name] = agreed if isinstance(value, tuple) else agreed[0]
@@ -315,8 +333,7 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
 @functools.cache
 def option_types() -> Mapping[str, Any]:
     """The type of each option, as it is kept, and written in a file or as a flag."""
-    names = dict.fromkeys(IMPORTING_OPTIONS, str)
-    return get_type_hints(Config) | names | {"wrapper": tuple[str, ...]}
+    return {**get_type_hints(Config), **_KEPT}
 
 
 def flag(name: str) -> str:

@@ -8,6 +8,7 @@ all options in one place.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -69,20 +70,20 @@ class RunOptions:
 class EnvOptions:
     """The environment."""
 
-    env: Maker = option(  # noqa: RUF009 (as all options)
+    env: Maker = option(  # noqa: RUF009 - never changed
         "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first"
     )
-    env_kwargs: Kwargs = option(  # noqa: RUF009 - never changed
+    env_kwargs: Mapping[str, Any] = option(
         Kwargs(),
         "keyword arguments of the environment, as name=value: text, numbers, true or false, [lists], "
         "{tables}",
     )
-    wrapper: tuple[Maker, ...] = option(
+    wrapper: Maker | Sequence[Maker] = option(  # noqa: RUF009 - never changed
         (),
         "wrap each environment in gymnasium.wrappers:NAME, or in a class or function of your own, "
         "package.module:name; several are applied in this order",
     )
-    vector: Maker = option(  # noqa: RUF009
+    vector: Maker = option(  # noqa: RUF009 - never changed
         "",
         "instead of env: package.module:function that makes a gymnasium.vector.VectorEnv of as many "
         "environments as it is called with",
@@ -161,7 +162,7 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: Maker = option(  # noqa: RUF009 (as all options)
+    network: Maker = option(  # noqa: RUF009 - never changed
         "auto",
         "auto: nature, a3c or minatar for images, whichever fits, mlp for vectors; mlp: tanh layers of "
         "hidden_sizes, separate for policy and value; a3c: the small CNN of the A3C paper; nature: "

@@ -298,18 +298,6 @@ def map_leaves(spec: ObsSpec, make: Callable[[Leaf], Any]) -> Any:
     return dict(zip(spec.names, made, strict=True)) if spec.names else tuple(made)
 
 
-def shown_part(spec: ObsSpec | None, rows: Row) -> Row:
-    """What a person looks at of rows [n, …]: the first image [n, *shape], or all numbers."""
-    if spec is None:
-        return rows
-    layout = layout_of(spec)
-    numbers, pixels = layout.split(rows)
-    for place in layout.images:
-        part = pixels if isinstance(place.leaf, Image) else numbers
-        return part[:, place.start : place.end].reshape(len(rows), *place.leaf.shape)
-    return numbers
-
-
 def plain_obs(spec: ObsSpec) -> dict[str, Any]:
     """For JSON."""
     plain = {"kind": type(spec).__name__, **vars(spec)}

@@ -118,11 +118,7 @@ class Children:
         self._sharing.let_go(slot.index)
 
     async def stop(self, last_word: Callable[[], None]) -> None:
-        """Workers first, then the updater, which learns from the records that still wait, and
-        saves.
-
-        `last_word` is called in between.
-        """
+        """Stop workers, and after `last_word` the updater, which learns what still waits and saves."""
         self._stopping.set()
         clock = LivedClock(2 * LOOK_S)  # while the machine sleeps, nobody can finish anything
         start = clock.look()

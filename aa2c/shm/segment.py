@@ -14,6 +14,7 @@ import mmap
 import os
 import platform
 import re
+import signal
 import struct
 import sys
 from multiprocessing import resource_tracker
@@ -44,6 +45,7 @@ class Segment:
         Raises `SharedMemoryTooSmall` where the file system cannot hold it.
         """
         require_space(nbytes)
+        _start_tracker()
         try:
             memory = SharedMemory(name, create=True, size=nbytes)
         except OSError as error:
@@ -106,6 +108,15 @@ class Segment:
         with contextlib.suppress(FileNotFoundError):
             (SHM_DIR / self.name).unlink()
         resource_tracker.unregister(f"/{self.name}", "shared_memory")
+
+
+def _start_tracker() -> None:
+    """Start multiprocessing's resource tracker, if need be, so that no signal to a whole job ends it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class _Attached:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 
+from aa2c.checkpoints.trained import TrainedPolicy
 from aa2c.errors import StartError
 from tests.checkpoints.spaces import ACTIONS, OBSERVATIONS, SCREEN, trained
 
@@ -162,3 +165,22 @@ def test_an_atari_game_is_stacked_whole_and_can_be_drawn():
         env.close()
     with pytest.raises(StartError, match="render_mode 'human'"):
         policy.make_env(render_mode="human")
+
+
+def test_observations_are_given_raw_and_normalized_by_the_checkpoints_statistics_which_stay():
+    plain, normalizing = trained(), trained(norm_obs=True, norm_rewards=True).checkpoint
+    statistics = {
+        "obs_rms.mean": torch.full((3,), 5.0),
+        "obs_rms.variance": torch.full((3,), 4.0),
+        "obs_rms.count": torch.full((1,), 100.0),
+    }
+    model = normalizing.model | plain.checkpoint.model | statistics
+    policy = TrainedPolicy(replace(normalizing, model=model))
+    rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    expected = plain.predict(rows, deterministic=True)[0]
+    assert (expected != plain.predict(2 * rows + 5, deterministic=True)[0]).any()
+    for _ in range(2):
+        actions, _ = policy.predict(2 * rows + 5, deterministic=True)
+        np.testing.assert_array_equal(actions, expected)
+    after = policy.network.state_dict()
+    assert all(torch.equal(after[name], model[name]) for name in model)

@@ -11,7 +11,7 @@ import pytest
 
 from aa2c import Config, ConfigError
 from aa2c.cli.flags import merged, resolve
-from aa2c.config.config import require_consent
+from aa2c.config.config import check_same_learner, require_consent
 from aa2c.config.kwargs import read_kwargs
 from aa2c.config.toml import load_config, structure, to_toml
 
@@ -137,7 +137,9 @@ def test_a_checkpoint_does_not_choose_wrappers_or_vectors_but_gymnasiums_own():
     assert require_consent(ours, {}, "a run") == ours
     theirs = Config(wrapper=[FLATTEN, "evil:wrap"])
     for repeated in ({}, {"wrapper": (FLATTEN,)}, {"wrapper": ("evil:other", FLATTEN)}):
-        with pytest.raises(ConfigError, match=r"would import evil: .* repeat --wrapper evil:wrap"):
+        with pytest.raises(
+            ConfigError, match=rf"would import evil: .* repeat --wrapper {FLATTEN} evil:wrap\."
+        ):
             require_consent(theirs, repeated, "a run")
     assert require_consent(theirs, {"wrapper": ["evil:wrap"]}, "a run") == theirs
     with pytest.raises(ConfigError, match=r"repeat --wrapper gymnasium\.other:f"):
@@ -147,3 +149,15 @@ def test_a_checkpoint_does_not_choose_wrappers_or_vectors_but_gymnasiums_own():
     saved = Config(**structure(json.loads(json.dumps(vars(Config(wrapper=made)))), "it"))
     (again,) = require_consent(saved, {"wrapper": [made]}, "a run").wrapper
     assert again.load() is made
+
+
+def test_a_run_is_not_resumed_with_other_wrappers():
+    saved = Config(wrapper=[FLATTEN, "m:f"])
+    check_same_learner(saved, saved)
+    for wrapper, words in (("m:f", "m:f differs"), ((), "none differs")):
+        with pytest.raises(
+            ConfigError, match=f"--wrapper {words} from the {FLATTEN} m:f of the run"
+        ):
+            check_same_learner(saved, Config(wrapper=wrapper))
+    with pytest.raises(ConfigError, match="--vector m:g differs from the m:f of the run"):
+        check_same_learner(Config(vector="m:f"), Config(vector="m:g"))

@@ -168,13 +168,15 @@ def test_in_mode_model_no_step_writes_back_statistics_that_the_updater_has_chang
         def publish_and_step(actions):
             small.params.statistics += 1
             model.publish_statistics(small.params.statistics.numpy())
+            model.vectors[PARAMS][-own:] = np.nan  # which nobody shall read
             return step(actions)
 
         small.envs.step = publish_and_step
         for _ in range(3):
             before = model.vectors[PARAMS].copy()
             small.producer.produce(small.port)
-            assert (model.vectors[PARAMS] != before).any()
+            assert (model.vectors[PARAMS] != before)[:-own].any()
+            assert small.consumer.accepts(small.port.records[-1])
             assert model.pull_statistics(pulled)
             np.testing.assert_array_equal(pulled, small.params.statistics.numpy())
             assert model.pull(params)

@@ -115,7 +115,7 @@ class SharedModel(Protocol):
 
     `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
     counts publications and steps. Running means and stds are not stepped: the updater publishes them,
-    and they are pulled whole, or not at all (False).
+    and they are pulled whole, or not at all (False). Whoever makes a `step` holds the lock.
     """
 
     learning_rate: float
@@ -134,8 +134,7 @@ class SharedModel(Protocol):
 
     def pull_statistics(self, out: Vector) -> bool: ...
 
-    def step(self) -> AbstractContextManager[None]:
-        """A step, by the holder of the lock."""
+    def step(self) -> AbstractContextManager[None]: ...
 
     def count_step(self, worker: int) -> None:
         """Count a step that a worker made without the lock."""
@@ -226,8 +225,7 @@ class UpdaterPort(TrainingPort, Protocol):
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Make parameters the newest; returns their policy version, which is above `after`."""
 
-    def count_lag(self, lag: int) -> None:
-        """Count a record's policy lag in the histogram."""
+    def count_lag(self, lag: int) -> None: ...
 
 
 class EvaluatorPort(Port, Protocol):

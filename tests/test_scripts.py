@@ -246,6 +246,27 @@ def test_code_of_which_only_the_name_is_there_must_be_passed_again(small):
     assert "this program has no such function" in refusal(small(network="__main__:nothing"))
 
 
+@pytest.mark.parametrize("way", ["factory", "id"])
+async def test_code_is_pickled_once_for_all_processes(small, way, monkeypatch):
+    pickled = []
+
+    class Simulator:
+        def __reduce__(self):
+            pickled.append(way)
+            return str, ()
+
+    simulator = Simulator()
+    env = lambda: simulator  # noqa: E731
+    if way == "id":
+        registered = gym.envs.registration.EnvSpec("Counted-v0", env)
+        monkeypatch.setitem(gym.registry, "Counted-v0", registered)
+        env = "Counted-v0"
+    async with Orchestrator(small(env=env)) as run:
+        await until(lambda: all(w["pid"] for w in run.status()["workers"]))
+        await run.stop()
+    assert pickled == [way]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("option", ["env", "network"])
 def test_code_that_raises_in_its_process_ends_the_run_in_one_sentence_and_leaves_nothing(

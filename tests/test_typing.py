@@ -26,11 +26,34 @@ async def main() -> None:
 
 asyncio.run(main())
 """
+OWN_CODE = """\
+from typing import Any
+
+import gymnasium as gym
+from torch import nn
+
+from aa2c import Config
+
+
+class MyEnv(gym.Env[Any, Any]):
+    pass
+
+
+def make_trunk(obs_shape: tuple[int, ...]) -> nn.Module:
+    return nn.Flatten()
+
+
+config = Config(env=MyEnv, network=make_trunk)
+name: str = config.env
+Config(env=lambda: gym.make("CartPole-v1"))
+Config(env_kwargs={"sutton_barto_reward": True}, wrapper=[gym.wrappers.FlattenObservation])
+Config(env="CartPole-v1", network="mlp")
+"""
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)  # without a cache, mypy reads the stubs of all that the package imports
-def test_a_correct_script_passes_strict_and_a_misspelt_option_is_reported(tmp_path):
+@pytest.mark.timeout(600)  # without a cache, mypy reads the stubs of all that the package imports
+def test_correct_scripts_pass_strict_and_a_misspelt_option_and_a_wrong_type_are_reported(tmp_path):
     # mypy trusts an installed package only if it has py.typed, and never looks at PYTHONPATH.
     user = tmp_path / "venv"
     venv.create(user, symlinks=True)
@@ -38,14 +61,18 @@ def test_a_correct_script_passes_strict_and_a_misspelt_option_is_reported(tmp_pa
     installed = [str(Path(aa2c.__file__).parents[1]), sysconfig.get_path("purelib")]
     (site / "installed.pth").write_text("\n".join(installed))
     (tmp_path / "correct.py").write_text(SCRIPT)
+    (tmp_path / "own_code.py").write_text(OWN_CODE)
+    (tmp_path / "number.py").write_text("from aa2c import Config\n\nConfig(env=3)\n")
     (tmp_path / "misspelt.py").write_text(SCRIPT.replace("workers=2", "workerz=2"))
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable"]
     checked = subprocess.run(
-        [*command, user / "bin" / "python", "correct.py", "misspelt.py"],
+        [*command, user / "bin" / "python", *sorted(path.name for path in tmp_path.glob("*.py"))],
         cwd=tmp_path,
         text=True,
         capture_output=True,
     )
-    error, summary = checked.stdout.splitlines()
-    assert 'misspelt.py:7: error: Unexpected keyword argument "workerz" for "Config"' in error
-    assert summary == "Found 1 error in 1 file (checked 2 source files)"
+    *errors, summary = checked.stdout.splitlines()
+    misspelt, number = sorted(errors)
+    assert 'misspelt.py:7: error: Unexpected keyword argument "workerz" for "Config"' in misspelt
+    assert 'number.py:3: error: Argument "env" to "Config" has incompatible type "int"' in number
+    assert summary == "Found 2 errors in 2 files (checked 4 source files)"

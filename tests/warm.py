@@ -23,6 +23,8 @@ import traceback
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+from setproctitle import setproctitle
+
 from aa2c.host import launch
 
 MOST_BYTES, MOST_DESCRIPTORS = 2**17, 250
@@ -105,6 +107,7 @@ def close() -> None:
 def serve(number: int) -> None:
     """Import what children import; then fork one for each request."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a terminal's Ctrl-C is for pytest
+    setproctitle("pytest-template")  # it must find its environment untouched the first time
     _import_all()
     assert len(os.listdir("/proc/self/task")) == 1, "a fork has no other thread"
     with socket.socket(fileno=number) as requests:

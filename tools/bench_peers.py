@@ -1,11 +1,13 @@
 """aa2c compared with other libraries on this machine: env steps per second, all of them learned from.
 
-    python tools/bench_peers.py [--game Pong] [--rounds 3] [--seconds 60] [--venvs DIR] [--json]
+    python tools/bench_peers.py [--suite atari|lstm|mujoco] [--game Pong] [--rounds 3] [--seconds 60]
+                                [--only TEXT] [--venvs DIR] [--json]
 
-Protocol. One game, frame skip 4, 84x84 greyscale, 4 stacked frames, the Nature CNN, learning on all cores
-of the CPU. aa2c, Sample Factory and RLlib have 2 worker processes with 16 environments each (aa2c's traj 32:
+Protocol. Learning on all cores of the CPU. Atari: one game, frame skip 4, 84x84 greyscale, 4 stacked frames, the
+Nature CNN, in suite lstm with an LSTM of 512 units behind it. aa2c, Sample Factory and RLlib have 2 worker processes with 16 environments each (aa2c's traj 32:
 Sample Factory is no faster with 32); Stable-Baselines3 has a process per environment. Env steps are agent
-steps: frames are 4 times as many. Programs take turns; each is measured for --seconds after warming up, once
+steps: frames are 4 times as many. MuJoCo: HalfCheetah-v5 with the settings that each peer publishes for it, and
+aa2c with the same batch, passes, minibatches and layers; it needs the extra `mujoco`. Programs take turns; each is measured for --seconds after warming up, once
 per round, and medians and their ratios are reported. The docstrings of the scripts in tools/peers/ are part of
 the protocol.
 
@@ -28,6 +30,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import ale_py
 
@@ -51,28 +54,66 @@ class Program:
         return [str(python), str(script), self.kind, game, str(seconds)]
 
 
-PROGRAMS = (
-    Program("aa2c traj, 1 pass", "", "traj"),
-    Program("Sample Factory APPO, 1 pass", "sample_factory", "appo"),
-    Program("aa2c traj, 1 pass, float32", "", "traj-float32"),
-    Program("aa2c grad", "", "grad"),
-    Program("SB3 A2C, 16 environments", "stable_baselines3", "a2c"),
-    Program("aa2c model", "", "model"),
-    Program("SB3 PPO, 8 environments, 4 passes", "stable_baselines3", "ppo"),
-    Program("RLlib APPO, 1 pass", "rllib", "appo"),
-    Program("aa2c grad, tuned recipe", "", "recipe-grad"),
-    Program("aa2c model, tuned recipe", "", "recipe-model"),
-)
-RATIOS = (
-    ("aa2c traj, 1 pass", "Sample Factory APPO, 1 pass", 3.0),
-    ("aa2c traj, 1 pass, float32", "Sample Factory APPO, 1 pass", 3.0),
-    ("aa2c traj, 1 pass", "SB3 PPO, 8 environments, 4 passes", 6.0),
-    ("aa2c traj, 1 pass", "RLlib APPO, 1 pass", 10.0),
-    ("aa2c grad", "SB3 A2C, 16 environments", 2.5),
-    ("aa2c model", "SB3 A2C, 16 environments", 2.5),
-    ("aa2c grad, tuned recipe", "SB3 A2C, 16 environments", 2.5),
-    ("aa2c model, tuned recipe", "SB3 A2C, 16 environments", 2.5),
-)
+class Suite(NamedTuple):
+    """Programs on one task, and which are compared, with the target of their ratio."""
+
+    game: str
+    programs: tuple[Program, ...]
+    ratios: tuple[tuple[str, str, float], ...]
+
+
+SUITES = {
+    "atari": Suite(
+        "Pong",
+        (
+            Program("aa2c traj, 1 pass", "", "traj"),
+            Program("Sample Factory APPO, 1 pass", "sample_factory", "appo"),
+            Program("aa2c traj, 1 pass, float32", "", "traj-float32"),
+            Program("aa2c grad", "", "grad"),
+            Program("SB3 A2C, 16 environments", "stable_baselines3", "a2c"),
+            Program("aa2c model", "", "model"),
+            Program("SB3 PPO, 8 environments, 4 passes", "stable_baselines3", "ppo"),
+            Program("RLlib APPO, 1 pass", "rllib", "appo"),
+            Program("aa2c grad, tuned recipe", "", "recipe-grad"),
+            Program("aa2c model, tuned recipe", "", "recipe-model"),
+        ),
+        (
+            ("aa2c traj, 1 pass", "Sample Factory APPO, 1 pass", 3.0),
+            ("aa2c traj, 1 pass, float32", "Sample Factory APPO, 1 pass", 3.0),
+            ("aa2c traj, 1 pass", "SB3 PPO, 8 environments, 4 passes", 6.0),
+            ("aa2c traj, 1 pass", "RLlib APPO, 1 pass", 10.0),
+            ("aa2c grad", "SB3 A2C, 16 environments", 2.5),
+            ("aa2c model", "SB3 A2C, 16 environments", 2.5),
+            ("aa2c grad, tuned recipe", "SB3 A2C, 16 environments", 2.5),
+            ("aa2c model, tuned recipe", "SB3 A2C, 16 environments", 2.5),
+        ),
+    ),
+    "lstm": Suite(
+        "Pong",
+        (
+            Program("aa2c traj, LSTM", "", "traj-lstm"),
+            Program("Sample Factory APPO, LSTM", "sample_factory", "appo-lstm"),
+            Program("aa2c traj, LSTM, float32", "", "traj-lstm-float32"),
+        ),
+        (
+            ("aa2c traj, LSTM", "Sample Factory APPO, LSTM", 3.0),
+            ("aa2c traj, LSTM, float32", "Sample Factory APPO, LSTM", 3.0),
+        ),
+    ),
+    "mujoco": Suite(
+        "HalfCheetah-v5",
+        (
+            Program("aa2c traj, CleanRL's settings", "", "cheetah-cleanrl"),
+            Program("CleanRL-like PPO, 10 passes", "cleanrl", "ppo"),
+            Program("aa2c traj, SB3's settings", "", "cheetah-sb3"),
+            Program("SB3 PPO, 20 passes", "stable_baselines3", "ppo-mujoco"),
+        ),
+        (
+            ("aa2c traj, CleanRL's settings", "CleanRL-like PPO, 10 passes", 2.0),
+            ("aa2c traj, SB3's settings", "SB3 PPO, 20 passes", 2.0),
+        ),
+    ),
+}
 
 
 def install(peer: str, venvs: Path) -> str:
@@ -129,10 +170,11 @@ def run_rounds(options: argparse.Namespace) -> tuple[dict[str, list[float]], dic
     """Each program's rates, one per round, and notes on some programs."""
     rates: dict[str, list[float]] = {}
     notes = {}
-    peers = sorted({p.peer for p in PROGRAMS if p.peer})
+    programs = [it for it in SUITES[options.suite].programs if options.only in it.name]
+    peers = sorted({program.peer for program in programs if program.peer})
     problems = {peer: install(peer, options.venvs) for peer in peers}
     for number in range(1, options.rounds + 1):
-        for program in PROGRAMS:
+        for program in programs:
             problem = problems.get(program.peer)
             if problem:
                 notes[program.name] = problem
@@ -149,10 +191,10 @@ def run_rounds(options: argparse.Namespace) -> tuple[dict[str, list[float]], dic
     return rates, notes
 
 
-def print_table(rates: dict[str, list[float]], notes: dict[str, str]) -> None:
+def print_table(suite: Suite, rates: dict[str, list[float]], notes: dict[str, str]) -> None:
     """Print medians with their ranges, then ratios with their targets."""
     print(f"{'':36}{'env steps/s':>12}{'lowest':>9}{'highest':>9}")
-    for program in PROGRAMS:
+    for program in suite.programs:
         values, note = rates.get(program.name), notes.get(program.name, "")
         if values:
             middle, low, high = statistics.median(values), min(values), max(values)
@@ -160,7 +202,7 @@ def print_table(rates: dict[str, list[float]], notes: dict[str, str]) -> None:
         else:
             print(f"{program.name:36}{'not measured':>12}  {note}")
     print()
-    for ours, theirs, aim in RATIOS:
+    for ours, theirs, aim in suite.ratios:
         if rates.get(ours) and rates.get(theirs):
             ratio = statistics.median(rates[ours]) / statistics.median(rates[theirs])
             print(f"{ours} / {theirs}: {ratio:.2f} (target {aim:g})")
@@ -171,7 +213,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--game", default="Pong", help="as in ALE/Pong-v5")
+    parser.add_argument("--suite", choices=SUITES, default="atari")
+    parser.add_argument("--only", default="", help="measure only programs with this in their name")
+    parser.add_argument("--game", help="as in ALE/Pong-v5, or an id of MuJoCo's environments")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds per measurement")
     parser.add_argument(
@@ -182,6 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
+    options.game = options.game or SUITES[options.suite].game
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no peer behind
     rates, notes = run_rounds(options)
     if options.json:
@@ -189,7 +234,7 @@ def main() -> None:
             json.dumps({"game": options.game, "env_steps_per_s": rates, "notes": notes}, indent=2)
         )
     else:
-        print_table(rates, notes)
+        print_table(SUITES[options.suite], rates, notes)
 
 
 if __name__ == "__main__":

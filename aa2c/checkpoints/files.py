@@ -212,16 +212,19 @@ def read_checkpoint(path: Path, parse: Callable[[CheckpointFiles], T], *, best: 
     `CheckpointError` if there is no other.
     """
     candidates = [path]
-    for directory in (path / "checkpoints", path):
-        candidates += _best_first(directory) if best else _newest_first(directory)
+    try:
+        for directory in (path / "checkpoints", path):
+            candidates += _best_first(directory) if best else _newest_first(directory)
+        candidates = [each for each in candidates if (each / _MANIFEST).is_file()]
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
     reasons: list[str] = []
     for candidate in candidates:
-        if (candidate / _MANIFEST).is_file():
-            try:
-                found = _read(candidate.absolute())
-                return parse(found._replace(passed_over=tuple(reasons)))
-            except Exception as error:  # whatever a damaged file leads to, the next may be good
-                reasons.append(f"{candidate.name}: {error}")
+        try:
+            found = _read(candidate.absolute())
+            return parse(found._replace(passed_over=tuple(reasons)))
+        except Exception as error:  # whatever a damaged file leads to, the next may be good
+            reasons.append(f"{candidate.name}: {error}")
     detail = f" ({'; '.join(reasons)})" if reasons else ""
     raise CheckpointError(f"{path} holds no checkpoint that verifies{detail}.")
 

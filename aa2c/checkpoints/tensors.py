@@ -25,7 +25,7 @@ from aa2c.checkpoints.files import (
     write_checkpoint,
 )
 from aa2c.config.config import Config
-from aa2c.envs.observations import plain_obs, read_obs
+from aa2c.envs.observations import layout_of, plain_obs, read_obs
 from aa2c.envs.spec import ActionSpec, EnvSpec, plain_actions, read_actions
 from aa2c.policy.policy import Policy
 
@@ -123,13 +123,19 @@ def _spec(
     if not 0 <= float(obs_scale) < math.inf:
         raise ValueError(f"its observations have no scale: {obs_scale}")
     dtype = str(np.dtype(obs_dtype))
+    rows = None if obs is None else read_obs(obs)
+    if rows is not None and (layout_of(rows).shape, layout_of(rows).dtype) != (
+        tuple(obs_shape),
+        dtype,
+    ):
+        raise ValueError(f"its observations are no rows of {obs_shape}")
     return EnvSpec(
         tuple(obs_shape),
         dtype,
         read_actions(actions),
         bool(is_stacked),
         float(obs_scale),
-        None if obs is None else read_obs(obs),
+        rows,
         _is_maskable(read_actions(actions), bool(has_mask)),
         bool(resets_at_once),
     )

@@ -34,6 +34,9 @@ def export_policy(policy: TrainedPolicy, path: Path) -> str:
     """
     if path.suffix not in _FORMATS:
         raise ConfigError(f"{path} must end in {' or '.join(_FORMATS)}.")
+    layout = policy.network.layout
+    if path.suffix == ".onnx" and layout is not None and layout.pixels:
+        raise ConfigError("ONNX has no images of bytes beside other numbers: export to .pt2.")
     spec = policy.checkpoint.spec
     module = Exported(policy.network, spec.actions, is_masked=spec.has_mask).eval()
     inputs = _inputs(policy)

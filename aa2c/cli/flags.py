@@ -169,12 +169,25 @@ def _number(kind: type[float]) -> Any:
     return Annotated[kind, spec]
 
 
+def _numbers(kind: type[float]) -> Any:
+    """A list of them, as one value: the sentence about a bad one is of the whole list."""
+    several, name = tuple[kind, ...], kind.__name__.upper()  # type: ignore[valid-type]
+    spec: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"[{name} [{name} ...]]",
+        instance_from_str=lambda words: converted(words, several),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda values: [str(value) for value in values],
+    )
+    return Annotated[several, spec]
+
+
 _FLAG_TYPES: Mapping[Any, Any] = {
     Kwargs: Annotated[Kwargs, _KWARGS],
     int: _number(int),
     float: _number(float),
-    tuple[int, ...]: tuple[_number(int), ...],  # type: ignore[misc]
-    tuple[float, ...]: tuple[_number(float), ...],  # type: ignore[misc]
+    tuple[int, ...]: _numbers(int),
+    tuple[float, ...]: _numbers(float),
 }
 
 

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from aa2c.config.factory import Factory, is_factory
+from aa2c.config.kwargs import Kwargs
 from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
     NETWORKS,
@@ -53,6 +54,23 @@ class Config(
     Values are converted as the command line's are: `1e6`, `"1e-4"`, a `Path`, NumPy's numbers. `env`,
     `network`, `vector` and each `wrapper` may also be a class or a function that makes one.
     """
+
+    if TYPE_CHECKING:  # what is kept of the options that may be given in several ways: see `_KEPT`
+
+        @property  # type: ignore[misc]
+        def env(self) -> str: ...
+
+        @property  # type: ignore[misc]
+        def env_kwargs(self) -> Kwargs: ...
+
+        @property  # type: ignore[misc]
+        def wrapper(self) -> tuple[str, ...]: ...
+
+        @property  # type: ignore[misc]
+        def vector(self) -> str: ...
+
+        @property  # type: ignore[misc]
+        def network(self) -> str: ...
 
     def __new__(cls, **options: Any) -> Self:
         """Refuse an unknown option before `__init__` does with a TypeError."""
@@ -260,6 +278,13 @@ def check_same_learner(saved: Config, wanted: Config) -> None:
             )
 
 
+_KEPT: Mapping[str, Any] = {
+    "env": str,
+    "env_kwargs": Kwargs,
+    "wrapper": tuple[str, ...],
+    "vector": str,
+    "network": str,
+}
 IMPORTING_OPTIONS = ("env", "network", "wrapper", "vector")
 _HARMLESS = "gymnasium.wrappers:"
 _IS_CODE = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
@@ -300,8 +325,8 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
 
 @functools.cache
 def option_types() -> Mapping[str, Any]:
-    """The type of each option."""
-    return get_type_hints(Config)
+    """The type of each option, as it is kept, and written in a file or as a flag."""
+    return {**get_type_hints(Config), **_KEPT}
 
 
 def flag(name: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from aa2c.errors import ConfigError
 
+Maker = str | Callable[..., Any]  # of an environment or a network: its name, or itself
 MARK = "()"  # no Gymnasium id and no package.module:function ends so
 
 

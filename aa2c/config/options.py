@@ -8,15 +8,17 @@ all options in one place.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from aa2c.config.factory import Maker
 from aa2c.config.kwargs import Kwargs
 from aa2c.config.modes import about_modes
 
 T = TypeVar("T")
 
-NETWORKS = ("auto", "mlp", "a3c", "nature", "document", "impala")
+NETWORKS = ("auto", "mlp", "a3c", "nature", "document", "impala", "minatar")
 
 LONGEST_S = 10**6  # poll() counts milliseconds in 31 bits
 
@@ -68,18 +70,20 @@ class RunOptions:
 class EnvOptions:
     """The environment."""
 
-    env: str = option("CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first")
-    env_kwargs: Kwargs = option(  # noqa: RUF009 - never changed
+    env: Maker = option(  # noqa: RUF009 - never changed
+        "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first"
+    )
+    env_kwargs: Mapping[str, Any] = option(
         Kwargs(),
         "keyword arguments of the environment, as name=value: text, numbers, true or false, [lists], "
         "{tables}",
     )
-    wrapper: tuple[str, ...] = option(
+    wrapper: Maker | Sequence[Maker] = option(  # noqa: RUF009 - never changed
         (),
         "wrap each environment in gymnasium.wrappers:NAME, or in a class or function of your own, "
         "package.module:name; several are applied in this order",
     )
-    vector: str = option(
+    vector: Maker = option(  # noqa: RUF009 - never changed
         "",
         "instead of env: package.module:function that makes a gymnasium.vector.VectorEnv of as many "
         "environments as it is called with",
@@ -158,20 +162,25 @@ class WorkerOptions:
 class LearningOptions:
     """The network and how it learns."""
 
-    network: str = option(
+    network: Maker = option(  # noqa: RUF009 - never changed
         "auto",
-        "auto: nature for images, mlp for vectors; mlp: tanh layers of hidden_sizes, separate for "
-        "policy and value; a3c: the small CNN of the A3C paper; nature: DQN's larger CNN; document: "
-        "nature with separate 512-unit layers for policy and value, as in the seed document; impala: "
-        "residual CNN; package.module:function: your own",
+        "auto: nature, a3c or minatar for images, whichever fits, mlp for vectors; mlp: tanh layers of "
+        "hidden_sizes, separate for policy and value; a3c: the small CNN of the A3C paper; nature: "
+        "DQN's larger CNN; document: nature with separate 512-unit layers for policy and value, as in "
+        "the seed document; impala: residual CNN; minatar: one convolution, for images of a few "
+        "pixels; package.module:function: your own",
     )
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
     )
-    memory: Literal["none", "lstm", "gru"] = option(
-        "none", "recurrent layer between trunk and heads, for partially observable tasks"
+    memory: Literal["none", "lstm", "gru", "own"] = option(
+        "none",
+        "recurrent layer between trunk and heads, for partially observable tasks; own: the state of a "
+        "network of your own",
     )
-    memory_size: int = option(256, "units of the recurrent layer", minimum=1, maximum=65536)
+    memory_size: int = option(
+        256, "units of the recurrent layer, or of the state of your own", minimum=1, maximum=65536
+    )
     sequence_length: int = option(
         0,
         "sequence length of backpropagation through time: a rollout is cut into such sequences, and the "

@@ -35,20 +35,20 @@ class GymnasiumVector:
     def __init__(
         self, flag: str, envs: VectorEnv[Any, Any, Any], *, is_squashed: bool = False
     ) -> None:
-        mode = autoreset_mode(getattr(envs, "metadata", None))
-        if mode is None:
+        autoreset = autoreset_mode(getattr(envs, "metadata", None))
+        if autoreset is None:
             raise StartError(
                 f"{flag} is a vector environment that does not tell its autoreset: give it "
                 f'metadata["autoreset_mode"], one of gymnasium.vector.AutoresetMode\'s {_MODES}.'
             )
-        self._flag, self._mode = flag, mode
+        self._flag, self._autoreset = flag, autoreset
         self._envs: Any = envs
         self.num_envs = envs.num_envs
         spec = spec_of(
             envs.single_observation_space, envs.single_action_space, is_squashed=is_squashed
         )
         self.spec = dataclasses.replace(
-            spec, has_mask=has_mask(envs), resets_at_once=mode != AutoresetMode.NEXT_STEP
+            spec, has_mask=has_mask(envs), resets_at_once=autoreset != AutoresetMode.NEXT_STEP
         )
         self.metadata = dict(envs.metadata)
         self._ended = np.zeros(self.num_envs, np.bool_)
@@ -77,14 +77,14 @@ class GymnasiumVector:
             rewards = np.where(is_reset, 0, self._row(given, "rewards", np.float64))
             terminated, truncated = (self._row(end, "ends", np.bool_) & ~is_reset for end in ends)
             final_obs = None
-            if truncated.any() and self._mode == AutoresetMode.SAME_STEP:
+            if truncated.any() and self._autoreset == AutoresetMode.SAME_STEP:
                 final_obs = self._final_obs(infos, truncated)
         except ENV_ERRORS as error:
             raise failed_call(self._flag, self._envs, "step", error) from error
         ended = terminated | truncated
-        if self._mode == AutoresetMode.NEXT_STEP:
+        if self._autoreset == AutoresetMode.NEXT_STEP:
             self._ended = ended
-        elif self._mode == AutoresetMode.DISABLED and ended.any():
+        elif self._autoreset == AutoresetMode.DISABLED and ended.any():
             final_obs = obs[truncated] if truncated.any() else None
             obs = self._reset(options={"reset_mask": ended})
         return VectorStep(obs, rewards, terminated, truncated, is_reset, final_obs)

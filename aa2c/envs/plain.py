@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from aa2c.envs.actions import action_spec, to_space
 from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, one_line, shown
 from aa2c.envs.masks import Mask, has_mask
-from aa2c.envs.observations import obs_spec, scale_of, to_row
+from aa2c.envs.observations import layout_of, obs_spec, scale_of, to_row
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.state import load_env, save_env
 from aa2c.errors import StartError
@@ -200,7 +200,8 @@ def spec_of(obs: Any, actions: Any, *, is_squashed: bool = False) -> EnvSpec:
     kind = action_spec(actions, is_squashed=is_squashed)
     if not isinstance(obs, gym.spaces.Box) or not obs.shape:
         rows = obs_spec(obs)
-        return EnvSpec((rows.width,), "float32", kind, obs=rows)
+        layout = layout_of(rows)
+        return EnvSpec(layout.shape, layout.dtype, kind, obs_scale=1.0, obs=rows)
     name = obs.dtype.newbyteorder("=").name
     dtype = name if name in DTYPES else "float32"
     return EnvSpec(obs.shape, dtype, kind, obs_scale=scale_of(obs))

@@ -123,6 +123,30 @@ STEP_LEAVES = (
 """What a step of one environment tells beside its observation."""
 
 
+SMALLEST_SIDE = 3  # pixels of an image
+SMALLEST_GREY_SIDE = 20  # of one without channels, which may as well be a table
+
+
+def is_image(shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether a Box is for convolutions: three dimensions, or two of bytes."""
+    if len(shape) == 2:
+        return dtype == "uint8" and min(shape) >= SMALLEST_GREY_SIDE
+    return len(shape) == 3 and smallest_side(shape) >= SMALLEST_SIDE
+
+
+def channel_axis(shape: tuple[int, ...]) -> int | None:
+    """Of an image: the last of three, unless the first is smaller."""
+    if len(shape) == 2:
+        return None
+    return 0 if shape[0] < shape[2] else 2
+
+
+def smallest_side(shape: tuple[int, ...]) -> int:
+    """Pixels of an image's shorter side."""
+    axis = channel_axis(shape)
+    return min(side for i, side in enumerate(shape) if i != axis)
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """What a network must know of an environment: one observation's shape and dtype, actions.
@@ -155,7 +179,7 @@ class EnvSpec:
 
     @property
     def is_image(self) -> bool:
-        return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
+        return is_image(self.obs_shape, self.obs_dtype)
 
 
 def plain_actions(spec: ActionSpec) -> dict[str, Any]:

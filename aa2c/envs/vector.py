@@ -1,6 +1,6 @@
 """Environments: one vector of them per worker, all with the same behaviour at an episode's end.
 
-Runs in worker, updater (to learn the spaces) and evaluator. `aa2c.envs.game`, for tests and videos,
+Runs in the workers. `aa2c.envs.game`, for tests and videos,
 stands beside it on the same `aa2c.envs.plain`. Everything is brought to Gymnasium's NEXT_STEP
 autoreset: the observation after a `terminated` or `truncated` step is the true last one, the step
 after it ignores its action, returns the first observation of the next episode with reward 0, and is

@@ -48,7 +48,7 @@ def main(spec: ChildSpec) -> None:
     log = log.bind(generation=spec.generation)
     exit_code = _run(spec, log)
     sys.stdout.flush()
-    os._exit(exit_code)  # at once: the interpreter's own way out takes torch half a second
+    os._exit(exit_code)  # without the interpreter's shutdown, which takes torch half a second
 
 
 def _run(spec: ChildSpec, log: Any) -> int:
@@ -57,8 +57,9 @@ def _run(spec: ChildSpec, log: Any) -> int:
     try:
         failpoint.arm(spec.title, spec.generation)
         _import_torch()
-        register(spec.registered)
-        let_start_processes(spec.config)
+        if spec.role != "updater":  # which makes no environments
+            register(spec.registered)
+            let_start_processes(spec.config)
         ROLES[spec.role](spec, Commands(spec.commands), report)
     except (Stopped, KeyboardInterrupt):
         return 0
@@ -69,7 +70,7 @@ def _run(spec: ChildSpec, log: Any) -> int:
 
 
 def _import_torch() -> None:
-    """With one thread of maths. Nothing that it makes is garbage: no collection looks at it."""
+    """Single-threaded. What it makes stays for good, so the garbage collector never looks at it."""
     gc.disable()
     import torch
 
@@ -87,7 +88,7 @@ def _report_failure(error: Exception, log: Any, report: Sender) -> None:
 
 
 def _join_parent(spec: ChildSpec) -> None:
-    """Two bonds: to die with its thread, if that is the main one, and with the pipe."""
+    """Die with the orchestrator, in two ways: with the thread that started us, and with the pipe."""
     if spec.dies_with_parent_thread:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != spec.parent_pid:
@@ -111,6 +112,6 @@ def keep_freed_memory() -> None:
 
 def _exit_with_parent(commands: int) -> None:
     poll = select.poll()
-    poll.register(commands, 0)  # of the pipe nothing but that its other end is closed
+    poll.register(commands, 0)  # nothing but that the pipe's other end is closed
     poll.poll()
     os._exit(1)

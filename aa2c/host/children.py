@@ -1,7 +1,7 @@
-"""The child processes of one run: started, watched, started again, told what they share, stopped.
+"""The child processes of one run: started, watched, restarted, attached to shared memory, stopped.
 
-Runs in the orchestrator, on its event loop. What a child says about its own coming up and going is
-acted on here; the rest is passed on.
+Runs in the orchestrator, on its event loop. Reports about a child's own start and end are handled
+here; the others are passed on.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Children:
         self._keeping[slot.index] = self._tasks.create_task(self._keep(slot, row))
 
     async def set_workers(self, count: int) -> None:
-        """Add workers, or take the last ones away; these finish what they are at."""
+        """Add workers, or remove the last ones, which finish their record first."""
         while len(self.workers) < count:
             index = len(self.workers)
             slot = self._gone.pop(index, None) or ChildSlot("worker", index)
@@ -112,16 +112,13 @@ class Children:
             clock = LivedClock(2 * LOOK_S)
             await slot.child.stop(clock, clock.look() + share)
         await asyncio.wait([self._keeping.pop(slot.index)])
-        slot.generation += 1  # the next one here must not be taken for this one
+        slot.generation += 1  # the next one here must not be mistaken for this one
         self.workers.remove(slot)
         self._gone[slot.index] = slot
         self._sharing.let_go(slot.index)
 
     async def stop(self, last_word: Callable[[], None]) -> None:
-        """Workers first, then the updater, which learns what still waits and saves.
-
-        `last_word` is called in between.
-        """
+        """Stop workers, and after `last_word` the updater, which learns what still waits and saves."""
         self._stopping.set()
         clock = LivedClock(2 * LOOK_S)  # while the machine sleeps, nobody can finish anything
         start = clock.look()
@@ -134,7 +131,7 @@ class Children:
             return
         deadline = start + self._config.stop_timeout_s
         if not updater.is_alive and self.updater.has_come_up and not self.updater.is_given_up:
-            # It has died, and nobody starts it again while the run ends: one more, to save.
+            # It has died, and is not restarted while the run ends: start one more, to save.
             with contextlib.suppress(OSError):
                 self.updater.generation = updater.spec.generation + 1
                 updater = self._start(self.updater)
@@ -167,21 +164,21 @@ class Children:
         return failure(self.updater, self._memory.counters, self._config, self._log, **flags)
 
     def kill(self) -> None:
-        """End them all at once; blocks until they are gone, which is a moment."""
+        """Kill them all, and block for the moment until they are gone."""
         for slot in (self.updater, self.evaluator, *self.workers):
             if slot.child:
                 slot.child.kill_and_wait()
         self._upkeep.finish()
 
     async def _keep(self, slot: ChildSlot, row: Counters) -> None:
-        """Keep a child running until the run ends: start, watch, and start again."""
+        """Keep a child running until the run ends: start, watch, restart."""
         policy = RestartPolicy(self._config)
         stopping = self._over if slot.role == "evaluator" else self._stopping
         while not (stopping.is_set() or slot.is_leaving):
             records_before = row.count("records")
             try:
                 child = self._start(slot)
-            except OSError as error:  # no process or no descriptor is to be had
+            except OSError as error:  # out of processes or descriptors
                 if not slot.has_come_up:
                     self._on_failure(StartError(f"the {slot.role} cannot be started: {error}."))
                     break
@@ -223,7 +220,7 @@ class Children:
         return bool(self._memory.counters.run.count("is_paused"))
 
     async def _keep_evaluator(self, row: Counters) -> None:
-        """Once the others have come up, so that its start makes nobody wait."""
+        """Start it once the others have come up, so that nobody waits for it."""
         await first_of(self.have_come_up, self._last_act_is_due, self._over)
         await self._keep(self.evaluator, row)
         self._has_no_evaluator.set()
@@ -241,7 +238,7 @@ class Children:
         )
 
     def _give_up(self, slot: ChildSlot, child: Child, exit_code: int, refused: str) -> None:
-        """The run ends with the child, unless it can do without."""
+        """The run ends with the child, unless it can do without it."""
         slot.is_given_up = True
         how = child.error or exit_in_words(exit_code)
         if slot.role == "evaluator":
@@ -322,9 +319,10 @@ class Children:
                 self._on_report(slot.index, message)
 
     def _size_memory(self, spec: Message) -> None:
-        """An updater knows the network's size: make board and rings, and let the others attach.
+        """An updater has reported the network's size: make board and rings, and let the others
+        attach.
 
-        One that was started again finds both, with what waits in the rings.
+        One that was restarted finds both, with the records that wait in the rings.
         """
         is_first = not self._memory.is_sized
         if is_first:

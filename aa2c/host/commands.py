@@ -75,7 +75,7 @@ class Attach:
 
     @classmethod
     def of(cls, board: str, told: Message, ring: str = "") -> Attach:
-        """With the sizes that an updater told, as msgpack leaves them."""
+        """From the sizes that an updater reported, as msgpack decodes them."""
         return cls(
             board=board,
             num_params=told["num_params"],
@@ -213,7 +213,7 @@ class Commands:
             raise Stopped
 
     def obey_with(self, obey: Callable[[RingCommand], None]) -> None:
-        """Hand over the commands about rings: those that came before the port, then each new one."""
+        """Pass commands about rings to this handler: those that came before, then each new one."""
         self._obey = obey
         for command in self._early:
             obey(command)

@@ -127,12 +127,12 @@ def _sent(name: str, value: str) -> str:
     factory = factory_of(flag(name), value)
     try:
         return factory.packed()
-    except Exception as error:  # whatever a stranger's object raises when it is pickled
+    except Exception as error:  # whatever a user's object raises when it is pickled
         raise ConfigError(not_sent(flag(name), value, error)) from error
 
 
 def _of_main(name: str, value: str) -> Factory:
-    """A function of the program itself that was named: to its children __main__ is another."""
+    """A named function of the main program: in its children, __main__ is another module."""
     function = getattr(sys.modules["__main__"], value.removeprefix(_OF_MAIN), None)
     if function is None:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""Processes that an environment starts: it may, they get signals as usual, and they end with us.
+"""Processes that environments start: they get signals as usual, and end with the child they serve.
 
-Runs in worker, updater and evaluator. However such a process ends, also by SIGKILL, somebody must end
-what its environments have left: a keeper, a bare interpreter in a session of its own, which waits for
+Runs in worker and evaluator. However such a child ends, even by SIGKILL, somebody must kill
+what its environments leave behind: a keeper, a bare interpreter in a session of its own, which waits for
 our end and then kills what is left of our process group and whatever carries our mark in its
 environment variables. Only environments that come neither with Gymnasium nor with ale_py get one, and
 those that are to have processes of their own.
@@ -69,7 +69,7 @@ def _ignore(*_: object) -> None:
 
 
 def _start_keeper(mark: str) -> None:
-    with contextlib.suppress(OSError):  # no process is to be had: then there is none to keep
+    with contextlib.suppress(OSError):  # out of processes: then there is none to keep, either
         subprocess.Popen(
             [sys.executable, "-I", "-S", _KEEPER, str(os.getpid()), mark],
             env={},

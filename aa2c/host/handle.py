@@ -1,6 +1,6 @@
 """A running process: seen to end, and signalled, by its pidfd.
 
-That works alike on asyncio's own loop and on uvloop, and a number that was given away hits nobody.
+That works on asyncio's own loop and on uvloop, and never signals a process that got a reused pid.
 Where a kernel or a sandbox has no pidfd, a thread waits for the end.
 """
 
@@ -39,7 +39,7 @@ class Handle:
 
     def _wait(self) -> None:
         self._process.wait()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._ended)
 
     def _ended(self) -> None:
@@ -47,7 +47,7 @@ class Handle:
             self._on_end()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; in vain where it has ended."""
+        """Send a signal; does nothing if it has ended."""
         with contextlib.suppress(OSError):
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, number)

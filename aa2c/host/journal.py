@@ -1,4 +1,4 @@
-"""A journal of every record's way, for proofs: which were produced, which were taken to learn from.
+"""A journal of every record, for audits: which were produced, which were taken to learn from.
 
 Off unless the environment variable AA2C_JOURNAL is set. `produced-WORKER-GENERATION` has a number for
 each record that was about to become visible, `taken-N` of the N-th incarnation of the updater a line

@@ -1,9 +1,9 @@
 """A fresh interpreter for a child, which never imports the program that starts it.
 
 So a run may be started by a script without `if __name__ == "__main__":`, from standard input, by
-`python -c`, in a notebook, or in a daemonic process, which `multiprocessing` all refuses. From its
-own launcher a child inherits descriptors alone; what it must know comes pickled through a pipe, of
-which nobody but its parent has the other end.
+`python -c`, in a notebook, or in a daemonic process, all of which `multiprocessing` refuses. A
+child inherits nothing but descriptors; what it must know comes pickled through a pipe whose other
+end only its parent has.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _Passed:
 
 
 class _Passing:
-    """Stands where `multiprocessing` has its launcher: pipes and wake-ups ask it to be inherited."""
+    """Stands in for `multiprocessing`'s launcher, which pipes and wake-ups ask to be inherited."""
 
     DupFd = _Passed
 
@@ -89,7 +89,8 @@ class _Passing:
 def launch(spec: ChildSpec, blocked: set[signal.Signals]) -> tuple[subprocess.Popen[bytes], Feed]:
     """Start a child that runs `aa2c.host.child.main` with the spec. Raises `OSError`.
 
-    It inherits one thread of maths, the blocked signals, and no standard input, and leads a process group.
+    It gets one thread for its maths, the blocked signals and no standard input, and leads a process
+    group.
     """
     sent, descriptors = _pickled(spec)
     out, into = os.pipe()

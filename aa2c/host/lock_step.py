@@ -30,7 +30,7 @@ class LockStep:
         return updater.count("turn") >= needed
 
     def pass_turn(self, records: int, updater: Counters) -> None:
-        """The updater has dealt with so many more."""
+        """Count records that the updater has dealt with."""
         self._dealt_with += records
         if self._one_by_one or self.is_between_rounds:
             updater.set("turn", self._dealt_with)

@@ -145,8 +145,9 @@ class RunMemory:
 class Sharing:
     """Tells children of the memory they work on, as soon as its size is known.
 
-    It follows from the spaces of the environments, which the workers tell, and the updater hears. Each incarnation of a worker gets a ring of its own, and the updater hears of all of them; one
-    that is started again finds what waits in them.
+    It follows from the spaces of the environments, which the workers report. Each incarnation of a
+    worker gets a ring of its own, and the updater hears of all of them; a restarted one finds what
+    waits in them.
     """
 
     def __init__(self, memory: RunMemory, updater: ChildSlot) -> None:
@@ -177,7 +178,7 @@ class Sharing:
             self.let_go(index)
 
     def attach(self, slot: ChildSlot) -> None:
-        """Give an incarnation what it shares with others, once there is that.
+        """Attach an incarnation to the memory it shares with others, once that exists.
 
         Raises `SharedMemoryTooSmall` or `OSError` where there is no room for a ring.
         """
@@ -201,7 +202,7 @@ class Sharing:
         self._tell_updater(LetGo(worker=index))
 
     def updater_ended(self) -> None:
-        """The next one hears all of it anew."""
+        """Its successor must be told everything again."""
         self._updater_is_attached = False
 
     def _tell_updater(self, command: Attach | RingCommand) -> None:

@@ -27,7 +27,7 @@ def redirect_output(run_dir: Path) -> None:
     An environment's `print` must not fail for that.
     """
     file = LogFile(run_dir / NAME)
-    for descriptor in (1, 2):  # of what is not Python, and of a crash's stack
+    for descriptor in (1, 2):  # for what is not Python, and the stack of a crash
         os.dup2(file.fileno(), descriptor)
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(

@@ -76,7 +76,7 @@ class _ShmPort:
 
     @contextlib.contextmanager
     def _waiting_for(self, what: WaitsFor) -> Iterator[None]:
-        """Tell meanwhile what for."""
+        """Tell, while it waits, what for."""
         self.counters.set("waits_for", what)
         yield
         self.counters.set("waits_for", WaitsFor.NOTHING)
@@ -98,7 +98,7 @@ class _ShmPort:
 
 
 class _PausingPort(_ShmPort):
-    """A port of those who make env steps, and rest where they must not (see `Resting`)."""
+    """A port of those who make env steps, and must rest at times (see `Resting`)."""
 
     resting: Resting
 
@@ -277,7 +277,7 @@ class ShmUpdaterPort(_ShmPort):
         return taken
 
     def _take_waiting(self, most: int) -> list[Record]:
-        """One record of each ring in turn, going on where the last call left off."""
+        """One record of each ring in turn, continuing where the last call left off."""
         taken: list[Record] = []
         workers = sorted(self._rings)
         idle = 0

@@ -75,7 +75,7 @@ class Child:
         return self.became_ready.is_set()
 
     def send(self, command: Command) -> None:
-        """Send a command. A child that has not read for so long that it cannot take it is ended."""
+        """Send a command. A child that has not read for so long that its pipe is full is killed."""
         try:
             self._commands.send(**encode(command))
         except BlockingIOError:
@@ -149,7 +149,7 @@ class Child:
 
 @dataclass
 class ChildSlot:
-    """A place for a child: the incarnation that holds it now, and what is told about it."""
+    """A place for a child: its current incarnation, and what the status says of it."""
 
     role: Role
     index: int = 0
@@ -209,7 +209,7 @@ def signals_not_for(role: Role) -> set[signal.Signals]:
 
 
 def is_main_thread() -> bool:
-    """Whether a child may die with the thread that starts it (PR_SET_PDEATHSIG means a thread)."""
+    """Whether a child may die with the thread that starts it: PR_SET_PDEATHSIG is about threads."""
     return threading.current_thread() is threading.main_thread()
 
 

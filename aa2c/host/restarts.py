@@ -1,4 +1,4 @@
-"""When a child that ended is started again, and when that is abandoned."""
+"""When a child that ended is restarted, and when it is abandoned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aa2c.host.watch import TOO_LATE
 
 MAX_BACKOFF_S = 5.0
 MAX_DOUBLINGS = 10
-FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # somebody's doing, which counts 1
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # somebody killed it, which weighs 1
 CRASH_WEIGHT = 20
 MAX_FUTILITY = 100
 SAME_ERROR_TRIES = 4
@@ -23,7 +23,7 @@ _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 class RestartPolicy:
-    """When a child that ended is started again: intensity, window, and backoff with jitter."""
+    """Restarts of one child: limited within a window, after a backoff with jitter."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -37,9 +37,9 @@ class RestartPolicy:
     def refuse_reason(
         self, ended: Child, exit_code: int, *, produced: bool, has_come_up: bool
     ) -> str | None:
-        """Count one end; why there shall be no restart, or None.
+        """Count an exit; the reason not to restart, or None.
 
-        What never came up cannot; what had come up once, in an earlier incarnation, may again.
+        What never came up never will; what had come up once, in an earlier incarnation, may again.
         """
         cannot = exit_code == StartError.exit_code or ended.replaced_as == TOO_LATE
         if cannot and not has_come_up:
@@ -65,9 +65,9 @@ class RestartPolicy:
         return None
 
     def _repeats_of_error(self, ended: Child, exit_code: int, now: float) -> int:
-        """How many consecutive times it has ended by the same error, whatever numbers that names.
+        """How many consecutive times it has ended with the same error, numbers in it aside.
 
-        One that had lived for a whole window before is tried anew.
+        A child that had lived for a whole window before starts over.
         """
         error = _NUMBERS.sub("#", ended.error or "") if exit_code > 0 else ""
         is_same = error == self._error and now - self._ended_at < self._config.restart_window_s

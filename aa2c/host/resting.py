@@ -1,7 +1,7 @@
 """When those who make env steps rest: the run is paused, its budget is used up, or nobody runs it.
 
 An orchestrator that is stopped (Ctrl-Z, a debugger) can neither end its run nor restart a child. Its
-heartbeat is a word of the run's row, and who misses it for a while rests until it is back.
+heartbeat is a word of the run's row, and whoever misses it for a while rests until it is back.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Resting:
 
     @property
     def is_due(self) -> bool:
-        """Paused, or without an orchestrator. Costs next to nothing, for it is asked all the time."""
+        """Paused, or without an orchestrator. Cheap, because it is asked all the time."""
         now = time.monotonic()
         if now - self._looked_at > LOOK_EVERY_S:
             self._looked_at = now

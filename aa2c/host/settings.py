@@ -1,7 +1,7 @@
 """The options that may be changed during a run, as every process of it sees them.
 
 The orchestrator writes them into its row of the counters, so that a process which is started again
-finds them, too. They cost their readers one word of shared memory while nothing was changed.
+finds them, too. While nothing changes, a reader looks at one word of shared memory.
 """
 
 from __future__ import annotations
@@ -40,6 +40,6 @@ class Settings:
         self._run.set("settings_changed", self._run.count("settings_changed") | bit)
 
     def unset(self, name: str) -> None:
-        """Have an option as it is configured, for everyone. Only the orchestrator may."""
+        """Restore an option's configured value, for everyone. Only the orchestrator may."""
         bit = 1 << LIVE_OPTIONS.index(name)
         self._run.set("settings_changed", self._run.count("settings_changed") & ~bit)

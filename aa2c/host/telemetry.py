@@ -1,6 +1,6 @@
 """Telemetry: a run's counters, read from shared memory, with rates over the last seconds.
 
-Runs in the orchestrator. The children's counters are read, never asked for.
+Runs in the orchestrator. The children's counters are read, never requested.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class RunCounters:
         return self._waits[worker].per_second
 
     def policy_lag(self) -> dict[str, Any]:
-        """The spread of the newest records' lags, and how many had which in the last minute."""
+        """The range of the newest records' lags, and their distribution over the last minute."""
         row = self.updater
         before = self._lag_counts[0][1] if self._lag_counts else self._count_lags()
         counts = [now - then for now, then in zip(self._count_lags(), before, strict=True)]

@@ -1,4 +1,4 @@
-"""What the orchestrator does for its children all the time: its heartbeat, and a word about late ones."""
+"""What the orchestrator does for its children throughout: heartbeat, and word of slow starts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Upkeep:
 
 
 async def first_of(*events: asyncio.Event, timeout_s: float | None = None) -> None:
-    """Wait for one of these events, or so long."""
+    """Wait for the first of these events, or for the timeout."""
     waiting = [asyncio.ensure_future(event.wait()) for event in events]
     await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     for event in waiting:

@@ -1,4 +1,4 @@
-"""Stall detection: a child that does not come up, does not live, or gets nothing done is killed.
+"""Stall detection: who does not come up, shows no sign of life, or makes no progress is killed.
 
 Runs in the orchestrator, on its event loop.
 """
@@ -15,7 +15,7 @@ from aa2c.host.process import Child
 from aa2c.ports import Counters
 
 WATCH_S = 0.5
-# What counts as getting something done, by role; an evaluation may take as long as it takes.
+# What counts as progress, by role; an evaluation may take as long as it takes.
 PROGRESS: dict[Role, tuple[str, ...]] = {
     "worker": ("env_steps", "records"),
     "updater": ("records", "rejected", "stale"),
@@ -27,9 +27,10 @@ TOO_LATE, STALLED, NO_PROGRESS = "too late", "stalled", "no progress"
 async def watch(child: Child, row: Counters, is_paused: Callable[[], bool], config: Config) -> int:
     """Wait for a child's end and return its exit code.
 
-    Three clocks, which stop while the orchestrator is stopped: it comes up, it lives (its working loop
-    counts beats, so a hang is seen, too), and it gets something done unless it waits for others. One
-    that is late by any of them is killed, with the reason in `child.error` and `child.replaced_as`.
+    Three clocks, which stop while the orchestrator is stopped: until it has come up, since its
+    last sign of life (its working loop counts beats, so that a hang shows, too), and since its
+    last progress, unless it waits for others. One that is late by any of them is killed, with the
+    reason in `child.error` and `child.replaced_as`.
     """
     names = PROGRESS[child.spec.role]
     clock = LivedClock(2 * WATCH_S)

@@ -25,7 +25,7 @@ from aa2c.shm.segment import STORES_ARE_ORDERED, Segment
 from aa2c.shm.shared_model import SharedModel
 from aa2c.shm.slot import ArraySpec, slot_bytes
 
-CROWD_NICENESS = 10  # of workers that are more than cores: nobody else shall queue behind them
+CROWD_NICENESS = 10  # of more workers than cores, so that nobody else queues behind them
 EVALUATOR_NICENESS = 5  # beyond the workers'
 
 
@@ -75,7 +75,7 @@ def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
 
 
 def signs_of_life(spec: ChildSpec) -> Callable[[], None]:
-    """What to call while a child comes up, each time that it has got a little further."""
+    """A callback for a child that comes up, after each step of that."""
     row = child_row(Segment.attach(spec.counters_segment), spec.role, spec.index)
     row.add("beats", 1)  # its imports are done
     return lambda: row.add("beats", 1)
@@ -127,7 +127,7 @@ def _connect_updater(
     leaves: Sequence[Leaf],
     shared: Mapping[str, int],
 ) -> ShmUpdaterPort:
-    """Tell how large records and parameters are, and wait for the memory that they need."""
+    """Report the sizes of records and parameters, and wait for the memory that they need."""
     arrays = [ArraySpec(*leaf) for leaf in leaves]
     record_bytes = slot_bytes(tuple(arrays))
     report.send(
@@ -165,7 +165,7 @@ def _connect_updater(
 def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
     """Run the evaluator with shared memory for its port, behind everyone else on the CPU.
 
-    But for its start, which would otherwise take a minute on a busy machine.
+    Not while it comes up, which would then take a minute on a busy machine.
     """
     from aa2c.roles.evaluator import run_evaluator
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-# At so many looks it was a zombie already: who waits for a process of its own has done so by then.
+# After so many looks at a zombie: whoever waits for a child of its own has done so by then.
 LOOKS = 4
 
 
@@ -19,7 +19,7 @@ class Zombies:
         self._seen: dict[int, int] = {}
 
     def reap(self, ours: Collection[int]) -> None:
-        """Reap who has been dead for a while, but for `ours`, whose ends others wait for."""
+        """Reap what has been dead for a while, except `ours`, which others wait for."""
         if not self._is_first:
             return
         dead = [pid for pid in _dead_children() if pid not in ours]

@@ -65,9 +65,11 @@ def games_for(
 ) -> Iterator[list[Game]]:
     """As many games as play so many episodes side by side, up to `MAX_GAMES`, evenly loaded.
 
-    `tick` is called after each that was made.
+    Whoever trains on a single environment may have no more of them. `tick` is called after each that
+    was made.
     """
-    rounds = math.ceil(episodes / MAX_GAMES)
+    most = 1 if config.workers * config.num_envs == 1 else MAX_GAMES
+    rounds = math.ceil(episodes / most)
     games: list[Game] = []
     with contextlib.ExitStack() as stack:
         for _ in range(math.ceil(episodes / rounds)):

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from aa2c.config.config import Config
 from aa2c.envs.frames import copy_stacks, frames_first, push_frames
+from aa2c.envs.observations import image_layout
+from aa2c.envs.shown import first_image, from_row
 from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.envs.vector import Arrays, Envs, Episode, Step
 from aa2c.learn.schema import (
@@ -30,7 +32,7 @@ from aa2c.policy.memory import State, forget
 from aa2c.policy.policy import Acted, Policy
 
 SHOWN_FRAMES = 16
-SHOWN_NUMBERS = 64  # of a vector
+SHOWN_NUMBERS = 64  # of an array
 MOST_FRAME_BYTES = 512 * 1024
 
 Obs = NDArray[Any]
@@ -117,6 +119,7 @@ class Rollout:
         self.num_envs = envs.num_envs
         self._envs = envs
         self._is_stacked = envs.spec.is_stacked
+        self._obs_spec = envs.spec.obs
         self._resets_at_once = envs.spec.resets_at_once
         self.now = empty_obs(envs.spec, (self.num_envs,))
         self._sequence_length = sequence_length(config)
@@ -201,9 +204,14 @@ class Rollout:
     def newest_frames(self) -> dict[str, Any]:
         """What the first environment showed last, for a person.
 
-        `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors.
+        `data` of images of bytes, `shape` [n, H, W] or [n, H, W, 3]; or `values` [n, …] of vectors; or
+        `seen`, the newest observation itself, where its space is no Box.
         """
         seen = self._rows.newest()
+        if self._obs_spec is not None:
+            if image_layout(self._obs_spec) is None:
+                return {"seen": from_row(self._obs_spec, seen[-1], SHOWN_NUMBERS)}
+            seen = first_image(self._obs_spec, seen)
         if seen.ndim == 4 and seen.shape[1] in (1, 3):
             seen = seen.transpose(0, 2, 3, 1)
         if seen.ndim == 4 and seen.shape[-1] == 1:

@@ -70,7 +70,7 @@ def record_leaves(spec: EnvSpec, config: Config) -> list[Leaf]:
 def state_leaves(config: Config) -> list[Leaf]:
     """What a policy with memory remembers at the start of each sequence, [T / L, B, H]."""
     sequences = config.num_steps // sequence_length(config)
-    count = {"none": 0, "gru": 1, "lstm": 2}[config.memory]
+    count = {"none": 0, "gru": 1, "own": 1, "lstm": 2}[config.memory]
     leaf = Leaf("", "<f4", (config.memory_size,)).outer(sequences, config.num_envs)
     return [leaf._replace(name=name) for name in STATES[:count]]
 

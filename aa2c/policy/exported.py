@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from aa2c.envs.spec import ActionSpec, Continuous, Discrete, Joint
 from aa2c.policy.fast_cpu import Choice
-from aa2c.policy.normalization import OBS_LIMIT
+from aa2c.policy.normalization import OBS_LIMIT, Units
 from aa2c.policy.policy import Policy
 
 MOST_ROWS = 65536
@@ -35,7 +35,7 @@ class Exported(nn.Module):
 
     def forward(self, obs: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         policy, state = self._policy, given[self._is_masked :]
-        features = policy.trunk(self._prepare(obs))
+        features = policy.trunk(policy.prepare(obs, policy.units(obs), _normalize))
         if policy.memory is not None:
             hidden, state = policy.memory.stretch(features.unsqueeze(0), state)
             features = hidden.squeeze(0)
@@ -44,12 +44,10 @@ class Exported(nn.Module):
         chosen = policy.actions.distribution(outputs, mask).mode()
         return (*in_space(self._actions, chosen), values, *state)
 
-    def _prepare(self, obs: Tensor) -> Tensor:
-        """As `Policy.prepare`, whose loop over blocks of rows has no place in a graph."""
-        units = self._policy.units(obs)
-        if units is None:
-            return self._policy.prepare(obs, None)
-        return ((obs.float() - units.mean) * units.factor).clamp(-OBS_LIMIT, OBS_LIMIT)
+
+def _normalize(obs: Tensor, units: Units, dtype: torch.dtype) -> Tensor:
+    """As `normalize`, whose loop over blocks of rows has no place in a graph."""
+    return ((obs.float() - units.mean) * units.factor).clamp(-OBS_LIMIT, OBS_LIMIT)
 
 
 def in_space(spec: ActionSpec, actions: Tensor) -> tuple[Tensor, ...]:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aa2c.policy.encoders import Encoders, TakesRows
 from aa2c.policy.layers import ResidualBlock, ScaledConv2d
 from aa2c.policy.memory import State
 from aa2c.policy.normalization import Units
@@ -48,6 +49,7 @@ class PackedTrunk:
         layers: list[nn.Module] = [trunk]
         if type(trunk) is nn.Sequential and not _has_hooks(trunk):
             layers = list(trunk)
+        self._takes_rows = any(isinstance(layer, TakesRows) for layer in layers[:1])
         self._layers: list[tuple[nn.Module, bool]] = []  # and whether a ReLU is computed with it
         for before, layer in itertools.pairwise([None, *layers]):
             assert layer is not None
@@ -63,7 +65,8 @@ class PackedTrunk:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype == torch.bfloat16):
-            x = x.to(self._dtype)
+            if not self._takes_rows:
+                x = x.to(self._dtype)
             for step in self._steps:
                 x = step(x)
             return x if self._steps else self._load_and_call(x)
@@ -73,6 +76,8 @@ class PackedTrunk:
             step: Step = layer
             if type(layer) is ResidualBlock and not _has_hooks(layer):
                 step = _add_to(PackedTrunk(layer.layers, self._dtype))
+            elif type(layer) is Encoders and not _has_hooks(layer):
+                step = _join(layer, self._dtype)
             elif _can_be_packed(layer, self._dtype):
                 step = _pack(layer, "relu" if is_rectified else "none", x.to(self._dtype))
             x = step(x)
@@ -154,6 +159,13 @@ def _is_relu(layer: nn.Module) -> bool:
 def _add_to(inner: PackedTrunk) -> Step:
     """What a residual block computes."""
     return lambda x: x + inner(x)
+
+
+def _join(encoders: Encoders, dtype: torch.dtype) -> Step:
+    """What encoders compute side by side, each of them packed."""
+    vector = None if encoders.vector is None else PackedTrunk(encoders.vector, torch.float32)
+    images = [PackedTrunk(encoder, dtype) for encoder in encoders.images]
+    return lambda rows: encoders.join(rows, vector, images)
 
 
 def _can_be_packed(layer: nn.Module, dtype: torch.dtype) -> bool:

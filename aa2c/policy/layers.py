@@ -71,3 +71,8 @@ def orthogonal(layer: Layer, gain: float) -> Layer:
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def linear(inputs: int, outputs: int, gain: float) -> nn.Module:
+    """A linear layer: orthogonal weights of that gain, no bias."""
+    return orthogonal(nn.Linear(inputs, outputs), gain)

@@ -10,34 +10,21 @@ from torch import Tensor, nn
 State = tuple[Tensor, ...]  # what a policy remembers, [N, H] each; empty without memory
 
 
-class Memory(nn.Module):
-    """One recurrent layer of `size` units, orthogonal weights and no bias at first.
+class Recurrent(nn.Module):
+    """What has a state of tensors [N, size], zeros where an episode begins."""
 
-    A state is (h,) of a GRU or (h, c) of an LSTM, zeros where an episode begins.
-    """
+    num_states: int  # tensors of a state
 
-    def __init__(self, kind: str, inputs: int, size: int) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.is_lstm = kind == "lstm"
         self.size = size
-        self.rnn = (nn.LSTM if self.is_lstm else nn.GRU)(inputs, size)
-        for name, parameter in self.rnn.named_parameters():
-            if "weight" in name:
-                nn.init.orthogonal_(parameter)
-            else:
-                nn.init.zeros_(parameter)
-
-    @property
-    def num_states(self) -> int:
-        """Tensors of a state."""
-        return 2 if self.is_lstm else 1
 
     def initial(self, rows: int) -> State:
         """The state at the beginning of so many episodes."""
         return tuple(torch.zeros(rows, self.size) for _ in range(self.num_states))
 
     def forward(self, features: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Hidden outputs [T, N, H] of a sequence of features [T, N, F], and the state after it.
+        """Outputs [T, N, H] of a sequence of features [T, N, F], and the state after it.
 
         The state is forgotten where `is_first` [T, N], before the row is seen.
         """
@@ -52,6 +39,27 @@ class Memory(nn.Module):
 
     def stretch(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """`forward` of a stretch in which no episode begins."""
+        raise NotImplementedError
+
+
+class Memory(Recurrent):
+    """One recurrent layer of `size` units, orthogonal weights and no bias at first.
+
+    A state is (h,) of a GRU or (h, c) of an LSTM, zeros where an episode begins.
+    """
+
+    def __init__(self, kind: str, inputs: int, size: int) -> None:
+        super().__init__(size)
+        self.is_lstm = kind == "lstm"
+        self.num_states = 2 if self.is_lstm else 1
+        self.rnn = (nn.LSTM if self.is_lstm else nn.GRU)(inputs, size)
+        for name, parameter in self.rnn.named_parameters():
+            if "weight" in name:
+                nn.init.orthogonal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    def stretch(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         if self.is_lstm:
             h, c = (part.unsqueeze(0) for part in state)
             output, (h, c) = self.rnn(features, (h, c))

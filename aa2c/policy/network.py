@@ -3,55 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from aa2c.config.config import Config
-from aa2c.config.factory import is_factory, load_code
-from aa2c.envs.spec import EnvSpec
-from aa2c.errors import Aa2cError, StartError
+from aa2c.envs.observations import Image, Layout, image_layout
+from aa2c.envs.spec import EnvSpec, channel_axis, smallest_side
+from aa2c.errors import StartError
 from aa2c.policy.actions import action_type
+from aa2c.policy.encoders import Encoders, Flattened
 from aa2c.policy.fast_cpu import choose_precision
 from aa2c.policy.layers import (
     ChannelsFirst,
     FlattenPixels,
     ResidualBlock,
     convolution,
+    linear,
     orthogonal,
 )
-from aa2c.policy.memory import Memory
 from aa2c.policy.normalization import RunningMeanStd, normalized_shape
+from aa2c.policy.own import is_own, own_parts
+from aa2c.policy.parts import Head, Trunk, count_features, with_heads
 from aa2c.policy.policy import Policy
 
-NATURE_FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride
-A3C_FILTERS = ((16, 8, 4), (32, 4, 2))
-CONVOLUTIONS_SMALLEST_SIDE = 36  # pixels that three convolutions need
+FILTERS = {  # number, side and stride
+    "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    "document": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    "a3c": ((16, 8, 4), (32, 4, 2)),
+    "minatar": ((16, 3, 1),),
+}
+UNITS = {"nature": 512, "document": 512, "a3c": 256, "minatar": 128}
 IMPALA_SMALLEST_SIDE = 8  # pixels that its three poolings halve to one
-
-
-class _Layers(NamedTuple):
-    """A trunk, how many features it gives, and what makes a head: of inputs, outputs and gain."""
-
-    trunk: nn.Module
-    features: int
-    head: Callable[[int, int, float], nn.Module]
 
 
 def make_policy(config: Config, spec: EnvSpec) -> Policy:
     """The policy of --network for an environment. Raises `StartError` if it does not fit."""
+    layout = image_layout(spec.obs)
     obs_scale = config.obs_scale or spec.obs_scale
-    trunk, features, head = _make_layers(config, spec, 1.0 if config.norm_obs else obs_scale)
-    memory = None
-    if config.memory != "none":
-        memory = Memory(config.memory, features, config.memory_size)
-        features = config.memory_size
     actions = action_type(spec.actions)
-    heads = head(features, actions.num_outputs, 0.01), head(features, 1, 1.0)
-    policy = Policy(actions, *heads, trunk, obs_scale, memory)
-    if any(isinstance(layer, nn.Conv2d) for layer in policy.trunk.modules()):
+    if is_own(config.network):
+        parts = own_parts(config, spec, actions)
+    else:
+        trunk = _make_trunk(config, spec, layout, 1.0 if config.norm_obs else obs_scale)
+        parts = with_heads(config, actions, trunk)
+    policy = Policy(actions, parts, 1.0 if layout else obs_scale, layout)
+    if not parts.is_whole and any(isinstance(m, nn.Conv2d) for m in policy.trunk.modules()):
         policy.precision = choose_precision(config.precision)
     if config.norm_obs:
         policy.obs_rms = RunningMeanStd(normalized_shape(spec))
@@ -62,91 +59,121 @@ def make_policy(config: Config, spec: EnvSpec) -> Policy:
     return policy
 
 
-def _make_layers(config: Config, spec: EnvSpec, divisor: float) -> _Layers:
+def _make_trunk(config: Config, spec: EnvSpec, layout: Layout | None, divisor: float) -> Trunk:
     """The layers of --network, of inputs that are to be divided by `divisor`."""
     kind = config.network
-    if kind == "auto":
-        is_large = spec.is_image and _smallest_side(spec) >= CONVOLUTIONS_SMALLEST_SIDE
-        kind = "nature" if is_large else "mlp"
-    if kind in ("a3c", "nature", "document"):
-        return _convolutional(kind, spec, divisor)
-    if kind == "impala":
-        return _residual(spec, divisor)
-    if ":" in kind or is_factory(kind):
-        return _users_own(kind, spec)
-    return _mlp(config.hidden_sizes, spec, is_shared=config.memory != "none")
+    if layout is not None and kind != "mlp":
+        return _combined(config, layout)
+    if kind == "mlp" or (kind == "auto" and not spec.is_image):
+        if layout is not None:
+            flatten = Flattened(layout, config.obs_scale)
+            return _mlp(config, flatten, flatten.features)
+        return _mlp(config, nn.Flatten(), math.prod(spec.obs_shape))
+    return _convolutional(kind, spec.obs_shape, divisor)
 
 
-def _linear(inputs: int, outputs: int, gain: float) -> nn.Module:
-    return orthogonal(nn.Linear(inputs, outputs), gain)
-
-
-def _smallest_side(spec: EnvSpec) -> int:
-    """Pixels of an image's shorter side."""
-    sides = list(spec.obs_shape)
-    del sides[_channel_axis(spec)]
-    return min(sides)
-
-
-def _channel_axis(spec: EnvSpec) -> int:
-    """Of an image: the last one, if that is smaller than the first, else the first."""
-    return 2 if spec.obs_shape[2] < spec.obs_shape[0] else 0
-
-
-def _mlp(hidden_sizes: Sequence[int], spec: EnvSpec, *, is_shared: bool) -> _Layers:
+def _mlp(config: Config, flatten: nn.Module, inputs: int) -> Trunk:
     """Separate tanh networks for policy and value (arXiv:2006.05990, section 3.2).
 
     Under a memory, which both share, the hidden layers are shared, too.
     """
-
-    def hidden(inputs: int) -> list[nn.Module]:
-        layers: list[nn.Module] = []
-        for size in hidden_sizes:
-            layers += [orthogonal(nn.Linear(inputs, size), math.sqrt(2)), nn.Tanh()]
-            inputs = size
-        return layers
-
-    def tower(inputs: int, outputs: int, gain: float) -> nn.Module:
-        return nn.Sequential(*hidden(inputs), _linear(hidden_sizes[-1], outputs, gain))
-
-    inputs = math.prod(spec.obs_shape)
-    if is_shared:
-        return _Layers(nn.Sequential(nn.Flatten(), *hidden(inputs)), hidden_sizes[-1], _linear)
-    return _Layers(nn.Flatten(), inputs, tower)
+    sizes = config.hidden_sizes
+    if config.memory != "none":
+        return Trunk(nn.Sequential(flatten, *_hidden(inputs, sizes)), sizes[-1], linear)
+    return Trunk(flatten, inputs, _tower(sizes))
 
 
-def _convolutional(kind: str, spec: EnvSpec, divisor: float) -> _Layers:
-    """The convolutions of DQN and two heads.
+def _hidden(inputs: int, sizes: Sequence[int]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for size in sizes:
+        layers += [orthogonal(nn.Linear(inputs, size), math.sqrt(2)), nn.Tanh()]
+        inputs = size
+    return layers
+
+
+def _tower(sizes: Sequence[int]) -> Head:
+    """A head with hidden layers of its own."""
+
+    def head(inputs: int, outputs: int, gain: float) -> nn.Module:
+        return nn.Sequential(*_hidden(inputs, sizes), linear(sizes[-1], outputs, gain))
+
+    return head
+
+
+def _combined(config: Config, layout: Layout) -> Trunk:
+    """Convolutions for each image and an MLP for the vector of all else, joined.
+
+    Policy and value each have one more hidden layer on what is joined, in which its parts meet; under
+    a memory they meet there.
+    """
+    kind, sizes = config.network, config.hidden_sizes
+    images = [
+        _convolutional(kind, p.leaf.network_shape, _divisor(config, p.leaf)) for p in layout.images
+    ]
+    features = sum(image.features for image in images)
+    vector = None
+    if layout.vector:
+        vector = nn.Sequential(*_hidden(layout.vector, sizes))
+        features += sizes[-1]
+    trunk = Encoders(layout, vector, [image.layers for image in images])
+    if kind == "document":
+        return Trunk(trunk, features, images[0].head)
+    return Trunk(trunk, features, linear if config.memory != "none" else _tower(sizes[-1:]))
+
+
+def _divisor(config: Config, leaf: object) -> float:
+    return (config.obs_scale or leaf.scale) if isinstance(leaf, Image) else 1.0
+
+
+def _convolutional(kind: str, shape: tuple[int, ...], divisor: float) -> Trunk:
+    """Convolutions for images of this shape; auto: the largest ones that fit."""
+    if kind == "auto":
+        fits = [name for name in ("nature", "a3c") if smallest_side(shape) >= _least_side(name)]
+        kind = fits[0] if fits else "minatar"
+    if kind == "impala":
+        return _residual(shape, divisor)
+    return _filters(kind, shape, divisor)
+
+
+def _least_side(kind: str) -> int:
+    """Pixels that these convolutions need to give one."""
+    side = 1
+    for _, size, stride in reversed(FILTERS[kind]):
+        side = (side - 1) * stride + size
+    return side
+
+
+def _filters(kind: str, shape: tuple[int, ...], divisor: float) -> Trunk:
+    """Plain convolutions and two heads.
 
     a3c: the small network of the first DQN (arXiv:1312.5602) and of A3C (arXiv:1602.01783, section
-    8); nature: the larger one of doi:10.1038/nature14236; in both the heads share a layer.
+    8); nature: the larger one of doi:10.1038/nature14236; minatar: that of arXiv:1903.03176 for
+    images of a few pixels; in all the heads share a layer.
     document: nature's convolutions, and each head has a layer of its own.
     """
-    to_channels_first, channels = _see_image(kind, spec, CONVOLUTIONS_SMALLEST_SIDE)
-    gain = math.sqrt(2)
+    to_channels_first, channels = _see_image(kind, shape, _least_side(kind))
     trunk = nn.Sequential(to_channels_first)
-    for filters, side, stride in A3C_FILTERS if kind == "a3c" else NATURE_FILTERS:
+    for filters, side, stride in FILTERS[kind]:
         trunk.append(convolution(channels, filters, side, stride, divisor=divisor))
         trunk.append(nn.ReLU())
         channels, divisor = filters, 1.0
     trunk.append(FlattenPixels())
-    features = _count_features(trunk, spec)
-    units = 256 if kind == "a3c" else 512
+    features, units = count_features(trunk, shape), UNITS[kind]
 
     def hidden(inputs: int) -> nn.Sequential:
-        return nn.Sequential(orthogonal(nn.Linear(inputs, units), gain), nn.ReLU())
+        return nn.Sequential(orthogonal(nn.Linear(inputs, units), math.sqrt(2)), nn.ReLU())
 
     def head(inputs: int, outputs: int, gain: float) -> nn.Module:
-        return hidden(inputs).append(_linear(units, outputs, gain))
+        return hidden(inputs).append(linear(units, outputs, gain))
 
     if kind == "document":
-        return _Layers(trunk, features, head)
-    return _Layers(trunk.extend(hidden(features)), units, _linear)
+        return Trunk(trunk, features, head)
+    return Trunk(trunk.extend(hidden(features)), units, linear)
 
 
-def _residual(spec: EnvSpec, divisor: float) -> _Layers:
+def _residual(shape: tuple[int, ...], divisor: float) -> Trunk:
     """The large network of IMPALA (arXiv:1802.01561, figure 3, right)."""
-    to_channels_first, channels = _see_image("impala", spec, IMPALA_SMALLEST_SIDE)
+    to_channels_first, channels = _see_image("impala", shape, IMPALA_SMALLEST_SIDE)
     layers: list[nn.Module] = [to_channels_first]
     for width in (16, 32, 32):
         layers += [
@@ -156,37 +183,18 @@ def _residual(spec: EnvSpec, divisor: float) -> _Layers:
         layers += [ResidualBlock(width), ResidualBlock(width)]
         channels, divisor = width, 1.0
     trunk = nn.Sequential(*layers, nn.ReLU(), FlattenPixels())
-    hidden = orthogonal(nn.Linear(_count_features(trunk, spec), 256), math.sqrt(2))
-    return _Layers(trunk.extend([hidden, nn.ReLU()]), 256, _linear)
+    hidden = orthogonal(nn.Linear(count_features(trunk, shape), 256), math.sqrt(2))
+    return Trunk(trunk.extend([hidden, nn.ReLU()]), 256, linear)
 
 
-def _users_own(name: str, spec: EnvSpec) -> _Layers:
-    """Two heads on the features of a module that a user's function makes.
-
-    It is called with the shape of an observation; its module maps scaled
-    observations [N, *shape] to features [N, F]. Raises `StartError` if it does not.
-    """
-    try:
-        trunk = load_code("--network", name)(spec.obs_shape)
-        features = _count_features(trunk, spec)
-    except Aa2cError:
-        raise
-    except Exception as error:  # it is not our code
-        raise StartError(f"--network {name}: {type(error).__name__}: {error}") from error
-    return _Layers(trunk, features, _linear)
-
-
-def _see_image(kind: str, spec: EnvSpec, smallest_side: int) -> tuple[nn.Module, int]:
-    """What brings an observation to [N, C, H, W], and C. Raises `StartError` if it is too small."""
-    if len(spec.obs_shape) != 3 or _smallest_side(spec) < smallest_side:
+def _see_image(kind: str, shape: tuple[int, ...], least_side: int) -> tuple[nn.Module, int]:
+    """What brings images [N, *shape] to [N, C, H, W], and C. Raises `StartError` if they are too small."""
+    if len(shape) not in (2, 3) or smallest_side(shape) < least_side:
         raise StartError(
-            f"--network {kind} needs images of at least {smallest_side} pixels a side, "
-            f"and --env gives {spec.obs_shape}: use --network mlp."
+            f"--network {kind} needs images of at least {least_side} pixels a side, and --env gives "
+            f"{shape}: use --network auto or --network mlp."
         )
-    axis = _channel_axis(spec)
-    return ChannelsFirst() if axis else nn.Identity(), spec.obs_shape[axis]
-
-
-def _count_features(trunk: nn.Module, spec: EnvSpec) -> int:
-    with torch.no_grad():
-        return int(trunk(torch.zeros(1, *spec.obs_shape)).shape[1])
+    axis = channel_axis(shape)
+    if axis is None:
+        return nn.Unflatten(1, (1, shape[0])), 1
+    return ChannelsFirst() if axis else nn.Identity(), shape[axis]

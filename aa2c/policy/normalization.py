@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aa2c.envs.observations import image_layout
 from aa2c.envs.spec import EnvSpec
 
 MOST_COUNTED = 1e6  # rows; beyond, old ones fade, so that statistics follow a policy that changes
@@ -28,7 +29,8 @@ Floats = NDArray[np.float32]
 
 def normalized_shape(spec: EnvSpec) -> tuple[int, ...]:
     """The shape of the part of an observation that is normalized (see `Policy.normalized_rows`)."""
-    return spec.obs_shape
+    layout = image_layout(spec.obs)
+    return spec.obs_shape if layout is None else (layout.numbers,)
 
 
 class Units(NamedTuple):

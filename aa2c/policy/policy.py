@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aa2c.envs.observations import Layout
 from aa2c.policy.actions import ActionType
 from aa2c.policy.distributions import Distribution
+from aa2c.policy.encoders import numbers_of, with_numbers
 from aa2c.policy.fast_cpu import Acting, Choice, evaluate_in
 from aa2c.policy.layers import ScaledConv2d
-from aa2c.policy.memory import Memory, State
+from aa2c.policy.memory import State
 from aa2c.policy.normalization import (
     REWARD_LIMIT,
     Floats,
@@ -22,6 +24,9 @@ from aa2c.policy.normalization import (
     Units,
     normalize,
 )
+from aa2c.policy.parts import Parts
+
+Normalize = Callable[[Tensor, Units, torch.dtype], Tensor]
 
 
 class Acted(NamedTuple):
@@ -49,33 +54,33 @@ class Policy(nn.Module):
     `reward_rms` it learns from rewards scaled by the running std of discounted returns, and its values
     are in that unit; with `return_rms` the value head learns normalized returns, and its values are
     given unscaled.
-    `memory`, if there is one, stands between trunk and heads.
+    `memory`, if there is one, stands between trunk and heads. With `layout` observations are rows
+    that the trunk unpacks; only their numbers are normalized.
     """
 
     def __init__(
         self,
         actions: ActionType,
-        policy: nn.Module,
-        value: nn.Module,
-        trunk: nn.Module,
+        parts: Parts,
         obs_scale: float,
-        memory: Memory | None = None,
+        layout: Layout | None = None,
     ) -> None:
         super().__init__()
         self.actions = actions
-        self.trunk = trunk
-        self.memory = memory
-        self.policy = policy
-        self.value = value
+        self.trunk = parts.trunk
+        self.memory = parts.memory
+        self.policy = parts.policy
+        self.value = parts.value
         self.free = nn.Parameter(torch.zeros(actions.num_free)) if actions.num_free else None
         self.obs_rms: RunningMeanStd | None = None
         self.reward_rms: RunningMeanStd | None = None
         self.return_rms: RunningMeanStd | None = None
         self.precision = Choice(torch.float32, "the network has no convolutions")
         self._obs_scale = obs_scale
+        self.layout = layout
         # The trunk then divides by obs_scale itself.
         self._divides = any(
-            isinstance(layer, ScaledConv2d) and layer.divisor != 1 for layer in trunk.modules()
+            isinstance(layer, ScaledConv2d) and layer.divisor != 1 for layer in self.trunk.modules()
         )
         self._acting: Acting | None = None
 
@@ -181,15 +186,24 @@ class Policy(nn.Module):
         """In which the trunk sees observations like these, if in any but those of `obs_scale`."""
         if self.obs_rms is None:
             return None
-        return self.obs_rms.units(obs, self._obs_scale)
+        return self.obs_rms.units(self._numbers(obs), self._obs_scale)
 
-    def prepare(self, obs: Tensor, units: Units | None) -> Tensor:
+    def prepare(self, obs: Tensor, units: Units | None, normalize: Normalize = normalize) -> Tensor:
         """What the trunk sees of raw observations [N, …]."""
+        if self.layout is not None:
+            if units is None:
+                return obs
+            numbers = normalize(self._numbers(obs), units, torch.float32)
+            return with_numbers(self.layout, obs, numbers)
         if units is not None:
             return normalize(obs, units, self.precision.dtype)
         if self._divides:
             return obs.to(self.precision.dtype)  # which would come later anyway
         return self._scale(obs)
+
+    def _numbers(self, obs: Tensor) -> Tensor:
+        """What can be normalized of raw observations [N, …]."""
+        return obs if self.layout is None else numbers_of(self.layout, obs)
 
     def _scale(self, obs: Tensor) -> Tensor:
         scaled = obs.float()
@@ -204,7 +218,7 @@ class Policy(nn.Module):
 
     def normalized_rows(self, obs: Tensor) -> Tensor:
         """The floats [N, *shape] of raw observations [N, …] that are normalized."""
-        return self._scale(obs)
+        return self._scale(self._numbers(obs))
 
     def scale_rewards(self, rewards: Floats, unsent: Statistics | None = None) -> Floats:
         """Rewards in stds of the discounted return, cut at `REWARD_LIMIT`, if they are to be scaled.

@@ -15,6 +15,7 @@ from typing import Any
 
 from aa2c.config.config import Config, changed, flag
 from aa2c.config.options import LIVE_OPTIONS
+from aa2c.config.values import converted
 from aa2c.errors import ConfigError, ControlRefused
 from aa2c.ports import Engine, Message, Report
 from aa2c.run.status import RECENT_EPISODES, Returns, Status
@@ -219,10 +220,12 @@ def _plain(value: Any) -> Any:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            return float(value)
-    raise ConfigError(f"{flag(name)} takes a number, not {_shown(value)}.")
+    """One number for a live option, all of which are numbers: also a coefficient of all workers."""
+    try:
+        number: float = converted(value, float)
+    except ValueError as error:
+        raise ConfigError(f"{flag(name)} {error}") from None
+    return number
 
 
 def _shown(value: Any) -> str:

@@ -223,4 +223,6 @@ class RunHistory:
 
 
 def _shown(test: Status) -> str:
-    return "not finite" if test["mean"] is None else f"{test['mean']:.1f} ± {test['std']:.1f}"
+    if test["nonfinite"]:
+        return f"not finite in {test['nonfinite']}"
+    return f"{test['mean']:.1f} ± {test['std']:.1f}"

@@ -210,7 +210,7 @@ class RingConsumer(_RingMemory):
         return self.words[_HEAD] - before >= self.capacity
 
     def _resynchronize(self) -> None:
-        """`head` cannot be true: count one drop and continue from where the producer says it is."""
+        """`head` is impossible: count one drop and continue from where the producer says it is."""
         self.dropped["invalid"] += 1
         self._taken = self.words[_HEAD]
         self.words[_TAKEN] = self._taken

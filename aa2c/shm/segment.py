@@ -14,6 +14,7 @@ import mmap
 import os
 import platform
 import re
+import signal
 import struct
 import sys
 from multiprocessing import resource_tracker
@@ -44,6 +45,7 @@ class Segment:
         Raises `SharedMemoryTooSmall` where the file system cannot hold it.
         """
         require_space(nbytes)
+        _start_tracker()
         try:
             memory = SharedMemory(name, create=True, size=nbytes)
         except OSError as error:
@@ -54,7 +56,7 @@ class Segment:
                 f"mount -t tmpfs -o mode=1777 tmpfs {SHM_DIR} does."
             ) from None
         try:
-            with contextlib.suppress(OSError):  # a kernel without: then nobody takes it for dead
+            with contextlib.suppress(OSError):  # no kernel's support: nobody takes it for dead
                 _lock(memory._fd, fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)  # type: ignore[attr-defined]
             os.posix_fallocate(memory._fd, 0, nbytes)  # type: ignore[attr-defined]
         except OSError as error:
@@ -91,12 +93,15 @@ class Segment:
         try:
             memory.close()
         except BufferError:
+            # NumPy still has a view. `SharedMemory` could then neither unmap nor close its file, now
+            # or later: without its own references the mapping ends with the view, and it can.
             memory._buf = None  # type: ignore[union-attr]
             memory._mmap = None  # type: ignore[union-attr]
             memory.close()
 
     def __del__(self) -> None:
-        self.close()  # before SharedMemory's own does, which complains where a view is still alive
+        # Before SharedMemory's own, which prints an ignored BufferError where a view is still alive.
+        self.close()
 
     def unlink(self) -> None:
         """Remove the name (creator only); processes that have the segment mapped keep it."""
@@ -105,8 +110,17 @@ class Segment:
         resource_tracker.unregister(f"/{self.name}", "shared_memory")
 
 
+def _start_tracker() -> None:
+    """Start multiprocessing's resource tracker, if need be, so that no signal to a whole job ends it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 class _Attached:
-    """What `SharedMemory` is to a segment's creator, for all others, whom no resource tracker watches."""
+    """A segment as all but its creator map it: `SharedMemory` without a resource tracker."""
 
     def __init__(self, name: str) -> None:
         self._fd = _open(name)
@@ -125,7 +139,7 @@ class _Attached:
 
 
 def _open(name: str) -> int:
-    """Open a segment, also where its name was removed under its creator. Raises `FileNotFoundError`.
+    """Open a segment, even if its name was removed meanwhile. Raises `FileNotFoundError`.
 
     As a logout does (RemoveIPC in logind.conf): it is then found among its creator's open files.
     """

@@ -83,7 +83,7 @@ class SharedModel:
 
     @property
     def torn_steps(self) -> int:
-        """Steps whose maker was killed before it was done."""
+        """Steps whose worker was killed in the middle."""
         return self._words[_TORN]
 
     @property
@@ -108,9 +108,10 @@ class SharedModel:
         fcntl.flock(self._segment.fileno(), fcntl.LOCK_UN)
 
     def lock_attempts(self) -> Iterator[bool]:
-        """Whether the lock was got, again and again with longer waits between, until it was.
+        """Try to lock with ever longer waits between, yielding whether it worked, until it has.
 
-        Not a blocking call, so that who waits behind a stopped process still shows signs of life.
+        Not a blocking call, so that a process that waits behind a stopped one still shows signs
+        of life.
         """
         wait_s = _SHORTEST_WAIT_S
         while not self.try_lock():
@@ -136,7 +137,7 @@ class SharedModel:
         self._words[_OWN_STEPS + worker] += 1
 
     def publish(self, vector: Vector, *, after: int = 0) -> int:
-        """Put a network in, the version after this one; returns its version. Before all steps."""
+        """Put a network in as version `after` + 1, which is returned. Only before any step."""
         self._words[_VERSION] = 1  # not 2 * after + 1, at which readers would find a network
         self.vectors[PARAMS][:] = vector
         if self._num_statistics:

@@ -32,7 +32,7 @@ class Wakeup:
             os.write(self._fd, _ONE)
 
     def wait(self, timeout_s: float = RECHECK_S) -> None:
-        """Return when posted, or after the time."""
+        """Return when posted, or after the timeout."""
         poll = select.poll()  # one for each call, because several threads may wait
         poll.register(self._fd, select.POLLIN)
         if poll.poll(timeout_s * 1000):

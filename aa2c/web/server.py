@@ -261,7 +261,7 @@ class _Routes:
             return refusal(504, "No frames arrived in time: the worker is busy or has died.")
         except ControlRefused as error:
             return refusal(409, str(error))
-        parts = {key: message[key] for key in ("shape", "values", "data") if key in message}
+        parts = {key: message[key] for key in ("shape", "values", "data", "seen") if key in message}
         if "data" in parts:
             parts["data"] = base64.b64encode(parts["data"]).decode()
         return json_response({"worker": 0} | parts)

@@ -27,6 +27,7 @@ OBSERVATIONS = [
     spaces.MultiBinary((2, 2)),
     spaces.Tuple((spaces.Discrete(3), VECTOR)),
     spaces.Dict(far=spaces.Dict(a=spaces.MultiBinary(2), b=VECTOR), kind=spaces.Discrete(2)),
+    spaces.Dict(kind=spaces.Discrete(2), image=spaces.Box(0, 255, (8, 9, 3), np.uint8)),
 ]
 ACTIONS = [
     spaces.Discrete(4, start=-2),

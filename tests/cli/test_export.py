@@ -21,7 +21,7 @@ from aa2c.envs.masks import masked
 from aa2c.envs.plain import PlainVector
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.policy import exported
-from tests.checkpoints.spaces import ACTIONS, LEGAL, SCREEN, VECTOR, Task, trained
+from tests.checkpoints.spaces import ACTIONS, LEGAL, OBSERVATIONS, SCREEN, VECTOR, Task, trained
 
 KINDS = {
     "discrete": {},
@@ -32,6 +32,7 @@ KINDS = {
     "dict": {"actions": ACTIONS[5], "norm_obs": True},
     "lstm": {"memory": "lstm"},
     "gru": {"memory": "gru", "actions": ACTIONS[1]},
+    "image and vector": {"obs": OBSERVATIONS[-1]},
     "screen": {"obs": SCREEN, "network": "impala", "norm_obs": True},
 }
 
@@ -52,7 +53,7 @@ def made(monkeypatch):
 
 def several(policy, obs, rows):
     obs.seed(1)
-    seen = np.stack([obs.sample() for _ in range(rows)])
+    seen = np.stack([policy.rows(obs.sample())[0][0] for _ in range(rows)])
     state = policy.network.initial_state(rows)
     masks = [torch.from_numpy(np.tile(LEGAL > 0, (rows, 1)))] * policy.checkpoint.spec.has_mask
     return [torch.from_numpy(seen), *masks, *(part + 0.1 for part in state)]
@@ -82,7 +83,8 @@ def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, made, kind, su
     assert f"{path}: from obs (" in told
     assert list(path.parent.iterdir()) == [path]
     space, rows = options.get("actions", ACTIONS[0]), 7
-    given = several(policy, options.get("obs", VECTOR), rows)
+    obs = options.get("obs", VECTOR)
+    given = several(policy, obs, rows)
     if suffix == ".pt2":
         outputs = [each.numpy() for each in torch.export.load(path).module()(*given)]
     else:
@@ -90,9 +92,11 @@ def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, made, kind, su
         names = [each.name for each in session.get_inputs()]
         assert names == ["obs", "state_h", "state_c"][: len(given)]
         outputs = session.run(None, {n: x.numpy() for n, x in zip(names, given, strict=True)})
-    obs, *masks = (each.numpy() for each in given[: 1 + policy.checkpoint.spec.has_mask])
+    masks = [each.numpy() for each in given[1 : 1 + policy.checkpoint.spec.has_mask]]
     state = tuple(given[1 + len(masks) :])
-    expected, after = policy.predict(obs, state, True, *masks)
+    obs.seed(1)
+    seen = [obs.sample() for _ in range(rows)]
+    expected, after = policy.predict(seen, state, True, *masks)
     for part in reversed(after):
         np.testing.assert_allclose(outputs.pop(), part, atol=1e-5)
     assert outputs.pop().shape == (rows,)
@@ -102,6 +106,11 @@ def test_a_file_gives_the_policys_own_actions_and_state(tmp_path, made, kind, su
             gym.spaces.flatten(space, one), gym.spaces.flatten(space, other), strict=True
         ):
             assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_images_beside_numbers_are_not_for_onnx(tmp_path, made):
+    with pytest.raises(ConfigError, match=r"export to \.pt2"):
+        export_policy(made(OBSERVATIONS[-1]), tmp_path / "policy.onnx")
 
 
 @pytest.mark.parametrize("name", ["policy", "policy.pt", "policy.pt2/x.pt2"])

@@ -51,21 +51,25 @@ def blocks(pid, number):
 
 @pytest.mark.long
 def test_signals_to_a_whole_job_end_nobody_who_has_just_begun(tmp_path):
-    """The run gets a warning as soon as its interpreter lives, and each child all of them at its birth."""
+    """The run gets a warning as soon as its interpreter lives, and each child all of them at its birth.
+
+    They are updater, worker, and the resource tracker of multiprocessing.
+    """
     with start("--total-env-steps", "1000000000", cwd=tmp_path) as process:
         while not blocks(process.pid, signal.SIGUSR1):
             assert process.poll() is None
         process.send_signal(signal.SIGUSR1)
         born = set()
-        while len(born) < 2:  # updater and worker
+        while len(born) < 3:
             assert process.poll() is None
             for child in set(psutil.Process(process.pid).children()) - born:
-                if "aa2c.host.child" in " ".join(child.cmdline()):
+                if any("aa2c.host.child" in word or "tracker" in word for word in child.cmdline()):
                     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                         child.send_signal(number)
                     born.add(child)
         (run,) = tmp_path.glob("runs/*")
         wait_for_text(run / "marks.jsonl", '"checkpoint"', process)
+        assert all(child.is_running() for child in born)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output

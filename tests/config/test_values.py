@@ -6,6 +6,7 @@ import enum
 import fractions
 import json
 import pickle
+import re
 import tomllib
 from pathlib import Path
 from typing import get_args, get_origin
@@ -182,6 +183,22 @@ def test_a_flag_of_the_wrong_type_is_refused_by_its_name(capsys, word):
         resolve("config", "", ["--preset", "none", "--total-env-steps", word])
     assert caught.value.code == 2
     assert f"--total-env-steps: '{word}' is not an integer." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--ent-coef", "0.1,x"], "--ent-coef: ['0.1,x'] is not a number or a list of numbers."),
+        (["--hidden-sizes", "64", "a"], "--hidden-sizes: ['64', 'a'] is not a list of integers."),
+    ],
+)
+def test_a_bad_element_of_a_flag_gets_the_sentence_that_it_gets_everywhere(words, sentence, capsys):
+    with pytest.raises(SystemExit):
+        resolve("config", "", words)
+    assert sentence in capsys.readouterr().err
+    name, value = words[0][2:].replace("-", "_"), words[1:]
+    with pytest.raises(ConfigError, match=re.escape(sentence.partition(": ")[2])):
+        Config(**{name: value})
 
 
 numbers = st.integers() | st.floats() | st.floats(width=32).map(np.float32)

@@ -12,6 +12,7 @@ from gymnasium.spaces.utils import flatten
 from aa2c.config.config import Config
 from aa2c.envs.failure import Unusable
 from aa2c.envs.observations import obs_spec, plain_obs, read_obs, to_row
+from aa2c.envs.shown import from_row
 from aa2c.envs.vector import make_envs
 from aa2c.errors import StartError
 
@@ -29,6 +30,37 @@ SPACES = [
         kind=spaces.Discrete(2),
     ),
 ]
+
+
+def plain(seen):
+    """As JSON has it, and arrays flat."""
+    if isinstance(seen, dict):
+        return {name: plain(part) for name, part in seen.items()}
+    if isinstance(seen, tuple):
+        return tuple(plain(part) for part in seen)
+    return seen.flatten().tolist() if np.ndim(seen) else seen.item()
+
+
+@pytest.mark.parametrize("space", [*SPACES, spaces.Box(-9, 9, (3,), np.int32)], ids=str)
+def test_of_a_row_a_person_is_shown_the_observation(space):
+    spec = obs_spec(space)
+    space.seed(0)
+    for _ in range(30):
+        seen = space.sample()
+        shown, wanted = from_row(spec, to_row(spec, seen), 64), plain(seen)
+        if not isinstance(seen, dict | tuple):
+            wanted = pytest.approx(wanted)
+        elif isinstance(seen, dict):
+            wanted["place"] = pytest.approx(wanted["place"])
+        assert shown == wanted
+        json.dumps(shown)
+
+
+def test_of_a_large_array_a_person_is_shown_the_first_numbers():
+    space = spaces.Dict(screen=spaces.Box(0, 255, (9, 9), np.uint8), at=spaces.Discrete(99))
+    spec = obs_spec(space)
+    shown = from_row(spec, to_row(spec, space.sample()), 5)
+    assert (len(shown["screen"]), set(shown)) == (5, {"screen", "at"})
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)

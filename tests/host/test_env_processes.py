@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -45,6 +46,7 @@ def started(*, leads_group: bool = True):
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     process = context.Process(target=child, args=(theirs, leads_group))
+    resource_tracker.ensure_running()  # unblocks signals where it starts one
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         process.start()
@@ -73,6 +75,9 @@ def is_alive(pid: int) -> bool:
 async def test_programs_of_environments_end_with_the_process_they_are_in(how):
     with started() as (process, pipe, pids):
         if how == "killed":
+            children = psutil.Process(process.pid).children()
+            (keeper,) = (p for p in children if "keeper.py" in " ".join(p.cmdline()))
+            keeper.terminate()  # as all of a job are
             process.kill()
         else:
             pipe.send("end")

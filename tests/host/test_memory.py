@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
-from aa2c.host.memory import MOST_OLD_RINGS, RunMemory
+from aa2c.host.commands import Spaces
+from aa2c.host.memory import MOST_OLD_RINGS, RunMemory, Sharing
+from aa2c.host.process import ChildSlot
 from aa2c.shm.ring import RingConsumer, RingProducer
 from aa2c.shm.segment import SHM_DIR, Segment
 
@@ -59,3 +62,19 @@ def test_what_is_dropped_is_counted_as_lost(memory):
     assert memory.ring_status(0)["committed"] == 12
     assert memory.ring_status(0)["used"] == 8
     assert memory.ring_status(1)["dropped"]["lost"] == 0
+
+
+def test_the_spaces_are_told_once_to_each_updater_and_must_be_the_same_of_all(memory):
+    heard = []
+    updater = ChildSlot("updater")
+    sharing = Sharing(memory, updater)
+    sharing.attach(updater)
+    updater.child = SimpleNamespace(send=heard.append, is_alive=True)
+    sharing.attach(updater)
+    assert heard == [], "nobody knows them"
+    assert sharing.hear_spaces({"obs_shape": [4]})
+    assert sharing.hear_spaces({"obs_shape": [4]})
+    assert not sharing.hear_spaces({"obs_shape": [5]})
+    assert heard == [Spaces(spec={"obs_shape": [4]})]
+    sharing.attach(updater)  # the next one
+    assert heard == 2 * [Spaces(spec={"obs_shape": [4]})]

@@ -76,6 +76,12 @@ def test_exactly_so_many_episodes_are_played_on_at_most_16_games(made, episodes,
     assert all(game.is_closed for game in made)
 
 
+def test_who_trains_on_one_environment_plays_on_one(made):
+    config = Config(env="CartPole-v1", workers=1, num_envs=1)
+    assert len(played(config, episodes=3, max_steps=4)) == 3
+    assert len(made) == 1
+
+
 def test_each_game_that_was_made_is_a_sign_of_life(made):
     signs = []
     with games_for(CARTPOLE, 5, lambda: signs.append(len(made))):

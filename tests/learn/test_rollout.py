@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aa2c.config.config import Config
+from aa2c.envs.observations import OneHot
 from aa2c.envs.spec import Discrete, EnvSpec
 from aa2c.envs.vector import make_envs
 from aa2c.learn.rollout import Rollout, collect
@@ -132,3 +133,12 @@ def test_of_stacked_frames_the_newest_is_shown():
     assert frames["shape"] == (16, 84, 84)
     pixels = np.frombuffer(frames["data"], np.uint8).reshape(16, 84, 84)
     assert np.array_equal(pixels, rollout["obs"][-16:, 0, -1])
+
+
+def test_of_an_observation_that_is_no_box_the_newest_is_shown_as_the_environment_gave_it():
+    spec = EnvSpec((4,), "float32", Discrete(2), obs=OneHot((4,), (10,)))
+    first = np.eye(4, dtype=np.float32)[[3, 0]]
+    envs = SimpleNamespace(num_envs=2, spec=spec, reset=lambda: first)
+    rollout = Rollout(envs, Config(num_steps=2, num_envs=2))
+    rollout["obs"][:] = first
+    assert rollout.newest_frames() == {"seen": 13}

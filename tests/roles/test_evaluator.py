@@ -32,7 +32,7 @@ async def test_test_returns_are_in_status_files_and_metrics(small, mode):
     async with Orchestrator(config) as run:
         await run.ready()
         assert returns_of(run)["greedy"] == {
-            "mean": None, "std": None, "count": 0, "env_steps": None
+            "mean": None, "std": None, "nonfinite": 0, "count": 0, "env_steps": None
         }  # fmt: skip
         await until(lambda: run.status()["evaluator"]["evaluations"] >= 2)
         status = await run.stop()

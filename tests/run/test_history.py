@@ -98,7 +98,7 @@ def test_a_score_that_is_not_finite_is_a_null_everywhere_and_no_point_of_a_track
     history.hear(NOW, 0, evaluated("greedy", 10_000, 1.0, value))
     history.hear(NOW, 0, evaluated("sampled", 10_000, 1.0, 2.0))
     assert history.tests["greedy"].summary() == {
-        "mean": None, "std": None, "count": 2, "env_steps": 10_000
+        "mean": None, "std": None, "count": 2, "env_steps": 10_000, "nonfinite": 1,
     }  # fmt: skip
     assert history.document()["tests"]["greedy"]["mean"] == [None]
     history.close()

@@ -41,6 +41,9 @@ async def test_a_run_is_recorded_for_both_trackers_and_again_after_a_resume(smal
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
+    # Nothing is lost, however long wandb takes to open and to close.
+    monkeypatch.setattr(tracking, "MOST_WAITING", 10**6)
+    monkeypatch.setattr(tracking, "CLOSE_TIMEOUT_S", 60.0)
     config = small(total_env_steps=20_000, track=("tensorboard", "wandb"), name="tracked")
     async with Orchestrator(config) as run:
         started = time.monotonic()

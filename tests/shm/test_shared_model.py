@@ -1,12 +1,14 @@
 """The shared model: one at a time, and each step counted."""
 
 import contextlib
+import functools
 import itertools
 import time
 
 import numpy as np
 import pytest
 
+from aa2c.ports import STATISTICS
 from aa2c.shm import shared_model
 from aa2c.shm.segment import Segment
 from aa2c.shm.shared_model import PARAMS, SharedModel, shared_model_bytes
@@ -276,3 +278,43 @@ def test_without_a_lock_each_worker_counts_its_own_steps_and_the_version_is_thei
     assert (other.torn_steps, other.learning_rate) == (0, 0.25)
     assert not is_marked(segment)
     assert not any(array.any() for array in other.vectors.values())
+
+
+# Running means and stds
+
+WITH_STATISTICS = [(PARAMS, NUM_PARAMS), (STATISTICS, 64)]
+
+
+@pytest.fixture
+def open_with_statistics(make_segment):
+    with opening(make_segment(shared_model_bytes(WITH_STATISTICS))) as open_model:
+        yield functools.partial(open_model, layout=WITH_STATISTICS)
+
+
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_statistics_are_the_end_of_what_is_published_and_no_part_of_what_is_stepped(
+    open_with_statistics, is_locked
+):
+    model, other = (open_with_statistics(is_locked=is_locked) for _ in range(2))
+    assert not other.pull_statistics(np.zeros(64, np.float32)), "there are none yet"
+    model.publish(np.arange(NUM_PARAMS, dtype=np.float32))
+    assert STATISTICS not in model.vectors
+    model.vectors[PARAMS] += 1
+    out, statistics = vector(0), np.zeros(64, np.float32)
+    assert other.pull(out) == 1
+    assert other.pull_statistics(statistics)
+    np.testing.assert_array_equal(statistics, np.arange(NUM_PARAMS)[-64:])
+    np.testing.assert_array_equal(out[:-64], np.arange(NUM_PARAMS)[:-64] + 1)
+    np.testing.assert_array_equal(out[-64:], statistics)
+
+
+def test_statistics_are_published_and_pulled_while_another_holds_the_lock(open_with_statistics):
+    model, holder = open_with_statistics(), open_with_statistics()
+    model.publish(vector(0))
+    assert holder.try_lock()
+    with holder.step():
+        model.publish_statistics(np.full(64, 7, np.float32))
+        out = np.zeros(64, np.float32)
+        assert holder.pull_statistics(out)
+        assert (out == 7).all()
+    assert holder.version == 2, "they are no step"

@@ -1,5 +1,6 @@
 """The shared model in many processes: a dead holder stands in nobody's way."""
 
+import itertools
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from aa2c.ports import STATISTICS
 from aa2c.shm.segment import Segment
 from aa2c.shm.shared_model import PARAMS, SharedModel, shared_model_bytes
 from tests.lock_holder import lock_holder, stop_holder
@@ -176,3 +178,39 @@ def test_workers_killed_at_random_or_in_the_middle_of_a_step_stop_nobody_else(ma
     params = model.vectors[PARAMS]
     assert whole <= params.min()
     assert params.max() <= whole + model.torn_steps
+
+
+WITH_STATISTICS = [*BIG, (STATISTICS, 50_000)]
+
+
+def publish_statistics(name):
+    """The mean is in the first half and the variance in the second: the same number."""
+    model = SharedModel(Segment.attach(name), WITH_STATISTICS, is_locked=False)
+    for number in itertools.count(1):
+        model.publish_statistics(np.full(50_000, number, np.float32))
+
+
+def step_without_lock(name):
+    """As an optimizer does: all of the vector is read and written back."""
+    model = SharedModel(Segment.attach(name), WITH_STATISTICS, is_locked=False)
+    while True:
+        model.vectors[PARAMS] += 1
+
+
+def test_hogwild_steps_and_kills_tear_no_statistics(make_segment, open_model, start):
+    segment = make_segment(shared_model_bytes(WITH_STATISTICS))
+    model = open_model(is_locked=False, of=segment, layout=WITH_STATISTICS)
+    model.publish(np.zeros(BIG[0][1], np.float32))
+    for _ in range(2):
+        start(step_without_lock, segment.name)
+    out, seen = np.zeros(50_000, np.float32), [0.0]
+    for _ in range(3):
+        updater, before = start(publish_statistics, segment.name), len(set(seen))
+        while len(set(seen)) < before + 30:
+            if model.pull_statistics(out):
+                assert (out == out[0]).all()
+                seen.append(float(out[0]))
+        updater.kill()
+        updater.join(START_S)
+        assert model.pull_statistics(out), "what a killed updater left is whole"
+        assert (out == out[0]).all()

@@ -104,7 +104,7 @@ async def _it_shows_what_a_worker_sees(page):
     for _ in range(2):  # impatient
         await page.page.click("#watch")
     await page.page.click("#watch")
-    await page.becomes("#vector", "Newest observation, a vector")
+    await page.becomes("#vector", "Newest observation:")
     await page.page.click("#watch")
     assert await page.page.get_attribute("#watch", "aria-pressed") == "false"
 

@@ -135,43 +135,34 @@ class Result:
 
     def text(self) -> str:
         """Everything, for people."""
-        config, medians = self.config, self.medians
-        ratios = self._ratios
-        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+        config, medians, whole = self.config, self.medians, self.every_round["whole"]
+        spread = f"{min(whole):,.0f} to {max(whole):,.0f}"
+        lines = [
+            f"{config.mode}, {config.env_name}, network {config.network}; {self.cores} cores of "
+            f"{cpu_name()}; {config.workers} workers x {config.num_envs} environments",
+            f"{self.precision}: {self.precision_reason}",
+            f"medians of {len(whole)} rounds; each stage alone, all cores busy",
+            "",
+            f"{'':14}{'env steps/s':>12}{'share of cost':>20}",
+        ]
+        for stage, words in STAGES.items():
+            lines.append(f"{words:14}{medians[stage]:>12,.0f}{self.shares[stage]:>20.0%}")
         by_size = ", ".join(f"{size}: {rate:,.0f}/s" for size, rate in self._act_by_batch.items())
-        return "\n".join(
-            [
-                f"{config.mode}, {config.env_name}, network {config.network}; {self.cores} cores of "
-                f"{cpu_name()}; {config.workers} workers x {config.num_envs} environments",
-                f"{self.precision}: {self.precision_reason}",
-                f"medians of {len(ratios)} rounds; each stage alone, all cores busy",
-                "",
-                f"{'':14}{'env steps/s':>12}{'share of cost':>20}",
-                *(
-                    f"{words:14}{medians[stage]:>12,.0f}{self.shares[stage]:>20.0%}"
-                    for stage, words in STAGES.items()
-                ),
-                f"{'ceiling':14}{self.ceiling:>12,.0f}   1 / (1/E + 1/I + 1/L)",
-                f"{'whole run':14}{medians['whole']:>12,.0f}   {self.ratio:.2f} of the ceiling{spread}",
-                "",
-                f"bottleneck: {STAGES[self.binds]}",
-                f"inference by batch size: {by_size}",
-                *self._comparisons,
-                "",
-                "what would help:",
-                *(f"  {line}" for line in self.advice),
-                "",
-                "options for this machine: "
-                + " ".join(f"{flag(name)} {value}" for name, value in self.recommended.items()),
-            ]
-        )
-
-    @property
-    def _ratios(self) -> list[float]:
-        """Each round's `ratio`."""
-        whole, *stages = (self.every_round[name] for name in ("whole", *STAGES))
-        rows = zip(whole, zip(*stages, strict=True), strict=True)
-        return [rate / _ceiling(dict(zip(STAGES, row, strict=True))) for rate, row in rows]
+        flags = " ".join(f"{flag(name)} {value}" for name, value in self.recommended.items())
+        lines += [
+            f"{'ceiling':14}{self.ceiling:>12,.0f}   1 / (1/E + 1/I + 1/L)",
+            f"{'whole run':14}{medians['whole']:>12,.0f}   {self.ratio:.2f} of the ceiling; {spread}",
+            "",
+            f"bottleneck: {STAGES[self.binds]}",
+            f"inference by batch size: {by_size}",
+            *self._comparisons,
+            "",
+            "what would help:",
+            *(f"  {line}" for line in self.advice),
+            "",
+            f"options for this machine: {flags}",
+        ]
+        return "\n".join(lines)
 
     @property
     def _comparisons(self) -> Iterator[str]:

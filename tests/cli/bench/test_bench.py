@@ -1,4 +1,4 @@
-"""`bench` as a user runs it: real processes, a real run."""
+"""`bench` as a user runs it: processes for its stages, and a real run."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 import pytest
 
 from aa2c.modes.mode import MODES
-from tests.cli.test_main import aa2c
 
 pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_stage_and_the_whole_run_are_measured(mode, tmp_path):
+def test_every_stage_and_the_whole_run_are_measured(mode, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
     options = ("--mode", mode, "--workers", "1", "--num-envs", "4", "--num-steps", "8")
-    ran = aa2c("bench", *options, "--rounds", "1", "--seconds", "0.2", "--json", cwd=tmp_path)
+    ran = command("bench", *options, "--rounds", "1", "--seconds", "0.2", "--json")
     assert ran.returncode == 0, ran.stderr
     assert "round 1 of 1" in ran.stderr
     document = json.loads(ran.stdout)

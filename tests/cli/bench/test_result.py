@@ -70,7 +70,7 @@ def test_the_spread_of_the_rounds_is_told():
     it = result()
     rounds = {name: rates * 2 for name, rates in it.every_round.items()}
     it = replace(it, every_round=rounds | {"whole": [400.0, 600.0]})
-    assert "(0.70 to 1.05)" in it.text()
+    assert "400 to 600" in it.text()
     assert "medians of 2 rounds" in it.text()
 
 

@@ -1,8 +1,9 @@
-"""The signals that `serve` answers: the only place that handles any."""
+"""The signals that `serve` answers, and the end of other commands by Ctrl-C: nothing else handles any."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from asyncio import AbstractEventLoop, Event
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
@@ -23,3 +24,9 @@ def answer(loop: AbstractEventLoop, stop: Event, save: Event) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, (save if number in _WARNINGS else stop).set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, *_WARNINGS))
+
+
+def interrupted() -> int:
+    """Say that a command was ended by Ctrl-C; returns its exit code, as shells report it."""
+    print("aa2c: interrupted", file=sys.stderr)
+    return 128 + signal.SIGINT

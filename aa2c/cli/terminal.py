@@ -19,7 +19,7 @@ from rich.text import Text
 
 from aa2c.log import EventDict, readable
 from aa2c.orchestrator import Orchestrator
-from aa2c.run.status import Status
+from aa2c.run.status import Status, outcome
 
 LIVE_S = 0.5
 PLAIN_S = 5.0
@@ -27,6 +27,7 @@ SHOWN_LEVELS = {"warning", "error", "critical"}
 LINES_BESIDE_WORKERS = 11
 STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red"}
 BAR_WIDTH = 40
+FEW = 8  # workers that are listed one by one
 
 
 class Terminal:
@@ -45,7 +46,7 @@ class Terminal:
 
     def begin(self, run: Orchestrator, preset: str) -> None:
         """The first lines: the dashboard's address, what is trained, and the run's directory."""
-        self.print(f"page      {run.url}#token={run.token}")
+        self.print(f"{run.url}#token={run.token}")  # alone on its line, for terminals that open it
         config = run.config
         self.say(
             f"training  {config.env_name}, mode {config.mode}, {config.workers} workers x "
@@ -95,7 +96,7 @@ class Terminal:
         steps = status["progress"]["env_steps"]
         seconds = run["uptime_s"]
         self.say(
-            f"{run['state']}: {steps:,} env steps in {seconds:.1f} s "
+            f"{_outcome(status)}: {steps:,} env steps in {seconds:.1f} s "
             f"({steps / max(seconds, 1e-9):,.0f} per second), "
             f"{status['progress']['updates']:,} updates, {train['count']:,} episodes"
         )
@@ -118,7 +119,7 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
     """A status for a terminal, with at most so many workers, those in trouble first."""
     run, progress = status["run"], status["progress"]
     head = Table.grid(padding=(0, 1))
-    state = Text(run["state"], style=STATE_STYLES.get(run["state"], "yellow"))
+    state = Text(_outcome(status), style=STATE_STYLES.get(run["state"], "yellow"))
     head.add_row(Text(f"{run['env']}, mode {run['mode']}", style="bold"), state)
     share = min(1.0, progress["env_steps"] / progress["total_env_steps"])
     bar = Table.grid(padding=(0, 1))
@@ -127,7 +128,7 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
         f"{share:.0%}  {progress['env_steps']:,} of {progress['total_env_steps']:,} env steps",
     )
     parts: list[RenderableType] = [head, bar, Text(_time_in_words(status)), *_numbers(status)]
-    parts += [Text(status["throughput"]["advice"], style="italic")]
+    parts += [Text(_awaited(status) or status["throughput"]["advice"], style="italic")]
     if run["error"] or run["stall"]:
         parts.append(Text(run["error"] or run["stall"], style="bold red"))
     parts += _workers(status, worker_rows)
@@ -182,6 +183,8 @@ def _workers(status: Status, most: int) -> list[RenderableType]:
 
 def progress_line(status: Status) -> str:
     """The state of a run in one line."""
+    if awaited := _awaited(status):
+        return f"{status['run']['uptime_s']:7.1f} s  {status['run']['state']}  {awaited}"
     progress, throughput = status["progress"], status["throughput"]
     share = progress["env_steps"] / progress["total_env_steps"]
     return (
@@ -191,6 +194,23 @@ def progress_line(status: Status) -> str:
         f"return of the last {_return_in_words(status['returns']['train'])}  "
         f"lag {status['policy_lag']['mean']:.1f}  bottleneck {throughput['bottleneck']}"
     )
+
+
+def _outcome(status: Status) -> str:
+    progress = status["progress"]
+    return outcome(status["run"]["state"], progress["env_steps"], progress["total_env_steps"])
+
+
+def _awaited(status: Status) -> str:
+    """Which children are still coming up while the run starts; empty otherwise."""
+    if status["run"]["state"] != "starting":
+        return ""
+    workers = [str(worker["id"]) for worker in status["workers"] if worker["state"] != "running"]
+    awaited = [] if status["updater"]["state"] == "running" else ["the updater"]
+    if workers:
+        of = f"{len(workers)} of {len(status['workers'])} workers"
+        awaited.append(of if len(workers) > FEW else f"worker {', '.join(workers)}")
+    return f"waiting for {' and '.join(awaited)} to come up" if awaited else ""
 
 
 def _time_in_words(status: Status) -> str:

@@ -13,11 +13,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from aa2c.cli.terminal import PLAIN_S, Terminal, progress_line
+from aa2c.config.config import Config
 from aa2c.errors import ConfigError, RunFailed
+from aa2c.run.files import read_access
 from aa2c.run.status import SCHEMA, Status
 
 EVERY_S = 1.0
@@ -27,7 +30,23 @@ MOST_BYTES = 8 * 1024 * 1024
 ENDED = ("finished", "failed")
 
 
-def watch_run(url: str, token: str) -> None:
+def watch(what: str, token: str) -> None:
+    """Show the run in a directory, or at an address, by default serve's own. Raises as `watch_run`."""
+    if not what:
+        watch_run(f"http://127.0.0.1:{Config().port}/", token)
+    elif "://" in what or not Path(what).exists():
+        watch_run(what, token)
+    else:
+        run_dir = Path(what)
+        url, its_token = read_access(run_dir)
+        if not url:
+            raise ConfigError(
+                f"{what} is not being served: python -m aa2c runs {what} says what became of it."
+            )
+        watch_run(url, token or its_token, name=run_dir.absolute().name)
+
+
+def watch_run(url: str, token: str, *, name: str = "") -> None:
     """Show a run until it ends. Raises `ConfigError` if there is none, `RunFailed` if it fails."""
     if not _is_address(url):
         raise ConfigError(f"--url {url} is not an address such as http://127.0.0.1:8420/.")
@@ -40,6 +59,8 @@ def watch_run(url: str, token: str) -> None:
         return read_status(address, token)
 
     status = ask()
+    if name not in ("", status["run"]["name"]):
+        raise ConfigError(f"{name} is no longer served: another run is at its address, {url}.")
     terminal.print(f"watching  {status['run']['env']}, mode {status['run']['mode']}, at {address}")
     try:
         if terminal.is_live:

@@ -29,6 +29,7 @@ from aa2c.config.options import (
     UpdaterOptions,
     WorkerOptions,
 )
+from aa2c.config.peers import meant
 from aa2c.config.values import MOST_ITEMS, broken_bound, converted, nearest, shown
 from aa2c.errors import ConfigError
 
@@ -76,7 +77,7 @@ class Config(
         """Refuse an unknown option before `__init__` does with a TypeError."""
         for name in options:
             if name not in cls.__dataclass_fields__:
-                near = nearest(name, cls.__dataclass_fields__) or "."
+                near = meant(name, cls.__dataclass_fields__) or "."
                 raise ConfigError(f"there is no option {shown(name)}{near}")
         return super().__new__(cls)
 

@@ -31,38 +31,52 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     live: bool = False,
+    basic: bool = False,
 ) -> T:
     """A field with its unit, help and inclusive bounds; a `live` one may change during a run.
 
-    Each live option has a word in the orchestrator's row of counters.
+    Each live option has a word in the orchestrator's row of counters. `basic` ones are in the short
+    --help.
     """
-    metadata = {"help": help, "unit": unit, "minimum": minimum, "maximum": maximum, "live": live}
+    metadata = {
+        "help": help, "unit": unit, "minimum": minimum, "maximum": maximum, "live": live,
+        "basic": basic,
+    }  # fmt: skip
     result: T = field(default=default, metadata=metadata)
     return result
 
 
-def seconds(default: float, help: str, *, minimum: float = 1, live: bool = False) -> float:
+def seconds(
+    default: float, help: str, *, minimum: float = 1, live: bool = False, basic: bool = False
+) -> float:
     """A duration, bounded so that no clock or wait overflows."""
-    return option(default, help, unit="s", minimum=minimum, maximum=LONGEST_S, live=live)
+    return option(
+        default, help, unit="s", minimum=minimum, maximum=LONGEST_S, live=live, basic=basic
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """The run."""
 
-    mode: str = option("grad", "how workers and updater share the work")
+    mode: str = option("grad", "how workers and updater share the work", basic=True)
     total_env_steps: int = option(
         500_000,
         "budget of the run; frames = env steps x frame skip",
         unit="env steps",
         minimum=1,
         maximum=2**53,
+        basic=True,
     )
-    seed: int = option(0, "seed of networks, environments and actions", minimum=0, maximum=2**31)
+    seed: int = option(
+        0, "seed of networks, environments and actions", minimum=0, maximum=2**31, basic=True
+    )
     deterministic: bool = option(
         False, "lock-step: the same seed gives bit-identical parameters, at lower speed"
     )
-    name: str = option("", "name of the run's directory; empty: environment, mode and time stamp")
+    name: str = option(
+        "", "name of the run's directory; empty: environment, mode and time stamp", basic=True
+    )
     runs_dir: str = option("runs", "directory in which runs are kept")
 
 
@@ -71,12 +85,13 @@ class EnvOptions:
     """The environment."""
 
     env: Maker = option(  # noqa: RUF009 - never changed
-        "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first"
+        "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first", basic=True
     )
     env_kwargs: Mapping[str, Any] = option(
         Kwargs(),
         "keyword arguments of the environment, as name=value: text, numbers, true or false, [lists], "
         "{tables}",
+        basic=True,
     )
     wrapper: Maker | Sequence[Maker] = option(  # noqa: RUF009 - never changed
         (),
@@ -93,7 +108,7 @@ class EnvOptions:
         "sync: a worker steps its environments one after the other; async: each in a process of its own, "
         "for slow ones",
     )
-    num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536)
+    num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536, basic=True)
     action_mask: Literal["none", "info", "obs", "method"] = option(
         "none",
         'which actions are legal; info: info["action_mask"]; obs: the leaf "action_mask" of a Dict '
@@ -122,13 +137,14 @@ class EnvOptions:
 class WorkerOptions:
     """The workers."""
 
-    workers: int = option(3, "worker processes", minimum=1, maximum=256)
+    workers: int = option(3, "worker processes", minimum=1, maximum=256, basic=True)
     num_steps: int = option(
         8,
         "rollout length T; t_max in the A3C paper",
         unit="vector steps",
         minimum=1,
         maximum=2**20,
+        basic=True,
     )
     grad_sync_steps: int = option(
         0,
@@ -169,6 +185,7 @@ class LearningOptions:
         "DQN's larger CNN; document: nature with separate 512-unit layers for policy and value, as in "
         "the seed document; impala: residual CNN; minatar: one convolution, for images of a few "
         "pixels; package.module:function: your own",
+        basic=True,
     )
     hidden_sizes: tuple[int, ...] = option(
         (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
@@ -177,6 +194,7 @@ class LearningOptions:
         "none",
         "recurrent layer between trunk and heads, for partially observable tasks; own: the state of a "
         "network of your own",
+        basic=True,
     )
     memory_size: int = option(
         256, "units of the recurrent layer, or of the state of your own", minimum=1, maximum=65536
@@ -204,17 +222,21 @@ class LearningOptions:
         False,
         "normalize observations by their running mean and std and clip them to 10 stds, as VecNormalize "
         "does; the statistics follow the data during training and are saved with the network",
+        basic=True,
     )
     norm_rewards: bool = option(
         False,
         "divide rewards by the running std of the discounted return and clip them to [-10, 10] for "
         "learning, after reward_clip, as VecNormalize does. Reported returns stay raw",
+        basic=True,
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
     optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12, maximum=1)
-    learning_rate: float = option(1e-3, "learning rate", minimum=0, maximum=1, live=True)
+    learning_rate: float = option(
+        1e-3, "learning rate", minimum=0, maximum=1, live=True, basic=True
+    )
     anneal_learning_rate: bool = option(True, "anneal learning_rate linearly to 0 over the budget")
-    gamma: float = option(0.99, "discount factor", minimum=0, maximum=1)
+    gamma: float = option(0.99, "discount factor", minimum=0, maximum=1, basic=True)
     gae_lambda: float = option(
         0.95, "lambda of GAE; 1: n-step returns, as in A3C", minimum=0, maximum=1
     )
@@ -223,7 +245,7 @@ class LearningOptions:
     value_loss: Literal["mse", "huber"] = option("mse", "value loss, averaged over the batch")
     ent_coef: tuple[float, ...] = option(
         (0.0,), "coefficient of the entropy bonus; one number, or one per worker", minimum=0,
-        live=True, maximum=1000,
+        live=True, maximum=1000, basic=True,
     )  # fmt: skip
     max_grad_norm: float = option(
         0.5, "clip each rollout's (mode traj: minibatch's) gradient to this L2 norm; 0: off",
@@ -238,11 +260,11 @@ class TrajOptions:
 
     batch_steps: int = option(
         0, "vector steps in a batch; 0: num_steps x workers",
-        unit="vector steps", minimum=0,
+        unit="vector steps", minimum=0, basic=True,
     )  # fmt: skip
-    update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000)
+    update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000, basic=True)
     minibatches: int = option(
-        4, "minibatches per pass, one optimizer step each", minimum=1, maximum=2**20
+        4, "minibatches per pass, one optimizer step each", minimum=1, maximum=2**20, basic=True
     )
     clip_coef: float = option(
         0.2, "PPO's clipping range of the probability ratio", minimum=0, maximum=1, live=True
@@ -304,10 +326,18 @@ class EvaluationOptions:
     """The evaluator: test episodes during training."""
 
     eval_interval_s: float = seconds(
-        60.0, "time from one evaluation's start to the next; 0: no evaluator", minimum=0, live=True
+        60.0,
+        "time from one evaluation's start to the next; 0: no evaluator",
+        minimum=0,
+        live=True,
+        basic=True,
     )
     eval_episodes: int = option(
-        10, "whole games per evaluation, once greedy and once sampled", minimum=1, maximum=10_000
+        10,
+        "whole games per evaluation, once greedy and once sampled",
+        minimum=1,
+        maximum=10_000,
+        basic=True,
     )
     eval_max_steps: int = option(
         27_000,
@@ -361,7 +391,7 @@ class TrackingOptions:
     """Experiment trackers."""
 
     track: tuple[Literal["tensorboard", "wandb"], ...] = option(
-        (), "also log to TensorBoard (in the run's tb/), Weights & Biases, or both"
+        (), "also log to TensorBoard (in the run's tb/), Weights & Biases, or both", basic=True
     )
 
 
@@ -375,7 +405,7 @@ class HttpOptions:
     allowed_host: tuple[str, ...] = option(
         (), "further host names (NAME or NAME:PORT) under which the dashboard may be requested"
     )
-    port: int = option(8420, "TCP port; 0: a free one", minimum=0, maximum=65535)
+    port: int = option(8420, "TCP port; 0: a free one", minimum=0, maximum=65535, basic=True)
 
 
 GROUPS = (

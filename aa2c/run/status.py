@@ -31,6 +31,11 @@ RUN_STATES: tuple[str, ...] = get_args(RunState)
 Status = dict[str, Any]
 
 
+def outcome(state: str, env_steps: int, total_env_steps: int) -> str:
+    """A run's state in words: one that has ended before its budget was used up was stopped."""
+    return "stopped" if state == "finished" and env_steps < total_env_steps else state
+
+
 class Returns:
     """Raw returns of the most recent episodes."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -118,9 +119,13 @@ def ring_rate(
 
 @contextlib.contextmanager
 def running(target: Callable[..., None], *args: Any) -> Iterator[None]:
-    """A process that is killed at the end."""
+    """A process that is killed at the end; Ctrl-C is not for it, as it would tell with a traceback."""
     process = spawn.Process(target=target, args=args, daemon=True)
-    process.start()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         yield
     finally:

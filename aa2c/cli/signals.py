@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from asyncio import AbstractEventLoop, Event
+from collections.abc import Iterator
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 _WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # from a batch system, before its time limit
@@ -24,6 +26,16 @@ def answer(loop: AbstractEventLoop, stop: Event, save: Event) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, (save if number in _WARNINGS else stop).set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, *_WARNINGS))
+
+
+@contextlib.contextmanager
+def born_deaf() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear Ctrl-C: who starts them ends them, in silence."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def interrupted() -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from aa2c.cli.signals import born_deaf
 from aa2c.shm.board import ParameterBoard, board_bytes
 from aa2c.shm.ring import RingConsumer, RingProducer, ring_bytes
 from aa2c.shm.segment import Segment, name_prefix
@@ -119,13 +119,10 @@ def ring_rate(
 
 @contextlib.contextmanager
 def running(target: Callable[..., None], *args: Any) -> Iterator[None]:
-    """A process that is killed at the end; Ctrl-C is not for it, as it would tell with a traceback."""
+    """A process that is killed at the end."""
     process = spawn.Process(target=target, args=args, daemon=True)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with born_deaf():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         yield
     finally:

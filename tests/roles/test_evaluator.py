@@ -81,7 +81,10 @@ async def test_a_run_ends_with_an_evaluation_of_what_it_saves_even_if_the_evalua
     state = json.loads((checkpoint.path / "state.json").read_text())
     at = checkpoint.counts["env_steps"]
     for policy, test in status["returns"]["test"].items():
-        assert (test["count"], test["env_steps"]) == (3, at)
+        assert test["env_steps"] == at
+        assert test["count"] in (3, 6), (
+            "one before the last may have been due, and none counts twice"
+        )
         assert test["mean"] == pytest.approx(sum(state["test_returns"][policy]) / 3)
         played = play(
             checkpoint.config, load_policy(checkpoint.path).network, episodes=3,

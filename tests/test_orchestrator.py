@@ -41,6 +41,7 @@ async def test_a_run_comes_up_trains_to_its_budget_and_ends_finished(small, mode
     assert (run_dir / "output.log").read_text() == "", "nobody has anything to complain of"
 
 
+@pytest.mark.long
 async def test_a_budget_that_is_used_up_before_the_last_worker_has_come_up_is_no_failure(small):
     async with Orchestrator(small(mode="model", total_env_steps=500)) as run:
         await until(lambda: run.status()["workers"][1]["pid"])
@@ -49,6 +50,7 @@ async def test_a_budget_that_is_used_up_before_the_last_worker_has_come_up_is_no
         assert (await run.wait())["run"]["state"] == "finished"
 
 
+@pytest.mark.long
 async def test_the_run_directory_holds_config_log_metrics_and_episodes(small):
     async with Orchestrator(small(total_env_steps=3000)) as run:
         status = await run.wait()

@@ -37,9 +37,8 @@ from scipy import stats
 from aa2c.errors import ConfigError
 from aa2c.report.reading import WINDOW, read_runs, trailing_mean
 
-TASKS: dict[str, dict[str, Any]] = tomllib.loads(
-    (Path(__file__).parent / "learning" / "tasks.toml").read_text()
-)
+FILES = Path(__file__).parent / "learning"
+TASKS: dict[str, dict[str, Any]] = tomllib.loads((FILES / "tasks.toml").read_text())
 MODES = ("grad", "model", "traj")
 CHECKS = 50  # moments of a run, evenly over its env steps
 LATE = 20  # of them, the last
@@ -66,9 +65,9 @@ class Case:
         """The command line that makes the run, or continues it."""
         serve = [sys.executable, "-m", "aa2c", "serve", "--quiet", "--port", "0"]
         place = runs / self.directory
-        if (place / "checkpoints").is_dir() and any((place / "checkpoints").iterdir()):
-            return [*serve, "--resume", str(place)]
         task = TASKS[self.task]
+        if (place / "checkpoints").is_dir() and any((place / "checkpoints").iterdir()):
+            return [*serve, "--resume", str(place), *_consent(task.get("flags", ""))]
         return [
             *serve,
             *("--mode", self.mode, "--env", task["env"], "--seed", str(self.seed)),
@@ -78,6 +77,12 @@ class Case:
             *shlex.split(task.get(f"{self.mode}_flags", "")),
             *self.flags,
         ]
+
+
+def _consent(flags: str) -> list[str]:
+    """A wrapper is imported again only if it is named again."""
+    words = shlex.split(flags)
+    return words[words.index("--wrapper") :][:2] if "--wrapper" in words else []
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ def make(case: Case, runs: Path) -> str:
         return ""
     done = subprocess.run(
         ["nice", "-n", "19", *case.command(runs)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(FILES), os.getenv("PYTHONPATH", "")])},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -55,11 +55,11 @@ class Program:
 
 
 class Suite(NamedTuple):
-    """Programs on one task, and which are compared, with the target of their ratio."""
+    """Programs on one task, and which are compared, with the target of their ratio if there is one."""
 
     game: str
     programs: tuple[Program, ...]
-    ratios: tuple[tuple[str, str, float], ...]
+    ratios: tuple[tuple[str, str, float | None], ...]
 
 
 SUITES = {
@@ -96,8 +96,8 @@ SUITES = {
             Program("aa2c traj, LSTM, float32", "", "traj-lstm-float32"),
         ),
         (
-            ("aa2c traj, LSTM", "Sample Factory APPO, LSTM", 3.0),
-            ("aa2c traj, LSTM, float32", "Sample Factory APPO, LSTM", 3.0),
+            ("aa2c traj, LSTM", "Sample Factory APPO, LSTM", None),
+            ("aa2c traj, LSTM, float32", "Sample Factory APPO, LSTM", None),
         ),
     ),
     "mujoco": Suite(
@@ -109,8 +109,8 @@ SUITES = {
             Program("SB3 PPO, 20 passes", "stable_baselines3", "ppo-mujoco"),
         ),
         (
-            ("aa2c traj, CleanRL's settings", "CleanRL-like PPO, 10 passes", 2.0),
-            ("aa2c traj, SB3's settings", "SB3 PPO, 20 passes", 2.0),
+            ("aa2c traj, CleanRL's settings", "CleanRL-like PPO, 10 passes", None),
+            ("aa2c traj, SB3's settings", "SB3 PPO, 20 passes", None),
         ),
     ),
 }
@@ -205,7 +205,7 @@ def print_table(suite: Suite, rates: dict[str, list[float]], notes: dict[str, st
     for ours, theirs, aim in suite.ratios:
         if rates.get(ours) and rates.get(theirs):
             ratio = statistics.median(rates[ours]) / statistics.median(rates[theirs])
-            print(f"{ours} / {theirs}: {ratio:.2f} (target {aim:g})")
+            print(f"{ours} / {theirs}: {ratio:.2f}" + (f" (target {aim:g})" if aim else ""))
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ METHOD = "action_masks"
 _PLACES = {
     "info": f'info["{ACTION_MASK}"]',
     "obs": f'the observation\'s "{ACTION_MASK}"',
-    "method": f"{METHOD}()",
 }
 
 Mask = NDArray[np.bool_]
@@ -115,7 +114,9 @@ def _maskable(flag: str, space: gym.Space[Any]) -> ActionSpec:
 def told_in(source: str, holder: Any) -> Any:
     """The mask in an info or an observation. Raises `Unusable` where there is none."""
     if not isinstance(holder, Mapping) or ACTION_MASK not in holder:
-        raise Unusable(f"gave no {_PLACES[source]}, which --action-mask {source} needs every time")
+        raise Unusable(
+            f"gave no {_PLACES[source]}: give it every time, or see --action-mask for other places"
+        )
     return holder[ACTION_MASK]
 
 

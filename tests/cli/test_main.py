@@ -80,6 +80,7 @@ def test_a_signal_stops_the_run_cleanly_within_10_s_and_exits_0(tmp_path, number
     assert list(tmp_path.glob("runs/*/checkpoints/step-*/MANIFEST.json"))
 
 
+@pytest.mark.long
 def test_ctrl_c_while_it_comes_up_exits_0_too(tmp_path):
     with start("--total-env-steps", "1000000000", cwd=tmp_path, start_new_session=True) as process:
         page_of(process)

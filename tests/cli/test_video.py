@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 import imageio_ffmpeg
 import numpy as np
@@ -17,6 +19,7 @@ from aa2c.envs.vector import env_spec
 from aa2c.errors import ConfigError, StartError
 from aa2c.learn.play import play
 from aa2c.policy.network import make_policy
+from tests.checkpoints.spaces import ACTIONS, OBSERVATIONS, Task
 
 CARTPOLE = Config(env="CartPole-v1")
 
@@ -158,3 +161,30 @@ def test_pictures_are_enlarged_without_blur_to_even_sides(shape, larger):
     factor = max(1, round(480 / shape[1]))
     rows, columns = (np.arange(side) // factor for side in larger)
     np.testing.assert_array_equal(result, picture[rows][:, columns])
+
+
+class Drawn(Task):
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, obs, actions, render_mode=None):
+        super().__init__(obs, actions)
+        self.render_mode = render_mode
+
+    def render(self):
+        return np.full((30, 40, 3), 10 * self.left, np.uint8)
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize(("seen", "done"), [(3, 1), (4, 2), (6, 4), (7, 5)])
+def test_a_policy_with_memory_plays_and_is_recorded_whatever_the_spaces(
+    tmp_path, seen, done, greedy
+):
+    env = functools.partial(Drawn, OBSERVATIONS[seen], ACTIONS[done])
+    config = Config(env=env, memory="gru", memory_size=8, hidden_sizes=(8,))
+    path = tmp_path / "game.mp4"
+    episode = recorded(path, config, greedy=greedy)
+    network = network_for(config)
+    assert [episode] == play(config, network, episodes=1, greedy=greedy, seed=0, max_steps=50)
+    says, pictures = read(path)
+    assert (len(pictures), says[2:]) == (21, ("480x360", 30))
+    assert pictures[0].mean() > pictures[-1].mean() + 100

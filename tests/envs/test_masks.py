@@ -166,7 +166,7 @@ def test_taxi_tells_in_its_info():
 
 
 STRANGE = [
-    (None, "one", r'no info\["action_mask"\], which --action-mask info needs every time'),
+    (None, "one", r'no info\["action_mask"\]: give it every time, or see --action-mask'),
     ([1, 0, 1], "one", r"the action mask \[1, 0, 1\] of shape \(3,\).*needs \(5,\)"),
     (np.ones((1, 5)), "one", r"of shape \(1, 5\), and its action_space needs \(5,\)"),
     (None, "two", "no info"),

@@ -75,7 +75,7 @@ def test_the_spaces_arrive_as_they_were_told_with_signs_of_life_until_then(pipe)
         ),
         names=("a", "b", "c"),
     )
-    seen = Several((Numbers((2,), 3.0), OneHot((2, 3), (0, 1))), ("d", "e"))
+    seen = Several((Numbers((2,), 3.0), OneHot((2, 3), (0, 1), (2,))), ("d", "e"))
     spec = EnvSpec((7,), "float32", actions, obs_scale=2.0, obs=seen)
     ticks = []
 

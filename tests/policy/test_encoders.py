@@ -182,6 +182,12 @@ def test_images_of_bytes_stay_bytes():
     assert [type(p.leaf) is Image for p in layout.images] == [True, False, True]
 
 
+def test_rows_of_odd_images_are_as_long_as_whole_numbers():
+    spec = spec_of(spaces.Dict(image=IMAGES[2], kind=spaces.Discrete(2)), ACTIONS)
+    assert 7 * 7 * 3 == 147
+    assert spec.obs_shape == (4 * 2 + 148,)
+
+
 def test_auto_takes_for_each_image_the_convolutions_that_fit():
     space = spaces.Dict(a=IMAGES[0], b=IMAGES[1], c=IMAGES[2], d=spaces.Discrete(2))
     policy, _ = policy_for(space)
@@ -229,7 +235,7 @@ def test_parts_have_the_names_and_shapes_of_the_space():
 def test_every_mode_learns_what_image_and_vector_say_only_together(mode):
     torch.manual_seed(0)
     config = Config(
-        env="tests.envs.signal_env:Signal-v0", mode=mode, workers=1, learning_rate=3e-3
+        env="tests.envs.signal_env:Signal-v0", mode=mode, workers=1, learning_rate=3e-3, norm_obs=True
     )  # fmt: skip
     returns, best = [], 8
     with SmallMode(config) as small:

@@ -7,12 +7,15 @@ from typing import Any
 import aiohttp
 
 from aa2c import Orchestrator
+from aa2c.web.server import Server
 
 READING = ("status", "history", "metrics", "frames", "session", "events")
 CONTROLS = ("pause", "resume", "checkpoint", "stop", "workers", "set")
 
 
-async def ask(run: Orchestrator, method: str, path: str, **request: Any) -> tuple[int, str]:
+async def ask(
+    run: Orchestrator | Server, method: str, path: str, **request: Any
+) -> tuple[int, str]:
     async with (
         aiohttp.ClientSession() as session,
         session.request(method, f"{run.url}{path}", **request) as answer,

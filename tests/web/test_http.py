@@ -65,8 +65,20 @@ async def _status_has_the_schema(run):
     assert status["schema"] == 1
     assert set(status["returns"]) == {"train", "test"}
     assert set(status["returns"]["train"]) == {"mean", "std", "nonfinite", "count", "last"}
-    assert set(status["returns"]["test"]["greedy"]) == {"mean", "std", "nonfinite", "count", "env_steps"}
-    assert set(status["returns"]["test"]["sampled"]) == {"mean", "std", "nonfinite", "count", "env_steps"}
+    assert set(status["returns"]["test"]["greedy"]) == {
+        "mean",
+        "std",
+        "nonfinite",
+        "count",
+        "env_steps",
+    }
+    assert set(status["returns"]["test"]["sampled"]) == {
+        "mean",
+        "std",
+        "nonfinite",
+        "count",
+        "env_steps",
+    }
     assert [set(WORKER.split()) <= set(w) for w in status["workers"]] == [True, True]
     assert [set(RING.split()) <= set(r) for r in status["rings"]] == [True, True]
     assert set(status["rings"][0]["dropped"]) == {"checksum", "fenced", "invalid", "lost"}

@@ -12,8 +12,10 @@ import pytest
 from aa2c import ConfigError, Orchestrator
 from tests.conftest import until
 from tests.web.asking import READING, ask, bearer, get
+from tests.web.endpoint import BEARER, endpoint, port_of
 
 
+@pytest.mark.long
 async def test_the_token_opens_the_controls_and_is_kept_where_only_its_owner_reads(small):
     async with Orchestrator(small(total_env_steps=10**9, port=0), http=True) as run:
         file = run.dir / "token"
@@ -51,25 +53,24 @@ async def test_the_token_opens_the_controls_and_is_kept_where_only_its_owner_rea
             assert document["run"]["state"] == "finished"
 
 
-async def test_beyond_loopback_reading_needs_the_token_too(small):
-    config = small(total_env_steps=10**9, port=0, host="::", allowed_host=("box.example",))
-    async with Orchestrator(config, http=True) as run:
-        port = int(run.url.rstrip("/").rpartition(":")[2])
+async def test_beyond_loopback_reading_needs_the_token_too():
+    async with endpoint(host="::", allowed_host=("box.example",)) as it:
+        port = port_of(it)
         for host in (f"127.0.0.1:{port}", f"box.example:{port}"):
             for path in set(READING) - {"session"}:
                 assert (await get(port, path, Host=host))[0] == 401, (host, path)
             for path in ("", "healthz", "static/page.js"):
                 assert (await get(port, path, Host=host))[0] in (200, 503), (host, path)
-            headers = bearer(run.token) | {"Host": host}
+            headers = BEARER | {"Host": host}
             assert (await get(port, "status", **headers))[0] == 200
             for path in ("healthz", "readyz"):
                 assert json.loads((await get(port, path, Host=host))[1]).keys() == {"state"}
                 assert "error" in json.loads((await get(port, path, **headers))[1])
         for host in ("box.example:1", f"evil.example:{port}", f"[::]:{port}"):
-            headers = bearer(run.token) | {"Host": host}
+            headers = BEARER | {"Host": host}
             assert (await get(port, "status", **headers))[0] in (403, 400), host
         for host in (f"box.example:{port}", "box.example"):  # the second as behind a proxy
-            headers = bearer(run.token) | {"Host": host}
+            headers = BEARER | {"Host": host}
             own = headers | {"Origin": f"http://{host}"}
             assert (await get(port, "status", **own))[0] == 200, host
             for more in (".evil", "0", ":1", f":{port}0"):
@@ -82,9 +83,9 @@ async def test_beyond_loopback_reading_needs_the_token_too(small):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "::1", socket.gethostname()])
-async def test_the_address_that_is_printed_is_answered(small, host):
-    async with Orchestrator(small(total_env_steps=10**9, port=0, host=host), http=True) as run:
-        assert (await ask(run, "GET", "status", headers=bearer(run.token)))[0] == 200
+async def test_the_address_that_is_printed_is_answered(host):
+    async with endpoint(host=host) as it:
+        assert (await ask(it, "GET", "status", headers=BEARER))[0] == 200
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid"])

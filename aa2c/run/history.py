@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.log import EventDict, readable
 from aa2c.ports import Message, Report
-from aa2c.run.files import Recording, metrics_row, rows_of
+from aa2c.run.files import Recording, episodes_before, metrics_row, rows_of
 from aa2c.run.quantities import QUANTITIES, value_at
 from aa2c.run.status import Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
@@ -52,6 +52,12 @@ class Series:
             self._rows = self._rows[1::2]
             self._every *= 2
 
+    def undo(self, env_steps: float) -> None:
+        """Drop the rows beyond these env steps, which a resume undid."""
+        at = self._names.index("env_steps")
+        while self._rows and (self._rows[-1][at] or 0) > env_steps:
+            self._rows.pop()
+
     def columns(self) -> dict[str, list[Any]]:
         """The values of each name."""
         columns = zip(*self._rows, strict=True) if self._rows else ([] for _ in self._names)
@@ -59,16 +65,31 @@ class Series:
 
 
 class Charts:
-    """What the charts show: a row a second, and a point per evaluation, where it was measured."""
+    """What the charts show: a row a second, episodes, and evaluations where they were measured."""
 
     def __init__(self) -> None:
         self._seconds = Series(*_SERIES)
+        self._episodes = Series("time_s", "env_steps", "return")
         self._tests = {policy: Series("time_s", "env_steps", "mean") for policy in POLICIES}
         self._tested_at: dict[str, int] = {}
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """A row of metrics.jsonl."""
         self._seconds.add(*(value_at(row, keys) for keys in _SERIES.values()))
+
+    def add_episodes(self, time_s: float, env_steps: int, returns: Iterable[float]) -> None:
+        """The raw returns of training episodes that ended here."""
+        for episode_return in returns:
+            shown = episode_return if math.isfinite(episode_return) else None
+            self._episodes.add(round(time_s, 3), env_steps, shown)
+
+    def undo(self, env_steps: float) -> None:
+        """Drop what a resume at these env steps undid."""
+        self._seconds.undo(env_steps)
+        for policy, series in self._tests.items():
+            series.undo(env_steps)
+            if self._tested_at.get(policy, 0) > env_steps:
+                del self._tested_at[policy]
 
     def add_tests(self, time_s: float, tests: Any, most: float = math.inf) -> None:
         """The last evaluation of each policy, unless it is there, or of more than `most` env steps."""
@@ -80,9 +101,10 @@ class Charts:
                 series.add(time_s, env_steps, mean)
 
     def document(self) -> Status:
-        """The columns of both."""
+        """The columns of all three."""
         tests = {policy: series.columns() for policy, series in self._tests.items()}
-        return {"series": self._seconds.columns(), "tests": tests}
+        episodes = self._episodes.columns()
+        return {"series": self._seconds.columns(), "tests": tests, "episodes": episodes}
 
 
 class RunHistory:
@@ -113,10 +135,14 @@ class RunHistory:
             time_s, env_steps = (value_at(row, _SERIES[name]) for name in ("time_s", "env_steps"))
             if isinstance(time_s, int | float) and isinstance(env_steps, int | float):
                 self._time_before_s = max(self._time_before_s, time_s)
+                self._charts.undo(env_steps)
                 if env_steps <= env_steps_before:
                     self._charts.add_row(row)
                 tests = value_at(row, ("returns", "test"))
                 self._charts.add_tests(time_s, tests, most=env_steps_before)
+        for time_s, env_steps, episode_return in episodes_before(run_dir, env_steps_before):
+            self._charts.add_episodes(time_s, int(env_steps), (episode_return,))
+            self.returns.recall(episode_return)
         for mark in rows_of(run_dir / "marks.jsonl"):
             if set(mark) == MARK_KEYS and mark["env_steps"] <= env_steps_before:
                 self._marks.append(mark)
@@ -170,6 +196,7 @@ class RunHistory:
                 self.add_mark(env_steps, "evaluation", f"final evaluation: {', '.join(scores)}")
         else:
             self.returns.add(returns)
+            self._charts.add_episodes(self.uptime_s, env_steps, returns)
             if self.tracking is not None:
                 self.tracking.add_episodes(episodes)
         self._recording.write_episodes(self.uptime_s, env_steps, kind, author, episodes)
@@ -210,7 +237,8 @@ class RunHistory:
 
     def told(self) -> Status:
         """The history's parts of the status document."""
-        return {"marks": list(self._marks), "log": list(self._warnings)}
+        newest = {"newest_returns": self.returns.newest()}
+        return newest | {"marks": list(self._marks), "log": list(self._warnings)}
 
     def document(self) -> Status:
         """What /history serves."""

@@ -21,6 +21,7 @@ from aa2c.run.quantities import QUANTITIES
 
 SCHEMA = 1
 RECENT_EPISODES = 100
+NEWEST_EPISODES = 20
 LOSSES = tuple(keys[-1] for keys in (q.keys for q in QUANTITIES) if keys[0] == "losses")
 
 SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
@@ -41,6 +42,14 @@ class Returns:
     def add(self, episode_returns: Sequence[float]) -> None:
         self.count += len(episode_returns)
         self._recent.extend(episode_returns)
+
+    def recall(self, episode_return: float) -> None:
+        """An episode of before the run was resumed, which `count` has."""
+        self._recent.append(episode_return)
+
+    def newest(self) -> list[float | None]:
+        """The newest returns, oldest first: what the page adds to its chart; null if not finite."""
+        return [_finite(it) for it in self._recent][-NEWEST_EPISODES:]
 
     @property
     def settled_mean(self) -> float | None:

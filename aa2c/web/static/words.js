@@ -26,4 +26,10 @@ export function element(tag, text = "", attributes = {}) {
   return node;
 }
 
+export function save(name, text) {
+  const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  element("a", "", { href: address, download: name }).click();
+  URL.revokeObjectURL(address);
+}
+
 export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });

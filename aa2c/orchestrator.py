@@ -28,7 +28,7 @@ from aa2c.run.files import make_run_dir, undo_failed_start, undone_if_it_fails, 
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
-from aa2c.run.status import RunState, Status, make_status
+from aa2c.run.status import TRAINING_STATES, RunState, Status, is_down, make_status
 from aa2c.run.tracking import Tracking, require_packages
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
@@ -147,7 +147,13 @@ class Orchestrator:
     @property
     def state(self) -> RunState:
         """Where the run is in its life."""
-        return "paused" if self._phase == "running" and self.controls.is_paused else self._phase
+        if self._phase != "running":
+            return self._phase
+        if self.controls.is_paused:
+            return "paused"
+        engine = self._engine
+        children = (engine.updater, engine.evaluator, *engine.workers)
+        return "degraded" if any(map(is_down, children)) else "running"
 
     @property
     def url(self) -> str | None:
@@ -235,7 +241,8 @@ class Orchestrator:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
         finally:
-            self._phase = "failed" if self.error else "finished"
+            in_full: RunState = "finished" if self._budget_is_used_up() else "stopped"
+            self._phase = "failed" if self.error else in_full
             error = str(self.error or "")
             self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
             self._release()
@@ -268,7 +275,7 @@ class Orchestrator:
                 next_sample = now + SAMPLE_S
                 self._counters.sample()
                 self.controls.tell_score(self._history.returns)
-                self._progress.look(is_training=self.state == "running")
+                self._progress.look(is_training=self.state in TRAINING_STATES)
                 self._history.add_row(self.status())
             await asyncio.sleep(BUDGET_CHECK_S)
 

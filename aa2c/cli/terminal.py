@@ -25,7 +25,7 @@ LIVE_S = 0.5
 PLAIN_S = 5.0
 SHOWN_LEVELS = {"warning", "error", "critical"}
 LINES_BESIDE_WORKERS = 11
-STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red"}
+STATE_STYLES = {"running": "green", "finished": "green", "degraded": "red", "failed": "bold red"}
 BAR_WIDTH = 40
 
 

@@ -26,8 +26,12 @@ LOSSES = tuple(keys[-1] for keys in (q.keys for q in QUANTITIES) if keys[0] == "
 
 SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 
-RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
+RunState = Literal[
+    "starting", "running", "degraded", "paused", "stopping", "finished", "stopped", "failed"
+]
 RUN_STATES: tuple[str, ...] = get_args(RunState)
+TRAINING_STATES = ("running", "degraded")
+ENDED_STATES = ("finished", "stopped", "failed")
 
 Status = dict[str, Any]
 
@@ -123,7 +127,9 @@ def make_status(
             "updates": counters.updates_made,
             "policy_version": counters.updater.count("policy_version"),
             "episodes": returns.count,
-            "time_left_s": _time_left_s(config, counters) if run["state"] == "running" else None,
+            "time_left_s": _time_left_s(config, counters)
+            if run["state"] in TRAINING_STATES
+            else None,
         },
         "throughput": _throughput(engine, config.mode_facts, run["state"]),
         "returns": {
@@ -155,6 +161,8 @@ def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
         for name, slot in children.items()
         if slot.state != "running"
     ]
+    if is_down(engine.evaluator):
+        down.append(Down("the evaluator", engine.evaluator.state, engine.evaluator.last_exit))
     bottleneck, advice = advise(mode, state, updater_waits, workers_wait, down)
     return {
         "env_steps_per_s": round(counters.env_steps_per_s, 1),
@@ -164,6 +172,11 @@ def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
         "worker_wait_share": round(workers_wait, 3),
         "advice": advice,
     }
+
+
+def is_down(slot: ChildView) -> bool:
+    """Whether a child has died and is not, or not yet, back."""
+    return slot.last_exit is not None and slot.state not in ("running", "stopping")
 
 
 def _losses(counters: Telemetry, mode: ModeFacts) -> Status:

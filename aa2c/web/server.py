@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.run.controls import Controls
+from aa2c.run.status import ENDED_STATES, TRAINING_STATES
 from aa2c.strict_json import strict_json
 from aa2c.web import docs
 from aa2c.web.assets import asset
@@ -44,7 +45,6 @@ EVENT_HEADERS = {
     "Content-Type": "text/event-stream",
     "X-Accel-Buffering": "no",  # or nginx would buffer events
 }
-ENDED_STATES = ("finished", "failed")
 BACKLOG = 128
 
 Document = dict[str, Any]
@@ -237,7 +237,7 @@ class _Routes:
     async def readyz(self, request: web.Request) -> web.Response:
         """200 while the run makes progress or is paused."""
         run = self._served.status()["run"]
-        is_ready = run["state"] in ("running", "paused") and run["stall"] is None
+        is_ready = run["state"] in (*TRAINING_STATES, "paused") and run["stall"] is None
         return self._health(request, run, is_ready)
 
     def _health(self, request: web.Request, run: Document, is_good: bool) -> web.Response:

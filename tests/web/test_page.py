@@ -142,12 +142,12 @@ async def _a_dialog_asks_before_the_run_is_stopped(page, run):
     assert run.state == "running"
     await page.page.click("#stop")
     await page.page.click("#really-stop")
-    await page.becomes("#state", "finished")
-    assert run.state == "finished"
+    await page.becomes("#state", "stopped")
+    assert run.state == "stopped"
     before = await page.text("#headlines")
     await run._close_server()  # as when its program ends
     await page.becomes("#progress", "the program has exited")
-    assert await page.text("#state") == "finished", "an end is no trouble"
+    assert await page.text("#state") == "stopped", "an end is no trouble"
     assert await page.page.is_hidden("#trouble")
     assert await page.text("#headlines") == before
     assert await page.page.is_disabled("#stop")

@@ -1,6 +1,6 @@
 // Numbers as a person reads them, and elements. Only text is ever set, never markup.
 
-export const ENDED = ["finished", "failed"]; // states of a run
+export const ENDED = ["finished", "stopped", "failed"]; // states of a run
 
 export const byId = (id) => document.getElementById(id);
 const told = (write) => (x) => (x === null || x === undefined ? "–" : write(x)); // null: none yet, or no number

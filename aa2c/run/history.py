@@ -18,11 +18,12 @@ from aa2c.log import EventDict, readable
 from aa2c.ports import Message, Report
 from aa2c.run.files import Recording, episodes_before, metrics_row, rows_of
 from aa2c.run.quantities import QUANTITIES, value_at
-from aa2c.run.status import Returns, Status, TestReturns
+from aa2c.run.status import RECENT_EPISODES, Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
 
 MOST_ROWS = 2000
 KEPT_MARKS = 100
+KEPT_RECORDS = 1000
 KEPT_WARNINGS = 20
 MARK_KEYS = {"time_s", "env_steps", "kind", "text"}
 WARNING_LEVELS = ("warning", "error", "critical")
@@ -64,6 +65,27 @@ class Series:
         return {name: list(column) for name, column in zip(self._names, columns, strict=True)}
 
 
+class Best:
+    """The highest mean so far, and where; `undo` finds the one of before."""
+
+    def __init__(self) -> None:
+        self._records: deque[Status] = deque(maxlen=KEPT_RECORDS)
+
+    def add(self, time_s: float, env_steps: int, mean: Any) -> None:
+        """A mean, if there is one."""
+        if isinstance(mean, int | float) and (not self._records or mean > self.now["mean"]):
+            self._records.append({"mean": mean, "env_steps": env_steps, "time_s": time_s})
+
+    def undo(self, env_steps: float) -> None:
+        """Forget what is beyond these env steps."""
+        while self._records and self._records[-1]["env_steps"] > env_steps:
+            self._records.pop()
+
+    @property
+    def now(self) -> Any:
+        return self._records[-1] if self._records else None
+
+
 class Charts:
     """What the charts show: a row a second, episodes, and evaluations where they were measured."""
 
@@ -72,10 +94,17 @@ class Charts:
         self._episodes = Series("time_s", "env_steps", "return")
         self._tests = {policy: Series("time_s", "env_steps", "mean") for policy in POLICIES}
         self._tested_at: dict[str, int] = {}
+        self._best = {kind: Best() for kind in ("train", *POLICIES)}
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """A row of metrics.jsonl."""
-        self._seconds.add(*(value_at(row, keys) for keys in _SERIES.values()))
+        values = {name: value_at(row, keys) for name, keys in _SERIES.items()}
+        self._seconds.add(*values.values())
+        count = value_at(row, ("returns", "train", "count"))
+        if isinstance(count, int) and count >= RECENT_EPISODES:
+            self._best["train"].add(
+                values["time_s"], values["env_steps"], values["train_return_mean"]
+            )
 
     def add_episodes(self, time_s: float, env_steps: int, returns: Iterable[float]) -> None:
         """The raw returns of training episodes that ended here."""
@@ -86,6 +115,8 @@ class Charts:
     def undo(self, env_steps: float) -> None:
         """Drop what a resume at these env steps undid."""
         self._seconds.undo(env_steps)
+        for best in self._best.values():
+            best.undo(env_steps)
         for policy, series in self._tests.items():
             series.undo(env_steps)
             if self._tested_at.get(policy, 0) > env_steps:
@@ -99,6 +130,11 @@ class Charts:
             if isinstance(env_steps, int) and env_steps <= most and is_new:
                 self._tested_at[policy] = env_steps
                 series.add(time_s, env_steps, mean)
+                self._best[policy].add(time_s, env_steps, mean)
+
+    def best(self) -> Status:
+        """The highest means: of 100 training episodes, and of an evaluation of each policy."""
+        return {kind: best.now for kind, best in self._best.items()}
 
     def document(self) -> Status:
         """The columns of all three."""
@@ -237,7 +273,7 @@ class RunHistory:
 
     def told(self) -> Status:
         """The history's parts of the status document."""
-        newest = {"newest_returns": self.returns.newest()}
+        newest = {"newest_returns": self.returns.newest(), "best": self._charts.best()}
         return newest | {"marks": list(self._marks), "log": list(self._warnings)}
 
     def document(self) -> Status:

@@ -179,6 +179,11 @@ def is_down(slot: ChildView) -> bool:
     return slot.last_exit is not None and slot.state not in ("running", "stopping")
 
 
+def has_lost_one(engine: Engine) -> bool:
+    """Whether any child is down."""
+    return any(map(is_down, (engine.updater, engine.evaluator, *engine.workers)))
+
+
 def _losses(counters: Telemetry, mode: ModeFacts) -> Status:
     """Of the latest update; null before the first, and for losses that the mode does not have."""
     told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}

@@ -13,7 +13,7 @@ import errno
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +53,10 @@ Act = Callable[[Document], Awaitable[str] | str]
 
 @dataclass(frozen=True)
 class Served:
-    """What a run exposes: its documents, metrics and controls."""
+    """What a run exposes: its status, other documents by name, metrics and controls."""
 
     status: Callable[[], Document]
-    history: Callable[[], Document]
+    documents: Mapping[str, Callable[[], Document]]
     collector: Collector
     controls: Controls
     token: str
@@ -186,7 +186,7 @@ class _Routes:
         return [
             web.get("/", self.page),
             web.get("/status", self.status),
-            web.get("/history", self.history),
+            *(web.get(f"/{name}", _reading(it)) for name, it in self._served.documents.items()),
             web.get("/events", self.events, allow_head=False),  # it has no end
             web.get("/frames", self.frames),
             web.get("/metrics", self.metrics),
@@ -221,9 +221,6 @@ class _Routes:
 
     async def status(self, _: web.Request) -> web.Response:
         return json_response(self._served.status())
-
-    async def history(self, _: web.Request) -> web.Response:
-        return json_response(self._served.history())
 
     async def metrics(self, request: web.Request) -> web.Response:
         content_type, body = exposition(self._served.collector, request.headers.get("Accept", ""))
@@ -306,6 +303,15 @@ class _Routes:
 
     async def let_listeners_go(self, _: web.Application) -> None:
         self._closing.set()
+
+
+def _reading(document: Callable[[], Document]) -> Handler:
+    """A route that serves a document."""
+
+    async def handle(_: web.Request) -> web.Response:
+        return json_response(document())
+
+    return handle
 
 
 def _control(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -22,14 +22,13 @@ from aa2c.errors import Aa2cError, RunFailed, StartError
 from aa2c.host.engine import LocalEngine, Registered, with_code
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
-from aa2c.run.about import told_on_request
 from aa2c.run.controls import Controls
 from aa2c.run.event_loop import run_here
 from aa2c.run.files import make_run_dir, undo_failed_start, undone_if_it_fails, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
-from aa2c.run.status import TRAINING_STATES, RunState, Status, has_lost_one, make_status
+from aa2c.run.status import TRAINING_STATES, RunState, Status, how_ended, make_status, state_in
 from aa2c.run.tracking import Tracking, require_packages
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
@@ -137,8 +136,7 @@ class Orchestrator:
     async def _serve(self, listening: socket.socket) -> None:
         assert self.token is not None
         collector = RunCollector(self.status, self._lag_histogram)
-        documents = {"history": self._history.document, **told_on_request(self.config, self.dir)}
-        served = Served(self.status, documents, collector, self.controls, self.token)
+        served = Served(self.status, self._history.documents, collector, self.controls, self.token)
         self._server = Server(listening, self.config, served, self._log)
         try:
             await self._server.start()
@@ -149,10 +147,7 @@ class Orchestrator:
     @property
     def state(self) -> RunState:
         """Where the run is in its life."""
-        if self._phase != "running":
-            return self._phase
-        training: RunState = "degraded" if has_lost_one(self._engine) else "running"
-        return "paused" if self.controls.is_paused else training
+        return state_in(self._phase, self.controls.is_paused, self._engine)
 
     @property
     def url(self) -> str | None:
@@ -240,8 +235,7 @@ class Orchestrator:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
         finally:
-            in_full: RunState = "finished" if self._budget_is_used_up() else "stopped"
-            self._phase = "failed" if self.error else in_full
+            self._phase = how_ended(self.error, self._budget_is_used_up())
             error = str(self.error or "")
             self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
             self._release()

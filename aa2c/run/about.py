@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,6 @@ from aa2c.log import readable
 LOG_TAIL_BYTES = 64 * 1024
 LOG_LINES = 200
 COMMANDS = {"resume": "serve --resume", "evaluate": "eval", "report": "report"}
-
-
-def told_on_request(config: Config, run_dir: Path) -> dict[str, Callable[[], dict[str, Any]]]:
-    """The documents, by name."""
-    return {"about": lambda: about(config, run_dir), "log": lambda: log_tail(run_dir)}
 
 
 def about(config: Config, run_dir: Path) -> dict[str, Any]:

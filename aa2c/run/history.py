@@ -16,6 +16,7 @@ from typing import Any
 from aa2c.config.config import Config
 from aa2c.log import EventDict, readable
 from aa2c.ports import Message, Report
+from aa2c.run.about import about, log_tail
 from aa2c.run.files import Recording, episodes_before, metrics_row, rows_of
 from aa2c.run.quantities import QUANTITIES, value_at
 from aa2c.run.status import RECENT_EPISODES, Returns, Status, TestReturns
@@ -152,6 +153,11 @@ class RunHistory:
 
     def __init__(self, run_dir: Path, config: Config, before: Mapping[str, int]) -> None:
         self._recording = Recording(run_dir, config)
+        self.documents: Mapping[str, Callable[[], Status]] = {
+            "history": self.document,
+            "about": lambda: about(config, run_dir),
+            "log": lambda: log_tail(run_dir),
+        }
         self.log: Any = None
         self.tracking: Tracking | None = None
         self._can_write = True

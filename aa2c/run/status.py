@@ -179,9 +179,20 @@ def is_down(slot: ChildView) -> bool:
     return slot.last_exit is not None and slot.state not in ("running", "stopping")
 
 
-def has_lost_one(engine: Engine) -> bool:
-    """Whether any child is down."""
-    return any(map(is_down, (engine.updater, engine.evaluator, *engine.workers)))
+def state_in(phase: RunState, is_paused: bool, engine: Engine) -> RunState:
+    """The state of a run in a phase of its life; while it trains, its children decide."""
+    if phase != "running":
+        return phase
+    children = (engine.updater, engine.evaluator, *engine.workers)
+    training: RunState = "degraded" if any(map(is_down, children)) else "running"
+    return "paused" if is_paused else training
+
+
+def how_ended(error: Exception | None, budget_is_used_up: bool) -> RunState:
+    """The last state of a run: only one that was trained to its budget has finished."""
+    if error is not None:
+        return "failed"
+    return "finished" if budget_is_used_up else "stopped"
 
 
 def _losses(counters: Telemetry, mode: ModeFacts) -> Status:

@@ -2,10 +2,11 @@
 // through `show` into the parts of the page. No state is kept except the series behind the charts, and the
 // newest document: everything else is in the next one.
 
+import { readAbout, showBest, showLog } from "./about.js";
 import { fitCharts, makeCharts, updateCharts } from "./charts.js";
 import { disableControls, newest, openSession, showControls } from "./controls.js";
 import "./frames.js";
-import { complain, showHeader, showHeadlines, showLog, showWaits, showWorkers } from "./parts.js";
+import { complain, showHeader, showHeadlines, showWaits, showWorkers } from "./parts.js";
 import { addStatus, hasTooMany, readHistory } from "./series.js";
 import { setView } from "./view.js";
 import { byId, ENDED, pause } from "./words.js";
@@ -23,12 +24,13 @@ function show(status) {
   showHeadlines(status);
   showWaits(status);
   showWorkers(status);
+  showBest(status);
   showLog(status);
   updateCharts();
 }
 
 async function begin() {
-  await readHistory();
+  await Promise.all([readHistory(), readAbout()]);
   byId("settings").replaceChildren();
   setView(null);
   makeCharts();

@@ -14,7 +14,7 @@ export function showHeader({ run, progress }) {
   byId("progress").textContent = `${whole(progress.env_steps)} of ${whole(progress.total_env_steps)} env steps `
     + `(${percent(share)}), ${duration(run.uptime_s)}${left}`;
   document.title = `${percent(share)} ${run.env} · aa2c`;
-  byId("dir").textContent = ` · seed ${run.seed}, saved in ${run.dir}`;
+  byId("seed").textContent = ` · seed ${run.seed}`;
   complain(run.error ?? (run.stall && `The run has stalled: ${run.stall}.`));
 }
 
@@ -108,13 +108,4 @@ export function showWorkers({ run, workers, rings, updater, evaluator }) {
 function ends({ restarts, exits }) {
   const all = Object.entries(exits).map(([how, count]) => `${how} ${times(count)}`);
   return all.length ? `; restarted ${times(restarts)}, after ${all.join(", ")}` : "";
-}
-
-export function showLog({ log }) {
-  const lines = log.length ? [...log].reverse() : [{ time: "", level: "", text: "None." }];
-  byId("log").replaceChildren(...lines.map(({ time, level, text }) => {
-    const line = element("li", time ? `${new Date(time).toLocaleTimeString()} ` : "");
-    line.append(element("b", level, { class: level }), ` ${text}`);
-    return line;
-  }));
 }

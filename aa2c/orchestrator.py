@@ -147,7 +147,7 @@ class Orchestrator:
     @property
     def state(self) -> RunState:
         """Where the run is in its life."""
-        return state_in(self._phase, self.controls.is_paused, self._engine)
+        return state_in(self._phase, lambda: self.controls.is_paused, self._engine)
 
     @property
     def url(self) -> str | None:

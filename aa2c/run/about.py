@@ -30,7 +30,6 @@ def about(config: Config, run_dir: Path) -> dict[str, Any]:
     there = load_config(preset=recipe)
     options = [
         _option(item, getattr(config, item.name), getattr(there, item.name))
-        | {"group": (group.__doc__ or "").rstrip(".")}
         for group in GROUPS
         for item in dataclasses.fields(group)
         if config.uses(item.name)
@@ -52,10 +51,9 @@ def _option(item: dataclasses.Field[Any], value: Any, recipes: Any) -> dict[str,
 @cache
 def _recipes(mode: str) -> dict[str, Config]:
     """The mode's presets, its general recipe first; the defaults if it has none."""
-    configs = {name: load_config(preset=name) for name in preset_names()}
-    names = sorted(configs, key=lambda name: (not name.endswith("/vector"), name))
-    found = {name: configs[name] for name in names if configs[name].mode == mode}
-    return found or {"none": Config()}
+    names = [name for name in preset_names() if name.startswith(f"{mode}/")]
+    names.sort(key=lambda name: not name.endswith("/vector"))
+    return {name: load_config(preset=name) for name in names or ["none"]}
 
 
 def _nearest_recipe(config: Config) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -179,13 +179,16 @@ def is_down(slot: ChildView) -> bool:
     return slot.last_exit is not None and slot.state not in ("running", "stopping")
 
 
-def state_in(phase: RunState, is_paused: bool, engine: Engine) -> RunState:
-    """The state of a run in a phase of its life; while it trains, its children decide."""
+def state_in(phase: RunState, is_paused: Callable[[], bool], engine: Engine) -> RunState:
+    """The state of a run in a phase of its life; while it trains, its children decide.
+
+    Only then there is memory in which it is said whether it is paused.
+    """
     if phase != "running":
         return phase
     children = (engine.updater, engine.evaluator, *engine.workers)
     training: RunState = "degraded" if any(map(is_down, children)) else "running"
-    return "paused" if is_paused else training
+    return "paused" if is_paused() else training
 
 
 def how_ended(error: Exception | None, budget_is_used_up: bool) -> RunState:

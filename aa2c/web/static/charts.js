@@ -4,7 +4,7 @@ import {
   csvOf, csvOfReturns, episodesOf, hasValues, marksOf, POLICIES, seriesOf, smoothed, testsOf, xAxis,
 } from "./series.js";
 import uPlot from "./vendor/uPlot.esm.js";
-import { cursor, onView, setView, setWhole, span, zoomToSelection } from "./view.js";
+import { cursor, isZoomed, onView, setView, setWhole, span, zoomToSelection } from "./view.js";
 import { byId, duration, element, save, short } from "./words.js";
 
 const RETURNS = ["training, mean of the last 100 episodes", "test, greedy", "test, sampled"];
@@ -16,7 +16,7 @@ const SMALL_CHARTS = {
   value: "value loss",
   entropy: "entropy [nats]",
   approx_kl: "approximate KL [nats]",
-  grad_norm: "gradient norm before clipping",
+  grad_norm: "gradient norm, unclipped",
   learning_rate: "learning rate",
 };
 const POSITIVE = ["value", "approx_kl", "grad_norm", "learning_rate"]; // for which a log axis makes sense
@@ -221,7 +221,7 @@ export function updateCharts() {
     plot.setData(data());
     if (isReturns && !(plot.cursor.left >= 0)) plot.setLegend({ idx: plot.data[0].length - 1 });
   }
-  describeCharts();
+  queueMicrotask(describeCharts); // after uPlot, which draws in one
 }
 
 function describeCharts() {
@@ -231,7 +231,8 @@ function describeCharts() {
     empty.textContent = isEmpty ? "waiting for data" : "";
     const now = labels.map((label, i) => `${label}: ${short(newest(plot.data[i + 1]))}`);
     parent.setAttribute("role", "img");
-    parent.setAttribute("aria-label", `Chart over ${xAxis() === "time_s" ? "time" : "env steps"}; ${isEmpty ? "waiting for data" : `now ${now.join(", ")}`}`);
+    const part = isZoomed() ? ` from ${xText(plot.scales.x.min)} to ${xText(plot.scales.x.max)}` : "";
+    parent.setAttribute("aria-label", `Chart over ${xAxis() === "time_s" ? "time" : "env steps"}${part}; ${isEmpty ? "waiting for data" : `now ${now.join(", ")}`}`);
   }
 }
 
@@ -241,7 +242,10 @@ export function fitCharts() {
   }
 }
 
-onView(() => charts.forEach(({ plot }) => plot.setData(plot.data)));
+onView(() => {
+  charts.forEach(({ plot }) => plot.setData(plot.data));
+  queueMicrotask(describeCharts);
+});
 byId("x-axis").addEventListener("change", () => { setView(null); makeCharts(); });
 byId("smoothing").addEventListener("input", makeCharts);
 byId("returns-csv").addEventListener("click", () => save("returns.csv", csvOfReturns()));

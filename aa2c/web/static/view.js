@@ -8,6 +8,7 @@ let onChange = () => {};
 
 export const onView = (act) => { onChange = act; };
 export const setWhole = (range) => { whole = range; };
+export const isZoomed = () => view !== null;
 export const span = () => (view ? [view.min, view.max] : whole);
 
 export function setView(wanted) {

@@ -27,9 +27,9 @@ INK = """canvas => {
 @pytest.mark.long
 async def test_the_page_of_a_run(small, browser, tmp_path):
     """One run and one browser for everything, because both take seconds to come up."""
-    config = small(
-        total_env_steps=10**9, port=0, eval_interval_s=1.0, eval_episodes=1, restart_backoff_s=3.0
-    )
+    slow_restarts = {"restart_backoff_s": 3.0}  # the page, which looks once a second, must see one
+    evaluation = {"eval_interval_s": 1.0, "eval_episodes": 1}
+    config = small(total_env_steps=10**9, port=0, **evaluation, **slow_restarts)
     async with Orchestrator(config, http=True) as run:
         await run.ready()
         await until(lambda: run.status()["returns"]["test"]["sampled"]["count"])

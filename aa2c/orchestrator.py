@@ -337,7 +337,7 @@ class Orchestrator:
         }
         returns = self._history.returns, self._history.tests
         status = make_status(run, self.config, self._engine, returns)
-        return status | {"settings": self.controls.changeable()} | self._history.told()
+        return status | {"settings": self.controls.changeable()} | self._history.told(status)
 
 
 def train(config: Config) -> Status:

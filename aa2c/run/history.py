@@ -99,13 +99,15 @@ class Charts:
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """A row of metrics.jsonl."""
-        values = {name: value_at(row, keys) for name, keys in _SERIES.items()}
-        self._seconds.add(*values.values())
+        self._seconds.add(*(value_at(row, keys) for keys in _SERIES.values()))
+        self.note_best(row)
+
+    def note_best(self, row: Mapping[str, Any]) -> None:
+        """Whether the mean of the last episodes is the highest so far, once there are enough."""
         count = value_at(row, ("returns", "train", "count"))
         if isinstance(count, int) and count >= RECENT_EPISODES:
-            self._best["train"].add(
-                values["time_s"], values["env_steps"], values["train_return_mean"]
-            )
+            names = ("time_s", "env_steps", "train_return_mean")
+            self._best["train"].add(*(value_at(row, _SERIES[name]) for name in names))
 
     def add_episodes(self, time_s: float, env_steps: int, returns: Iterable[float]) -> None:
         """The raw returns of training episodes that ended here."""
@@ -277,8 +279,9 @@ class RunHistory:
 
         return hear
 
-    def told(self) -> Status:
-        """The history's parts of the status document."""
+    def told(self, status: Status) -> Status:
+        """The history's parts of the status document, of which the other parts are given."""
+        self._charts.note_best(metrics_row(status))
         newest = {"newest_returns": self.returns.newest(), "best": self._charts.best()}
         return newest | {"marks": list(self._marks), "log": list(self._warnings)}
 

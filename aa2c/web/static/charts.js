@@ -22,6 +22,7 @@ const SMALL_CHARTS = {
 const POSITIVE = ["value", "approx_kl", "grad_norm", "learning_rate"]; // for which a log axis makes sense
 const RAW = "not smoothed";
 const FAINT = 0.3;
+const EDGE = 0.01; // of the x axis, so that the newest points are not cut in half
 
 let charts = []; // [{plot, parent, empty, labels, data}]
 const onLogAxis = new Set();
@@ -130,6 +131,7 @@ function makeChart(parent, labels, data, { height, isReturns = false, isLog = fa
 
 // A change of less than a millionth is drawn as constant: all ticks would have the same label.
 function yRange(_, low, high) {
+  if (low === 0 && high === 0) return [0, 1];
   const middle = Math.abs(low ?? 0);
   return uPlot.rangeNum(low, high - low < 1e-6 * middle ? low : high, 0.1, true);
 }
@@ -211,7 +213,7 @@ export function makeCharts() {
 function measureWhole() {
   const ends = [seriesOf("env_steps"), episodesOf(), ...POLICIES.map(testsOf)].flatMap(([xs]) => [xs[0], xs.at(-1)]).filter(isNumber);
   const [low, high] = ends.length ? [Math.min(...ends), Math.max(...ends)] : [0, 1];
-  setWhole(high > low ? [low, high] : [low - 1, high + 1]);
+  setWhole(high > low ? [low, high + EDGE * (high - low)] : [low - 1, high + 1]);
 }
 
 export function updateCharts() {

@@ -88,7 +88,7 @@ export function showWorkers({ run, workers, rings, updater, evaluator }) {
     const dropped = Object.values(ring.dropped).reduce((a, b) => a + b, 0);
     const row = element("tr");
     const fill = element("td", "");
-    fill.append(element("meter", "", { value: ring.used, max: ring.capacity, "aria-label": `ring of worker ${worker.id}` }), `${ring.used} of ${ring.capacity}`);
+    fill.append(bar(ring.used / ring.capacity, `ring of worker ${worker.id}`), `${ring.used} of ${ring.capacity}`);
     const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), seconds(worker.wait_s),
       fill, worker.generation, worker.restarts, worker.last_exit ?? "–", dropped];
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", String(cell)))));

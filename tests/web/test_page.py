@@ -212,6 +212,7 @@ async def _a_dialog_asks_before_the_run_is_stopped(page, run):
     assert await page.page.is_disabled("#stop")
 
 
+@pytest.mark.long
 async def test_the_page_beyond_loopback_takes_its_token_from_the_address(small, browser):
     config = small(total_env_steps=10**9, port=0, host="0.0.0.0")
     async with Orchestrator(config, http=True) as run:

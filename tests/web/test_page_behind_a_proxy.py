@@ -65,6 +65,7 @@ async def proxy(run_url: str, *, keeps_host: bool, holds_back: bool) -> AsyncIte
             await runner.cleanup()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("keeps_host", "holds_back"), [(True, False), (False, True)], ids=["notebook", "buffering"]
 )

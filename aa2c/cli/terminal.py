@@ -19,13 +19,13 @@ from rich.text import Text
 
 from aa2c.log import EventDict, readable
 from aa2c.orchestrator import Orchestrator
-from aa2c.run.status import Status, outcome
+from aa2c.run.status import Status
 
 LIVE_S = 0.5
 PLAIN_S = 5.0
 SHOWN_LEVELS = {"warning", "error", "critical"}
 LINES_BESIDE_WORKERS = 11
-STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red"}
+STATE_STYLES = {"running": "green", "finished": "green", "degraded": "red", "failed": "bold red"}
 BAR_WIDTH = 40
 FEW = 8  # workers that are listed one by one
 
@@ -96,7 +96,7 @@ class Terminal:
         steps = status["progress"]["env_steps"]
         seconds = run["uptime_s"]
         self.say(
-            f"{_outcome(status)}: {steps:,} env steps in {seconds:.1f} s "
+            f"{run['state']}: {steps:,} env steps in {seconds:.1f} s "
             f"({steps / max(seconds, 1e-9):,.0f} per second), "
             f"{status['progress']['updates']:,} updates, {train['count']:,} episodes"
         )
@@ -119,7 +119,7 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
     """A status for a terminal, with at most so many workers, those in trouble first."""
     run, progress = status["run"], status["progress"]
     head = Table.grid(padding=(0, 1))
-    state = Text(_outcome(status), style=STATE_STYLES.get(run["state"], "yellow"))
+    state = Text(run["state"], style=STATE_STYLES.get(run["state"], "yellow"))
     head.add_row(Text(f"{run['env']}, mode {run['mode']}", style="bold"), state)
     share = min(1.0, progress["env_steps"] / progress["total_env_steps"])
     bar = Table.grid(padding=(0, 1))
@@ -194,11 +194,6 @@ def progress_line(status: Status) -> str:
         f"return of the last {_return_in_words(status['returns']['train'])}  "
         f"lag {status['policy_lag']['mean']:.1f}  bottleneck {throughput['bottleneck']}"
     )
-
-
-def _outcome(status: Status) -> str:
-    progress = status["progress"]
-    return outcome(status["run"]["state"], progress["env_steps"], progress["total_env_steps"])
 
 
 def _awaited(status: Status) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from aa2c.checkpoints.files import best_score
 from aa2c.errors import ConfigError
 from aa2c.run.files import is_trained, read_access
-from aa2c.run.status import outcome
+from aa2c.run.status import ENDED_STATES
 
 TAIL = 65536  # bytes at the end of a file that have its last rows
 
@@ -67,7 +67,7 @@ def _look_at(path: Path) -> FoundRun:
     return FoundRun(
         dir=str(path),
         name=path.absolute().name,
-        state=outcome(state, env_steps, total),
+        state=state,
         env=str(config.get("vector") or config.get("env", "")),
         mode=str(config.get("mode", "")),
         env_steps=env_steps,
@@ -86,7 +86,7 @@ def _state_of(path: Path) -> tuple[str, str]:
         event = row.get("event") if row.get("process") == "orchestrator" else None
         if is_living and event in ("start", "running"):
             return "starting" if event == "start" else "running", ""
-        if not is_living and event in ("finished", "failed"):
+        if not is_living and event in ENDED_STATES:
             return event, str(row.get("error", ""))
         if not is_living and event in ("start", "running"):
             break

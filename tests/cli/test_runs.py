@@ -41,10 +41,10 @@ BEGUN = (("start", ""), ("running", ""))
     ("events", "env_steps", "state"),
     [
         ((*BEGUN, ("finished", "")), 1003, "finished"),
-        ((*BEGUN, ("finished", "")), 999, "stopped"),
+        ((*BEGUN, ("stopped", "")), 999, "stopped"),
         ((*BEGUN, ("failed", "no luck")), 5, "failed"),
         (BEGUN, 5, "crashed"),
-        ((*BEGUN, ("finished", ""), *BEGUN), 999, "crashed"),
+        ((*BEGUN, ("stopped", ""), *BEGUN), 999, "crashed"),
         ((), 0, "crashed"),
     ],
 )

@@ -16,7 +16,8 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_args, get_or
 from aa2c.config.config import Config, codes, flag, option_types, require_consent
 from aa2c.config.kwargs import Kwargs
 from aa2c.config.modes import FACTS
-from aa2c.config.options import GROUPS, help_of, option
+from aa2c.config.option import help_of, option
+from aa2c.config.options import GROUPS
 from aa2c.config.peers import meant
 from aa2c.config.toml import load_config, preset_names
 from aa2c.config.values import broken_bound, converted

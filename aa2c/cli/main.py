@@ -253,7 +253,7 @@ def top(arguments: Sequence[str]) -> int:
     from aa2c.cli.top import watch
 
     with contextlib.suppress(KeyboardInterrupt):  # the usual way out
-        watch(flags.run or flags.url, flags.token or os.environ.get("AA2C_TOKEN", ""))
+        watch(flags.run, flags.url, flags.token or os.environ.get("AA2C_TOKEN", ""))
     return 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aa2c.cli.flags import Nothing, word
 from aa2c.config.config import Config
-from aa2c.config.options import option
+from aa2c.config.option import option
 
 _RUN = "a run's directory, or one of its checkpoints"
 

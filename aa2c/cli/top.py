@@ -29,20 +29,22 @@ LOST_S = 20.0  # without an answer for this long, the run has ended
 MOST_BYTES = 8 * 1024 * 1024
 
 
-def watch(what: str, token: str) -> None:
+def watch(run: str, url: str, token: str) -> None:
     """Show the run in a directory, or at an address, by default serve's own. Raises as `watch_run`."""
-    if not what:
-        watch_run(f"http://127.0.0.1:{Config().port}/", token)
-    elif "://" in what or not Path(what).exists():
-        watch_run(what, token)
-    else:
-        run_dir = Path(what)
-        url, its_token = read_access(run_dir)
-        if not url:
-            raise ConfigError(
-                f"{what} is not being served: python -m aa2c runs {what} says what became of it."
-            )
-        watch_run(url, token or its_token, name=run_dir.absolute().name)
+    if not run or "://" in run:
+        watch_run(run or url or f"http://127.0.0.1:{Config().port}/", token)
+        return
+    run_dir = Path(run)
+    address, its_token = read_access(run_dir)
+    if not run_dir.exists():
+        raise ConfigError(
+            f"{run} is neither a run's directory nor an address such as http://127.0.0.1:8420/."
+        )
+    if not address:
+        raise ConfigError(
+            f"{run} is not being served: python -m aa2c runs {run} says what became of it."
+        )
+    watch_run(address, token or its_token, name=run_dir.absolute().name)
 
 
 def watch_run(url: str, token: str, *, name: str = "") -> None:

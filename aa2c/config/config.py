@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from aa2c.config.factory import Factory, is_factory
 from aa2c.config.kwargs import Kwargs
+from aa2c.config.learning_options import NETWORKS, LearningOptions, TrajOptions
 from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
-    NETWORKS,
     EnvOptions,
     EvaluationOptions,
     HttpOptions,
-    LearningOptions,
     RunOptions,
     SupervisionOptions,
     TrackingOptions,
-    TrajOptions,
     UpdaterOptions,
     WorkerOptions,
 )

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config, option_types
-from aa2c.config.options import GROUPS, help_of
+from aa2c.config.option import help_of
+from aa2c.config.options import GROUPS
 from aa2c.config.peers import meant
 from aa2c.config.values import converted, nearest
 from aa2c.errors import ConfigError

@@ -107,6 +107,7 @@ def test_flags_beat_the_preset_and_a_recipe_of_another_mode_is_not_taken():
         (["runs", "nowhere"], "there is no directory nowhere"),
         (["completion"], "completion needs a shell"),
         (["top", "."], ". is not being served"),
+        (["top", "nowhere"], "nowhere is neither a run's directory nor an address"),
     ],
     ids=lambda it: " ".join(it) if isinstance(it, list) else "",
 )

@@ -67,6 +67,6 @@ async def test_what_the_run_says_of_a_refusal_is_told_without_what_a_terminal_ob
 )
 def test_the_address_needs_no_flag(given: list[str], monkeypatch: pytest.MonkeyPatch):
     watched: list[Any] = []
-    monkeypatch.setattr(top, "watch", lambda *asked: watched.append(asked))
+    monkeypatch.setattr(top, "watch_run", lambda *asked: watched.append(asked))
     assert main.top([*given, "--token", "x"]) == 0
     assert watched == [("http://box:1/", "x")]

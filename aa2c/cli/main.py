@@ -113,6 +113,8 @@ async def _serve(resolved: Resolved[own_flags.Serve]) -> int:
     from aa2c.cli.beforehand import look
 
     await look(resolved.config, unless=stop)
+    if stop.is_set():
+        return 0
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator  # after the handlers: this import takes a while
 

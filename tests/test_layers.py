@@ -47,7 +47,7 @@ def uses(file, name):
         (["aiohttp"], ["web/"]),
         (["markdown_it"], ["web/docs.py"]),
         (["prometheus_client"], ["web/"]),
-        (["uvloop"], ["cli/main.py"]),
+        (["uvloop"], ["run/event_loop.py"]),
         (["gymnasium", "ale_py"], ["envs/", "host/env_processes.py"]),
         (["structlog"], ["log.py"]),
         (

@@ -1,4 +1,4 @@
-"""python -m aa2c: commands, with flags derived from `Config`. Home of uvloop and exit codes.
+"""python -m aa2c: commands, with flags derived from `Config`. Home of exit codes.
 
 Exit codes of `serve`: 0 finished or stopped on request, 1 the run failed, 2 wrong usage or
 configuration, 3 it never came up.
@@ -28,6 +28,7 @@ from aa2c.config.config import IMPORTING_OPTIONS, Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
 from aa2c.errors import Aa2cError, ConfigError, NoRecipeWarning
 from aa2c.machine import open_standard_descriptors, raise_file_limit, require_linux
+from aa2c.run.event_loop import new_event_loop
 from aa2c.version import __version__
 
 if TYPE_CHECKING:
@@ -110,9 +111,7 @@ def serve(arguments: Sequence[str]) -> int:
     ]
     resolved = resolve("serve", _about("serve"), arguments, more)
     warnings.simplefilter("ignore", NoRecipeWarning)  # --preset none was asked for
-    import uvloop  # here, as in _serve, so that --help is instant
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(resolved))
 
 

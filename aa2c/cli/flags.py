@@ -22,6 +22,7 @@ from aa2c.config.modes import FACTS
 from aa2c.config.options import GROUPS, help_of
 from aa2c.config.toml import load_config, preset_names
 from aa2c.config.values import converted
+from aa2c.envs.recipes import KINDS, preset_for
 from aa2c.errors import ConfigError
 
 T = TypeVar("T")
@@ -50,7 +51,9 @@ def resolve(
     before.add_argument("--preset", default="auto")
     before.add_argument("--config", type=Path)
     before.add_argument("--env")
+    before.add_argument("--env-kwargs", "--env_kwargs", nargs="*", default=())
     before.add_argument("--mode")
+    before.add_argument("--memory")
     before.add_argument("--network")
     before.add_argument("--wrapper", nargs="*")
     before.add_argument("--vector")
@@ -110,20 +113,22 @@ def _base(sources: argparse.Namespace) -> tuple[Config, str]:
     preset = sources.preset
     base = load_config(preset="none" if preset == "auto" else preset, file=sources.config)
     if preset == "auto":
-        preset = _preset_for(sources.mode or base.mode, sources.env or base.env)
+        preset = preset_for(
+            sources.mode or base.mode,
+            sources.env or base.env,
+            {**base.env_kwargs, **_kwargs(sources.env_kwargs)},
+            sources.memory or base.memory,
+        )
         base = load_config(preset=preset, file=sources.config)
     return base, preset
 
 
-def _preset_for(mode: str, env: str) -> str:
-    """The mode's recipe for Atari games or for everything else; "none" if it has none."""
-    kind = "vector"
-    if env != Config().env:  # do not make the default case wait for an import
-        from aa2c.envs.find import is_atari
-
-        kind = "atari" if is_atari(env) else "vector"
-    preset = f"{mode}/{kind}"
-    return preset if preset in preset_names() else "none"
+def _kwargs(words: Sequence[str]) -> Kwargs:
+    """Those of the flag; none if it is invalid, which is told once all flags are parsed."""
+    try:
+        return read_kwargs(words)
+    except ValueError:
+        return Kwargs()
 
 
 def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
@@ -134,7 +139,7 @@ def _flags(base: Config, more: Sequence[Flag]) -> type[Any]:
             "preset",
             str,
             "auto",
-            "auto: the mode's recipe for Atari games or for everything else; none: the bare "
+            f"auto: the mode's recipe for the kind of task ({', '.join(KINDS)}); none: the bare "
             f"defaults; or one of: {', '.join(preset_names())}",
         ),
         own_flag("config", Path | None, None, "TOML file of options; flags override it"),

@@ -1,4 +1,4 @@
-"""python -m aa2c: commands, with flags derived from `Config`. Home of uvloop and exit codes.
+"""python -m aa2c: commands, with flags derived from `Config`. Home of exit codes.
 
 Exit codes of `serve`: 0 finished or stopped on request, 1 the run failed, 2 wrong usage or
 configuration, 3 it never came up.
@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,9 @@ from aa2c.cli.flags import Resolved, merged, own_flag, parse, resolve
 from aa2c.cli.signals import answer
 from aa2c.config.config import IMPORTING_OPTIONS, Config, flag
 from aa2c.config.toml import preset_names, preset_says, to_toml
-from aa2c.errors import Aa2cError, ConfigError
+from aa2c.errors import Aa2cError, ConfigError, NoRecipeWarning
 from aa2c.machine import open_standard_descriptors, raise_file_limit, require_linux
+from aa2c.run.event_loop import new_event_loop
 from aa2c.version import __version__
 
 if TYPE_CHECKING:
@@ -108,9 +110,8 @@ def serve(arguments: Sequence[str]) -> int:
         own_flag("quiet", bool, False, "print only the dashboard's address and errors"),
     ]
     resolved = resolve("serve", _about("serve"), arguments, more)
-    import uvloop  # here, as in _serve, so that --help is instant
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    warnings.simplefilter("ignore", NoRecipeWarning)  # --preset none was asked for
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(resolved))
 
 
@@ -198,9 +199,8 @@ def evaluate(arguments: Sequence[str]) -> int:
     code = {name: getattr(flags, name) for name in IMPORTING_OPTIONS}
     policy = load_policy(flags.run, best=flags.best, **code)
     checkpoint, config = policy.checkpoint, policy.checkpoint.config
-    print(
-        f"{checkpoint.path}: {config.env_name} after {checkpoint.counts['env_steps']:,} env steps"
-    )
+    env_steps = checkpoint.counts["env_steps"]
+    print(f"{checkpoint.path}: {config.env_name} after {env_steps:,} env steps")
     print(protocol(config, flags.seed, flags.max_steps))
     ways = [way for way in ("greedy", "sampled") if getattr(flags, way)] or ["greedy", "sampled"]
     for way in ways:

@@ -29,7 +29,7 @@ from aa2c.run.files import make_run_dir, undo_failed_start, undone_if_it_fails, 
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
-from aa2c.run.status import RunState, Status, make_status
+from aa2c.run.status import TRAINING_STATES, RunState, Status, how_ended, make_status, state_in
 from aa2c.run.tracking import Tracking, require_packages
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
@@ -143,7 +143,7 @@ class Orchestrator:
     async def _serve(self, listening: socket.socket) -> None:
         assert self.token is not None
         collector = RunCollector(self.status, self._lag_histogram)
-        served = Served(self.status, self._history.document, collector, self.controls, self.token)
+        served = Served(self.status, self._history.documents, collector, self.controls, self.token)
         self._server = Server(listening, self.config, served, self._log)
         try:
             await self._server.start()
@@ -154,7 +154,7 @@ class Orchestrator:
     @property
     def state(self) -> RunState:
         """Where the run is in its life."""
-        return "paused" if self._phase == "running" and self.controls.is_paused else self._phase
+        return state_in(self._phase, lambda: self.controls.is_paused, self._engine)
 
     @property
     def url(self) -> str | None:
@@ -242,7 +242,7 @@ class Orchestrator:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
         finally:
-            self._phase = "failed" if self.error else "finished"
+            self._phase = how_ended(self.error, self._budget_is_used_up())
             error = str(self.error or "")
             self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
             self._release()
@@ -276,7 +276,7 @@ class Orchestrator:
                 next_sample = now + SAMPLE_S
                 self._counters.sample()
                 self.controls.tell_score(self._history.returns)
-                self._progress.look(is_training=self.state == "running")
+                self._progress.look(is_training=self.state in TRAINING_STATES)
                 self._history.add_row(self.status())
                 self._callback.second()
             await asyncio.sleep(BUDGET_CHECK_S)
@@ -347,4 +347,4 @@ class Orchestrator:
         }
         returns = self._history.returns, self._history.tests
         status = make_status(run, self.config, self._engine, returns)
-        return status | {"settings": self.controls.changeable()} | self._history.told()
+        return status | {"settings": self.controls.changeable()} | self._history.told(status)

@@ -39,7 +39,7 @@ async def test_numbers_that_are_not_finite_lead_back_to_a_checkpoint(small, mode
         assert rate == pytest.approx(config.learning_rate / 2**rollbacks)
         await run.stop()
     kept = sorted((run.dir / "set_aside").iterdir())
-    assert 0 < len(kept) <= 10
+    assert 0 < len(kept) <= 11  # worker and updater may both have seen room for the tenth
     with np.load(kept[0], allow_pickle=False) as file:
         assert json.loads(str(file["told"]))
         assert not np.isfinite(file["rewards" if "rewards" in file else "grad"]).all()

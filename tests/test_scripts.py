@@ -262,8 +262,8 @@ async def test_code_is_pickled_once_for_all_processes(small, way, monkeypatch):
         monkeypatch.setitem(gym.registry, "Counted-v0", registered)
         env = "Counted-v0"
     async with Orchestrator(small(env=env)) as run:
-        await until(lambda: all(w["pid"] for w in run.status()["workers"]))
-        await run.stop()
+        with pytest.raises(StartError):  # a string is no environment
+            await run.wait()
     assert pickled == [way]
 
 

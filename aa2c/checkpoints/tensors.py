@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.torch import load
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -25,8 +24,8 @@ from aa2c.checkpoints.files import (
     write_checkpoint,
 )
 from aa2c.config.config import Config
-from aa2c.envs.observations import layout_of, plain_obs, read_obs
-from aa2c.envs.spec import ActionSpec, EnvSpec, plain_actions, read_actions
+from aa2c.envs.spec import EnvSpec
+from aa2c.envs.written import plain_spec, read_spec
 from aa2c.policy.policy import Policy
 
 _MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -94,57 +93,6 @@ def _parse(files: CheckpointFiles) -> Checkpoint:
 def _finite(score: Any) -> float | None:
     """A mean of returns, of which one was NaN or infinite, is none."""
     return float(score) if score is not None and math.isfinite(score) else None
-
-
-def plain_spec(spec: EnvSpec) -> dict[str, Any]:
-    """For JSON and msgpack."""
-    obs = spec.obs and plain_obs(spec.obs)
-    return vars(spec) | {"actions": plain_actions(spec.actions), "obs": obs}
-
-
-def read_spec(plain: dict[str, Any]) -> EnvSpec:
-    """What `plain_spec` gave. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
-    return _spec(**plain)
-
-
-def _spec(
-    obs_shape: Any,
-    obs_dtype: Any,
-    actions: Any,
-    is_stacked: Any,
-    obs_scale: Any,
-    obs: Any,
-    has_mask: Any,
-    resets_at_once: Any = False,
-) -> EnvSpec:
-    """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
-    if not all(type(size) is int and size > 0 for size in obs_shape):
-        raise ValueError(f"its observations are none: {obs_shape}")
-    if not 0 <= float(obs_scale) < math.inf:
-        raise ValueError(f"its observations have no scale: {obs_scale}")
-    dtype = str(np.dtype(obs_dtype))
-    rows = None if obs is None else read_obs(obs)
-    if rows is not None and (layout_of(rows).shape, layout_of(rows).dtype) != (
-        tuple(obs_shape),
-        dtype,
-    ):
-        raise ValueError(f"its observations are no rows of {obs_shape}")
-    return EnvSpec(
-        tuple(obs_shape),
-        dtype,
-        read_actions(actions),
-        bool(is_stacked),
-        float(obs_scale),
-        rows,
-        _is_maskable(read_actions(actions), bool(has_mask)),
-        bool(resets_at_once),
-    )
-
-
-def _is_maskable(actions: ActionSpec, has_mask: bool) -> bool:
-    if has_mask and not actions.num_mask:
-        raise ValueError("its actions take no mask")
-    return has_mask
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from aa2c.run.words import PLAIN_S, progress_line, return_in_words, spread
 LIVE_S = 0.5
 SHOWN_LEVELS = {"warning", "error", "critical"}
 LINES_BESIDE_WORKERS = 11
-STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red"}
+STATE_STYLES = {"running": "green", "finished": "green", "degraded": "red", "failed": "bold red"}
 BAR_WIDTH = 40
 
 

@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 
 from aa2c.cli.terminal import Terminal
 from aa2c.errors import ConfigError, RunFailed
-from aa2c.run.status import SCHEMA, Status
+from aa2c.run.status import ENDED_STATES, SCHEMA, Status
 from aa2c.run.words import PLAIN_S, progress_line
 
 EVERY_S = 1.0
 TIMEOUT_S = 5.0
 LOST_S = 20.0  # without an answer for this long, the run has ended
 MOST_BYTES = 8 * 1024 * 1024
-ENDED = ("finished", "failed")
 
 
 def watch_run(url: str, token: str) -> None:
@@ -66,7 +65,7 @@ def _is_address(url: str) -> bool:
 
 def _show_live(terminal: Terminal, ask: Callable[[], Status], status: Status, url: str) -> Status:
     with terminal.live() as live:
-        while status["run"]["state"] not in ENDED:
+        while status["run"]["state"] not in ENDED_STATES:
             live.update(terminal.display(status, url), refresh=True)
             time.sleep(EVERY_S)
             if (newest := _again(terminal, ask)) is None:
@@ -76,7 +75,7 @@ def _show_live(terminal: Terminal, ask: Callable[[], Status], status: Status, ur
 
 
 def _show_lines(terminal: Terminal, ask: Callable[[], Status], status: Status) -> Status:
-    while status["run"]["state"] not in ENDED:
+    while status["run"]["state"] not in ENDED_STATES:
         terminal.print(progress_line(status))
         time.sleep(PLAIN_S)
         if (newest := _again(terminal, ask)) is None:

@@ -106,19 +106,20 @@ def to_toml(config: Config) -> str:
         lines.append(f"# {group.__doc__}")
         for item in fields(group):
             lines.append(f"# {help_of(item)}")
-            lines.append(f"{item.name} = {_toml_value(getattr(config, item.name))}")
+            lines.append(f"{item.name} = {toml_value(getattr(config, item.name))}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """An option's value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):  # JSON escapes as TOML does, but for DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
-        pairs = (f"{_toml_value(name)} = {_toml_value(item)}" for name, item in value.items())
+        pairs = (f"{toml_value(name)} = {toml_value(item)}" for name, item in value.items())
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_toml_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)

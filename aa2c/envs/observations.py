@@ -19,7 +19,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from aa2c.envs.failure import Unusable, shown
-from aa2c.envs.spec import is_image, read_integer, read_sizes
+from aa2c.envs.spec import is_image
 from aa2c.errors import StartError
 
 LARGEST_SCALE = 65535  # of integers; beyond, bounds say nothing of the values
@@ -296,37 +296,3 @@ def map_leaves(spec: ObsSpec, make: Callable[[Leaf], Any]) -> Any:
         return make(spec)
     made = [map_leaves(part, make) for part in spec.parts]
     return dict(zip(spec.names, made, strict=True)) if spec.names else tuple(made)
-
-
-def plain_obs(spec: ObsSpec) -> dict[str, Any]:
-    """For JSON."""
-    plain = {"kind": type(spec).__name__, **vars(spec)}
-    if isinstance(spec, Several):
-        plain["parts"] = [plain_obs(part) for part in spec.parts]
-    return plain
-
-
-def read_obs(plain: Any) -> ObsSpec:
-    """What `plain_obs` gave. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
-    fields = dict(plain)
-    match fields.pop("kind"):
-        case "Numbers" | "Image" as kind:
-            scale = float(fields["scale"])
-            if not 0 < scale < math.inf:
-                raise ValueError(f"{scale} is no scale")
-            shape = read_sizes(fields["shape"])
-            if kind == "Image" and not is_image(shape, "uint8"):
-                raise ValueError(f"{shape} is no image")
-            return Image(shape, scale) if kind == "Image" else Numbers(shape, scale)
-        case "OneHot":
-            sizes, starts = read_sizes(fields["sizes"]), tuple(map(read_integer, fields["starts"]))
-            shape = read_sizes(fields["shape"])
-            if not len(sizes) == len(starts) == math.prod(shape):
-                raise ValueError("its observations do not fit their sizes")
-            return OneHot(sizes, starts, shape)
-        case "Several":
-            parts, names = tuple(map(read_obs, fields["parts"])), tuple(map(str, fields["names"]))
-            if not parts or (names and len(names) != len(parts)):
-                raise ValueError("its observations do not fit their names")
-            return Several(parts, names)
-    raise ValueError(f"its observations are of no kind that there is: {plain!r}")

@@ -70,11 +70,13 @@ def register(registered: Mapping[str, bytes]) -> None:
     """Know the ids of the program that started the run."""
     from gymnasium import registry
 
+    known = {}  # apart at first: what loads imports may register ids, too, and none twice
     for env_id, spec in registered.items():
         try:
-            registry[env_id] = pickle.loads(spec)
+            known[env_id] = pickle.loads(spec)
         except Exception as error:  # one that is needed will be missed by its name
             print(f"{env_id} cannot be registered: {error!r}", file=sys.stderr)
+    registry.update(known)
 
 
 def known_to_gymnasium(env: str) -> str:

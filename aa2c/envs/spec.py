@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from aa2c.envs.observations import ObsSpec
@@ -180,63 +180,3 @@ class EnvSpec:
     @property
     def is_image(self) -> bool:
         return is_image(self.obs_shape, self.obs_dtype)
-
-
-def plain_actions(spec: ActionSpec) -> dict[str, Any]:
-    """For JSON, in which an infinite bound is null."""
-    plain = {"kind": type(spec).__name__, **vars(spec)}
-    if isinstance(spec, Joint):
-        plain["parts"] = [plain_actions(part) for part in spec.parts]
-    for bound in {"low", "high"} & plain.keys():
-        plain[bound] = [x if math.isfinite(x) else None for x in plain[bound]]
-    return plain
-
-
-def read_actions(plain: Any) -> ActionSpec:
-    """What `plain_actions` gave. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
-    fields = dict(plain)
-    match fields.pop("kind"):
-        case "Discrete":
-            return Discrete(_size(fields["n"]), read_integer(fields["start"]))
-        case "MultiBinary":
-            return MultiBinary(read_sizes(fields["shape"]))
-        case "Continuous":
-            shape = read_sizes(fields["shape"])
-            low, high = (_bounds(fields[name], sign) for name, sign in (("low", -1), ("high", 1)))
-            if not len(low) == len(high) == math.prod(shape) or fields["dtype"] not in _FLOATS:
-                raise ValueError("its actions do not fit their bounds")
-            return Continuous(shape, low, high, fields["dtype"], bool(fields["is_squashed"]))
-        case "Joint":
-            parts = tuple(map(read_actions, fields["parts"]))
-            shape, names = read_sizes(fields["shape"]), tuple(map(str, fields["names"]))
-            if not parts or (shape and math.prod(shape) != len(parts)):
-                raise ValueError("its actions have no parts")
-            if names and len(names) != len(parts):
-                raise ValueError("its actions do not fit their names")
-            return Joint(parts, shape, names)
-    raise ValueError(f"its actions are of no kind that there is: {plain!r}")
-
-
-_FLOATS = ("float16", "float32", "float64")
-
-
-def read_integer(value: Any) -> int:
-    """An integer of a JSON document. Raises `ValueError`."""
-    if type(value) is not int:
-        raise ValueError(f"{value!r} is no integer")
-    return value
-
-
-def _size(value: Any) -> int:
-    if read_integer(value) < 1:
-        raise ValueError(f"{value} is no size")
-    return int(value)
-
-
-def read_sizes(values: Any) -> tuple[int, ...]:
-    """Sizes of a JSON document, 1 or more each. Raises `ValueError`."""
-    return tuple(map(_size, values))
-
-
-def _bounds(values: Any, sign: int) -> tuple[float, ...]:
-    return tuple(sign * math.inf if x is None else float(x) for x in values)

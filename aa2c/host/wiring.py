@@ -31,7 +31,7 @@ EVALUATOR_NICENESS = 5  # beyond the workers'
 
 def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
     """Run a worker whose port is shared memory."""
-    from aa2c.checkpoints.tensors import plain_spec
+    from aa2c.envs.written import plain_spec
     from aa2c.roles.worker import run_worker
 
     config, tick = spec.config, signs_of_life(spec)
@@ -104,7 +104,7 @@ def has_payload_checksum(config: Config) -> bool:
 
 def run_updater_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
     """Run the updater with shared memory for its port."""
-    from aa2c.checkpoints.tensors import read_spec
+    from aa2c.envs.written import read_spec
     from aa2c.roles.updater import run_updater
 
     tick = signs_of_life(spec)

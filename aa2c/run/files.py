@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -207,6 +208,29 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
                 if isinstance(row, dict):
                     yield row
+
+
+def episodes_before(run_dir: Path, env_steps: int) -> Iterator[tuple[float, float, float]]:
+    """Time, env steps and return of the training episodes up to a checkpoint, but for undone ones.
+
+    Env steps that fall show a resume, which undid what was beyond. Damaged lines are skipped.
+    """
+    path = run_dir / "episodes.csv"
+    kept = array("d"), array("d"), array("d")
+    if path.exists():
+        with path.open(newline="", errors="replace") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    time_s, at, kind, _, episode_return, _ = line.split(",")
+                    if kind != "train":
+                        continue
+                    row = float(time_s), float(at), float(episode_return)
+                    while kept[1] and kept[1][-1] > row[1]:
+                        for column in kept:
+                            column.pop()
+                    for column, value in zip(kept, row, strict=True):
+                        column.append(value)
+    yield from (row for row in zip(*kept, strict=True) if row[1] <= env_steps)
 
 
 def _open_to_append(path: Path, buffering: int) -> IO[str]:

@@ -53,6 +53,7 @@ GOOD_SPEC = {
     "obs_scale": 1.0,
     "obs": None,
     "has_mask": False,
+    "resets_at_once": False,
 }
 
 WRONG_SPECS = (

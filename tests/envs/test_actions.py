@@ -10,7 +10,8 @@ import torch
 from gymnasium import spaces
 
 from aa2c.envs.actions import action_spec, check_actions, random_actions, to_space
-from aa2c.envs.spec import Continuous, plain_actions, read_actions
+from aa2c.envs.spec import Continuous
+from aa2c.envs.written import plain_actions, read_actions
 from aa2c.errors import StartError
 from aa2c.policy.actions import action_type
 

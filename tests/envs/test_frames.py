@@ -43,7 +43,7 @@ class Watched:
         return obs
 
 
-@pytest.mark.parametrize("game", ["Breakout", "Pong"])
+@pytest.mark.parametrize("game", [pytest.param("Breakout", marks=pytest.mark.long), "Pong"])
 def test_real_stacks_are_rebuilt_exactly_through_real_resets(game):
     """In a rollout and from a trajectory's frames they are those that the environments gave."""
     config = Config(

@@ -11,9 +11,10 @@ from gymnasium.spaces.utils import flatten
 
 from aa2c.config.config import Config
 from aa2c.envs.failure import Unusable
-from aa2c.envs.observations import obs_spec, plain_obs, read_obs, to_row
+from aa2c.envs.observations import obs_spec, to_row
 from aa2c.envs.shown import from_row
 from aa2c.envs.vector import make_envs
+from aa2c.envs.written import plain_obs, read_obs
 from aa2c.errors import StartError
 
 SPACES = [

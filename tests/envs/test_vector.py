@@ -253,7 +253,11 @@ class FireAtStart(gym.Wrapper):
 
 @pytest.mark.parametrize(
     ("game", "frame_skip", "steps"),
-    [("ALE/Pong-v5", 4, 100), ("ALE/Pong-v5", 20, 170), ("ALE/Breakout-v5", 4, 230)],
+    [
+        ("ALE/Pong-v5", 4, 100),
+        pytest.param("ALE/Pong-v5", 20, 170, marks=pytest.mark.long),
+        pytest.param("ALE/Breakout-v5", 4, 230, marks=pytest.mark.long),
+    ],
 )
 def test_atari_frames_are_those_of_gymnasiums_preprocessing(monkeypatch, game, frame_skip, steps):
     """Through resets. Pixels may differ by 1, for `area_resize` rounds what OpenCV rounds."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from aa2c.checkpoints.tensors import plain_spec, read_spec
 from aa2c.envs.find import no_tick
 from aa2c.envs.observations import Numbers, OneHot, Several
 from aa2c.envs.spec import Continuous, Discrete, EnvSpec, Joint, MultiBinary
+from aa2c.envs.written import plain_spec, read_spec
 from aa2c.host.commands import (
     Attach,
     AttachRing,

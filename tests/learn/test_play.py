@@ -118,7 +118,9 @@ def test_atari_returns_are_raw():
 
 
 @pytest.mark.parametrize("greedy", [True, False])
-@pytest.mark.parametrize("config", [CARTPOLE, BREAKOUT], ids=lambda c: c.env)
+@pytest.mark.parametrize(
+    "config", [CARTPOLE, pytest.param(BREAKOUT, marks=pytest.mark.long)], ids=lambda c: c.env
+)
 def test_the_same_seed_gives_the_same_episodes(config, greedy):
     first, same = (played(config, episodes=4, seed=3, max_steps=60, greedy=greedy) for _ in "ab")
     assert first == same

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from aa2c.config.config import Config
-from aa2c.envs.observations import Image, layout_of, obs_spec, plain_obs, read_obs, to_row
+from aa2c.envs.observations import Image, layout_of, obs_spec, to_row
 from aa2c.envs.plain import spec_of
+from aa2c.envs.written import plain_obs, read_obs
 from aa2c.errors import StartError
 from aa2c.modes.mode import MODES
 from aa2c.policy.encoders import Encoders, Flattened, Named, numbers_of

@@ -59,7 +59,14 @@ def take_checked(consumer, expected):
     return expected + 1
 
 
-@pytest.mark.parametrize(("length", "payload_checksum"), [(4, False), (20_000, False), (500, True)])
+@pytest.mark.parametrize(
+    ("length", "payload_checksum"),
+    [
+        pytest.param(4, False, marks=pytest.mark.long),
+        pytest.param(20_000, False, marks=pytest.mark.long),
+        (500, True),
+    ],
+)
 def test_a_consumer_sees_an_unbroken_sequence_of_each_killed_producer(
     make_segment, start, length, payload_checksum
 ):
@@ -86,7 +93,7 @@ def test_a_consumer_sees_an_unbroken_sequence_of_each_killed_producer(
         consumer.close()
 
 
-@pytest.mark.parametrize("checksum", [False, True])
+@pytest.mark.parametrize("checksum", [pytest.param(False, marks=pytest.mark.long), True])
 def test_pulled_parameters_are_whole_and_newer_while_their_writers_are_killed(
     make_segment, start, checksum
 ):

@@ -197,6 +197,7 @@ def step_without_lock(name):
         model.vectors[PARAMS] += 1
 
 
+@pytest.mark.long
 def test_hogwild_steps_and_kills_tear_no_statistics(make_segment, open_model, start):
     segment = make_segment(shared_model_bytes(WITH_STATISTICS))
     model = open_model(is_locked=False, of=segment, layout=WITH_STATISTICS)

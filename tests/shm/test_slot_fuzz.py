@@ -83,6 +83,7 @@ def test_no_single_flipped_bit_changes_a_record_whose_payload_is_checked():
 @example(header=(1, 1, 1, 0, 0, {"x": "y"}, []))
 @example(header=(1, 1, 1, 0, 0, {}, [("x", "<f8", [1])] * 2))
 @example(header="1234567")
+@pytest.mark.long
 def test_headers_with_a_true_checksum_are_a_record_or_malformed(header):
     packed, payload_bytes = pack_with_claim(header)
     read_safely(slot_with_header(packed, payload_bytes=min(payload_bytes, SLOT - PAYLOAD_OFFSET)))
@@ -98,6 +99,7 @@ def test_headers_with_a_true_checksum_are_a_record_or_malformed(header):
 @example(header=header_with_shape([2**31]), payload_bytes=64)
 @example(header=header_with_shape([0, 2**31]), payload_bytes=64)
 @example(header=(1, 1, 1, 0, 0, {}, []), payload_bytes=64)
+@pytest.mark.long
 def test_a_length_that_is_not_that_of_the_shapes_is_malformed(header, payload_bytes):
     """Though it fits into the slot: what is checked and what is mapped must be the same bytes."""
     packed, claimed = pack_with_claim(header)

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from aa2c.config.factory import Factory, is_factory
 from aa2c.config.kwargs import Kwargs
+from aa2c.config.learning_options import NETWORKS, LearningOptions, TrajOptions
 from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
-    NETWORKS,
     EnvOptions,
     EvaluationOptions,
     HttpOptions,
-    LearningOptions,
     RunOptions,
     SupervisionOptions,
     TrackingOptions,
-    TrajOptions,
     UpdaterOptions,
     WorkerOptions,
 )
+from aa2c.config.peers import meant
 from aa2c.config.values import MOST_ITEMS, broken_bound, converted, nearest, shown
 from aa2c.errors import ConfigError
 
@@ -76,7 +75,7 @@ class Config(
         """Refuse an unknown option before `__init__` does with a TypeError."""
         for name in options:
             if name not in cls.__dataclass_fields__:
-                near = nearest(name, cls.__dataclass_fields__) or "."
+                near = meant(name, cls.__dataclass_fields__) or "."
                 raise ConfigError(f"there is no option {shown(name)}{near}")
         return super().__new__(cls)
 

@@ -87,7 +87,8 @@ class Terminal:
                     live.update(self.display(run.status(), run.url), refresh=True)
         else:
             while not await _any_done(waiting, PLAIN_S):
-                self.say(progress_line(run.status()))
+                if run.state != "stopping":  # then nothing changes any more
+                    self.say(progress_line(run.status()))
 
     def end(self, status: Status) -> None:
         """The summary."""

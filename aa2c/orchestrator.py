@@ -18,13 +18,14 @@ from pathlib import Path
 from aa2c.checkpoints.files import CheckpointFiles
 from aa2c.checkpoints.resume import differences, dir_to_resume, read_to_resume, tell_of_resuming
 from aa2c.config.config import Config
+from aa2c.envs.recipes import warn_without_recipe
 from aa2c.errors import Aa2cError, RunFailed, StartError
 from aa2c.host.engine import LocalEngine, Registered, with_code
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run import files
+from aa2c.run.callback import Caller, Event
 from aa2c.run.controls import Controls
-from aa2c.run.event_loop import run_here
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
@@ -36,6 +37,8 @@ from aa2c.web.server import Served, Server, open_socket
 BUDGET_CHECK_S = 0.1
 SAMPLE_S = 1.0
 
+Callback = Callable[[Event, Status, "Orchestrator"], object]
+
 
 class Orchestrator:
     """A run. `async with Orchestrator(config) as run: await run.wait()`.
@@ -43,7 +46,9 @@ class Orchestrator:
     With `http` it also serves the page, /status and /metrics at `run.url`, and controls to who has
     `run.token`. With `resume`, a run or one of its checkpoints, it continues from there, in that
     run's directory. `run.controls` are the same controls for a program. It installs no signal
-    handler and no loop policy, and several may run in one event loop. `on_event` sees what it logs.
+    handler and no loop policy, and several may run in one event loop. `on_event` sees what it logs;
+    `callback(event, status, run)` is called each "second", after an "evaluation" or "checkpoint", and
+    at the "end". If it returns False, the run stops; if it raises, `wait` raises the same.
     """
 
     def __init__(
@@ -53,7 +58,10 @@ class Orchestrator:
         http: bool = False,
         resume: str | Path | None = None,
         on_event: Callable[[EventDict], None] | None = None,
+        callback: Callback | None = None,
     ) -> None:
+        if resume is None:
+            warn_without_recipe(config)
         self.config = config
         self.id = secrets.token_hex(4)
         self.error: Aa2cError | None = None
@@ -61,6 +69,7 @@ class Orchestrator:
         self._phase: RunState = "starting"
         self._resume = Path(resume) if resume is not None else None
         self._on_event = on_event
+        self._callback = Caller(callback, self, self._end)
         self._saved: Path | None = None
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
@@ -79,8 +88,7 @@ class Orchestrator:
     async def start(self) -> None:
         """Start everything; returns while the children are coming up.
 
-        Raises `ConfigError`, `CheckpointError` or `SharedMemoryTooSmall` for what can be seen
-        before.
+        Raises `ConfigError`, `CheckpointError` or `SharedMemoryTooSmall` for what is seen before.
         """
         listening = open_socket(self.config) if self.token else None
         try:
@@ -172,8 +180,8 @@ class Orchestrator:
     async def wait(self) -> Status:
         """Wait for the end of the run; returns the last status. Raises what made it fail."""
         await asyncio.shield(self._main_task())
-        if self.error is not None:
-            raise self.error
+        if error := self._callback.error or self.error:
+            raise error
         return self.status()
 
     async def stop(self) -> Status:
@@ -239,6 +247,7 @@ class Orchestrator:
             error = str(self.error or "")
             self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
             self._release()
+            self._callback.tell("end")
 
     async def _evaluate_saved(self) -> None:
         """A run that has used up its budget ends with an evaluation of what it saves."""
@@ -270,6 +279,7 @@ class Orchestrator:
                 self.controls.tell_score(self._history.returns)
                 self._progress.look(is_training=self.state in TRAINING_STATES)
                 self._history.add_row(self.status())
+                self._callback.second()
             await asyncio.sleep(BUDGET_CHECK_S)
 
     def _budget_is_used_up(self) -> bool:
@@ -293,6 +303,7 @@ class Orchestrator:
                 self._saved = Path(message["path"])
             case _:
                 log_report(self._log, message)
+        self._callback.hear(message)
 
     async def _note_running(self) -> None:
         """The run is running once its children have come up."""
@@ -338,13 +349,3 @@ class Orchestrator:
         returns = self._history.returns, self._history.tests
         status = make_status(run, self.config, self._engine, returns)
         return status | {"settings": self.controls.changeable()} | self._history.told(status)
-
-
-def train(config: Config) -> Status:
-    """Run a training to its end, blocking; the last status. Raises `Aa2cError` if it fails."""
-
-    async def run_to_end() -> Status:
-        async with Orchestrator(config) as run:
-            return await run.wait()
-
-    return run_here(run_to_end())

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from aa2c.config.config import Config, codes, flag, option_types, require_consent
-from aa2c.config.kwargs import Kwargs
+from aa2c.config.kwargs import Kwargs, read_kwargs
 from aa2c.config.modes import FACTS
 from aa2c.config.option import help_of, option
 from aa2c.config.options import GROUPS
 from aa2c.config.peers import meant
-from aa2c.config.toml import load_config, preset_names
+from aa2c.config.toml import load_config
 from aa2c.config.values import broken_bound, converted
+from aa2c.envs.recipes import KINDS, preset_for
 from aa2c.errors import ConfigError
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class Sources:
     """Where options come from."""
 
     preset: str = option(
-        "auto", "auto: the mode's recipe for Atari games or for everything else; none: the bare "
+        "auto", f"auto: the mode's recipe for the kind of task ({', '.join(KINDS)}); none: the bare "
         "defaults; or a name that python -m aa2c presets lists", basic=True,
     )  # fmt: skip
     config: str = option("", "TOML file of options; flags override it", basic=True)
@@ -114,18 +115,17 @@ def _base(sources: Sources, resume: str, options: Mapping[str, Any]) -> tuple[Co
     if sources.preset != "auto":
         return None, sources.preset
     base = load_config(file=Path(sources.config) if sources.config else None)
-    return None, _preset_for(options.get("mode", base.mode), options.get("env", base.env))
+    asked = {name: options.get(name, getattr(base, name)) for name in ("mode", "env", "memory")}
+    kwargs = {**base.env_kwargs, **_kwargs(options.get("env_kwargs", ()))}
+    return None, preset_for(**asked, env_kwargs=kwargs)
 
 
-def _preset_for(mode: str, env: str) -> str:
-    """The mode's recipe for Atari games or for everything else; "none" if it has none."""
-    kind = "vector"
-    if env != Config().env:  # do not make the default case wait for an import
-        from aa2c.envs.find import is_atari
-
-        kind = "atari" if is_atari(env) else "vector"
-    preset = f"{mode}/{kind}"
-    return preset if preset in preset_names() else "none"
+def _kwargs(words: Sequence[str]) -> Kwargs:
+    """Those of the flag; none if it is invalid, which is told once all flags are converted."""
+    try:
+        return read_kwargs(words)
+    except ValueError:
+        return Kwargs()
 
 
 def take_apart(command: str, arguments: Sequence[str], groups: Groups) -> Given:

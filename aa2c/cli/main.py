@@ -1,4 +1,4 @@
-"""python -m aa2c: commands, with flags derived from `Config`. Home of uvloop and exit codes.
+"""python -m aa2c: commands, with flags derived from `Config`. Home of exit codes.
 
 Exit codes of `serve`: 0 finished or stopped on request, 1 the run failed, 2 wrong usage or
 configuration, 3 it never came up. Other commands that are interrupted: 130.
@@ -13,6 +13,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,9 @@ from aa2c.cli.flags import Nothing, Resolved, parse, resolve
 from aa2c.cli.signals import answer, interrupted
 from aa2c.config.config import IMPORTING_OPTIONS
 from aa2c.config.toml import preset_names, preset_says, to_toml
-from aa2c.errors import Aa2cError, ConfigError
+from aa2c.errors import Aa2cError, ConfigError, NoRecipeWarning
 from aa2c.machine import open_standard_descriptors, raise_file_limit, require_linux
+from aa2c.run.event_loop import new_event_loop
 from aa2c.version import __version__
 
 if TYPE_CHECKING:
@@ -101,9 +103,8 @@ def presets(arguments: Sequence[str]) -> int:
 def serve(arguments: Sequence[str]) -> int:
     """Train, and serve the dashboard, /status and /metrics meanwhile."""
     resolved = resolve("serve", _about("serve"), arguments, own_flags.Serve)
-    import uvloop  # here, as in _serve, so that --help is instant
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    warnings.simplefilter("ignore", NoRecipeWarning)  # --preset none was asked for
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(resolved))
 
 
@@ -174,9 +175,8 @@ def evaluate(arguments: Sequence[str]) -> int:
     code = {name: getattr(flags, name) for name in IMPORTING_OPTIONS}
     policy = load_policy(run, best=flags.best, **code)
     checkpoint, config = policy.checkpoint, policy.checkpoint.config
-    print(
-        f"{checkpoint.path}: {config.env_name} after {checkpoint.counts['env_steps']:,} env steps"
-    )
+    env_steps = checkpoint.counts["env_steps"]
+    print(f"{checkpoint.path}: {config.env_name} after {env_steps:,} env steps")
     print(protocol(config, flags.seed, flags.max_steps))
     ways = [way for way in ("greedy", "sampled") if getattr(flags, way)] or ["greedy", "sampled"]
     for way in ways:

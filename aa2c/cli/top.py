@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from aa2c.cli.terminal import PLAIN_S, Terminal, progress_line
+from aa2c.cli.terminal import Terminal
 from aa2c.config.config import Config
 from aa2c.errors import ConfigError, RunFailed
 from aa2c.run.files import read_access
 from aa2c.run.status import ENDED_STATES, SCHEMA, Status
+from aa2c.run.words import PLAIN_S, progress_line
 
 EVERY_S = 1.0
 TIMEOUT_S = 5.0

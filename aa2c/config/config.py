@@ -317,7 +317,7 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
         paired = now if len(now) == len(before) else ("",) * len(before)
         agreed: list[Any] = []
         for code, again in zip(before, paired, strict=True):
-            if callable(again) and (":" in code or is_factory(code)):
+            if _holds_code(again) and (":" in code or is_factory(code)):
                 code = again
             elif ":" in code and code not in now and not code.startswith(_HARMLESS):
                 raise ConfigError(
@@ -327,6 +327,11 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
             agreed.append(code)
         given[name] = agreed if isinstance(value, tuple) else agreed[0]
     return dataclasses.replace(saved, **given)
+
+
+def _holds_code(value: Any) -> bool:
+    """Whether it is a class or function itself, and not its name."""
+    return callable(value) or isinstance(value, Factory)
 
 
 @functools.cache

@@ -44,11 +44,10 @@ class Orchestrator:
     """A run. `async with Orchestrator(config) as run: await run.wait()`.
 
     With `http` it also serves the page, /status and /metrics at `run.url`, and controls to who has
-    `run.token`. With `resume`, a run or one of its checkpoints, it continues from there, in that
-    run's directory. `run.controls` are the same controls for a program. It installs no signal
-    handler and no loop policy, and several may run in one event loop. `on_event` sees what it logs;
-    `callback(event, status, run)` is called each "second", after an "evaluation" or "checkpoint", and
-    at the "end". If it returns False, the run stops; if it raises, `wait` raises the same.
+    `run.token`. With `resume`, a run or one of its checkpoints, it continues in that run's directory.
+    `run.controls` are the same controls for a program. It installs no signal handler or loop policy;
+    several may run in one loop. `on_event` sees what it logs; `callback(event, status, run)` is called
+    each "second", "evaluation" and "checkpoint", and at the "end": its False or error ends the run.
     """
 
     def __init__(

@@ -23,9 +23,9 @@ from aa2c.errors import Aa2cError, RunFailed, StartError
 from aa2c.host.engine import LocalEngine, Registered, with_code
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
+from aa2c.run import files
 from aa2c.run.callback import Caller, Event
 from aa2c.run.controls import Controls
-from aa2c.run.files import make_run_dir, undo_failed_start, undone_if_it_fails, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
@@ -95,8 +95,9 @@ class Orchestrator:
             require_packages(self.config)
             self.config, registered = with_code(self.config)
             saved = read_to_resume(self._resume) if self._resume else None
-            self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
-            with undone_if_it_fails(self.dir, is_new=saved is None):
+            resumed = saved and dir_to_resume(saved, self.config)
+            self.dir = resumed or files.make_run_dir(self.config)
+            with files.undone_if_it_fails(self.dir, is_new=saved is None):
                 self._open(saved, registered)
         except BaseException:
             if listening is not None:
@@ -111,8 +112,6 @@ class Orchestrator:
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
         edits = differences(self.dir, self.config)
         self._history = RunHistory(self.dir, self.config, counts)
-        if self.token:
-            write_token(self.dir, self.token)
         self._log_file = LogFile(self.dir / "log.jsonl")
         on_event = self._history.watch_log(self._on_event)
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
@@ -150,6 +149,7 @@ class Orchestrator:
         except BaseException:
             await self.close()
             raise
+        files.write_access(self.dir, self._server.url, self.token)
 
     @property
     def state(self) -> RunState:
@@ -215,6 +215,7 @@ class Orchestrator:
     async def _close_server(self) -> None:
         server, self._server = self._server, None
         if server is not None:
+            files.remove_address(self.dir)
             await server.close()
 
     def _main_task(self) -> asyncio.Task[None]:
@@ -325,7 +326,7 @@ class Orchestrator:
             self._history.close()
             self._log_file.close()
         if self._resume is None:
-            undo_failed_start(self.dir, self.error, self._final_status)
+            files.undo_failed_start(self.dir, self.error, self._final_status)
 
     def _lag_histogram(self) -> LagHistogram:
         return self._final_lag_histogram or self._counters.lag_histogram()

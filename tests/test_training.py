@@ -27,7 +27,7 @@ def test_a_callback_sees_the_run_sets_options_and_stops_it(small, capsys, monkey
         total_env_steps=10**9, eval_interval_s=0.5, eval_episodes=1, checkpoint_interval_s=1
     )
     status = aa2c.train(config, progress=True, callback=callback)
-    assert status["run"]["state"] == "finished"
+    assert status["run"]["state"] == "stopped"
     assert status["settings"]["learning_rate"]["value"] == 1e-5
     assert events.count("end") == 1
     assert events[-1] == "end"

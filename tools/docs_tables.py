@@ -14,7 +14,8 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from aa2c.config.config import Config, flag
-from aa2c.config.options import GROUPS, help_of
+from aa2c.config.option import help_of
+from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, preset_says
 from aa2c.envs.recipes import KINDS
 from aa2c.host.memory import RunMemory

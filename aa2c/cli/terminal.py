@@ -20,7 +20,7 @@ from rich.text import Text
 from aa2c.log import EventDict, readable
 from aa2c.orchestrator import Orchestrator
 from aa2c.run.status import Status
-from aa2c.run.words import PLAIN_S, progress_line, return_in_words, spread
+from aa2c.run.words import PLAIN_S, awaited, progress_line, return_in_words, spread
 
 LIVE_S = 0.5
 SHOWN_LEVELS = {"warning", "error", "critical"}
@@ -45,7 +45,7 @@ class Terminal:
 
     def begin(self, run: Orchestrator, preset: str) -> None:
         """The first lines: the dashboard's address, what is trained, and the run's directory."""
-        self.print(f"page      {run.url}#token={run.token}")
+        self.print(f"{run.url}#token={run.token}")  # alone on its line, for terminals that open it
         config = run.config
         self.say(
             f"training  {config.env_name}, mode {config.mode}, {config.workers} workers x "
@@ -127,7 +127,7 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
         f"{share:.0%}  {progress['env_steps']:,} of {progress['total_env_steps']:,} env steps",
     )
     parts: list[RenderableType] = [head, bar, Text(_time_in_words(status)), *_numbers(status)]
-    parts += [Text(status["throughput"]["advice"], style="italic")]
+    parts += [Text(awaited(status) or status["throughput"]["advice"], style="italic")]
     if run["error"] or run["stall"]:
         parts.append(Text(run["error"] or run["stall"], style="bold red"))
     parts += _workers(status, worker_rows)

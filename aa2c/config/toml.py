@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config, option_types
-from aa2c.config.options import GROUPS, help_of
+from aa2c.config.option import help_of
+from aa2c.config.options import GROUPS
+from aa2c.config.peers import meant
 from aa2c.config.values import converted, nearest
 from aa2c.errors import ConfigError
 
@@ -91,7 +93,8 @@ def structure(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     values = {}
     for key, value in raw.items():
         if key not in types:
-            raise ConfigError(f"{source}: unknown option {key!r}{_nearest(key, list(types))}")
+            near = meant(key, types) or _nearest(key, list(types))
+            raise ConfigError(f"{source}: unknown option {key!r}{near}")
         try:
             values[key] = converted(value, types[key])
         except ValueError as error:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config
-from aa2c.config.options import GROUPS, help_of
+from aa2c.config.option import help_of
+from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, toml_value
 from aa2c.log import readable
 

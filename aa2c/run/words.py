@@ -7,10 +7,13 @@ from typing import Any
 from aa2c.run.status import Status
 
 PLAIN_S = 5.0
+FEW = 8  # workers that are listed one by one
 
 
 def progress_line(status: Status) -> str:
     """The state of a run in one line."""
+    if children := awaited(status):
+        return f"{status['run']['uptime_s']:7.1f} s  {status['run']['state']}  {children}"
     progress, throughput = status["progress"], status["throughput"]
     share = progress["env_steps"] / progress["total_env_steps"]
     return (
@@ -20,6 +23,18 @@ def progress_line(status: Status) -> str:
         f"return of the last {return_in_words(status['returns']['train'])}  "
         f"lag {status['policy_lag']['mean']:.1f}  bottleneck {throughput['bottleneck']}"
     )
+
+
+def awaited(status: Status) -> str:
+    """Which children are still coming up while the run starts; empty otherwise."""
+    if status["run"]["state"] != "starting":
+        return ""
+    workers = [str(worker["id"]) for worker in status["workers"] if worker["state"] != "running"]
+    named = [] if status["updater"]["state"] == "running" else ["the updater"]
+    if workers:
+        of = f"{len(workers)} of {len(status['workers'])} workers"
+        named.append(of if len(workers) > FEW else f"worker {', '.join(workers)}")
+    return f"waiting for {' and '.join(named)} to come up" if named else ""
 
 
 def spread(returns: dict[str, Any]) -> str:

@@ -199,9 +199,10 @@ def how_ended(error: Exception | None, budget_is_used_up: bool) -> RunState:
 
 
 def _losses(counters: Telemetry, mode: ModeFacts) -> Status:
-    """Of the latest update; null before the first, and for losses that the mode does not have."""
+    """Of the latest update; null before this start's first, and for losses the mode does not have."""
     told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}
-    known = (*mode.losses, "learning_rate") if counters.updates_made else ()
+    has_learned = any(told.values())  # a resumed run has made updates, but has no losses yet
+    known = (*mode.losses, "learning_rate") if has_learned else ()
     return told | {name: None for name in LOSSES if name not in known}
 
 

@@ -1,4 +1,4 @@
-"""The code of the guides runs, with small budgets."""
+"""The code of the guides, and of the page on embedding, runs, with small budgets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALLER = {
     r"num_envs=\d+": "num_envs=2",
     r"range\([\d_]+\)": "range(20)",
 }
-PAGES = sorted(DOCS.glob("guide-*.md"))
+PAGES = [DOCS / "embedding.md", *sorted(DOCS.glob("guide-*.md"))]
 
 
 def code(page, language):

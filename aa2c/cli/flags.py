@@ -116,7 +116,7 @@ def _base(sources: Sources, resume: str, options: Mapping[str, Any]) -> tuple[Co
         return None, sources.preset
     base = load_config(file=Path(sources.config) if sources.config else None)
     asked = {name: options.get(name, getattr(base, name)) for name in ("mode", "env", "memory")}
-    kwargs = {**base.env_kwargs, **_kwargs(options.get("env_kwargs", ()))}
+    kwargs = _kwargs(options["env_kwargs"]) if "env_kwargs" in options else base.env_kwargs
     return None, preset_for(**asked, env_kwargs=kwargs)
 
 

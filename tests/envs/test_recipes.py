@@ -9,7 +9,7 @@ import pytest
 
 import aa2c
 from aa2c import Config, ConfigError, NoRecipeWarning, Orchestrator
-from aa2c.cli.flags import resolve
+from aa2c.cli.flags import Nothing, resolve
 from aa2c.config.toml import load_config, preset_names
 from aa2c.envs import recipes
 from aa2c.modes.mode import MODES
@@ -95,10 +95,13 @@ def test_a_kind_without_a_preset_has_the_recipe_of_all_others(monkeypatch):
 @pytest.mark.parametrize("mode", MODES)
 def test_recipe_is_what_serve_would_train_with(mode, nothing_is_made):
     for env in ("ALE/Pong-v5", "Pendulum-v1", "CartPole-v1"):
-        resolved = resolve("serve", "", ["--env", env, "--mode", mode])
+        resolved = resolve("config", "", ["--env", env, "--mode", mode], Nothing)
         assert aa2c.recipe(env, mode=mode) == resolved.config
         assert resolved.preset in preset_names()
-    assert resolve("serve", "", ["--env", "ALE/Pong-v5", "--mode", mode]).preset == f"{mode}/atari"
+    assert (
+        resolve("config", "", ["--env", "ALE/Pong-v5", "--mode", mode], Nothing).preset
+        == f"{mode}/atari"
+    )
 
 
 def test_options_override_a_recipe_and_are_checked():
@@ -117,11 +120,14 @@ def test_options_override_a_recipe_and_are_checked():
 
 def test_the_command_line_takes_the_recipe_of_its_keyword_arguments(tmp_path):
     line = ["--mode", "traj", "--env", "LunarLander-v3", "--env-kwargs"]
-    assert resolve("serve", "", [*line, "continuous=true"]).preset == "traj/continuous"
-    assert resolve("serve", "", [*line, "continuous=false"]).preset == "traj/vector"
+    assert resolve("config", "", [*line, "continuous=true"], Nothing).preset == "traj/continuous"
+    assert resolve("config", "", [*line, "continuous=false"], Nothing).preset == "traj/vector"
     file = tmp_path / "my.toml"
     file.write_text('mode = "traj"\nenv = "LunarLander-v3"\nenv_kwargs = {continuous = true}')
-    assert resolve("serve", "", ["--config", str(file)]).preset == "traj/continuous"
+    assert resolve("config", "", ["--config", str(file)], Nothing).preset == "traj/continuous"
+    replaced = resolve("config", "", ["--config", str(file), "--env-kwargs", "gravity=-9"], Nothing)
+    assert replaced.preset == "traj/vector"
+    assert replaced.config.env_kwargs == {"gravity": -9}
 
 
 def test_bare_defaults_where_there_is_a_recipe_are_warned_of_once(tmp_path):

@@ -1,7 +1,7 @@
 """aa2c trains actor-critic agents asynchronously, with many processes on one host.
 
-`Orchestrator` and `Config` embed a run in an asyncio program, `train` runs one to completion, and
-`load_policy` loads a trained policy. Names are imported on first use: `import aa2c` is instant, and
+`Orchestrator` and `Config` embed a run in an asyncio program, `train` runs one to completion, `recipe`
+is a tuned configuration, and `load_policy` and `load_metrics` load what a run has left behind. Names are imported on first use: `import aa2c` is instant, and
 only `load_policy` imports torch.
 """
 
@@ -17,32 +17,43 @@ if TYPE_CHECKING:
     from aa2c.checkpoints.trained import load_policy
     from aa2c.config.config import Config
     from aa2c.config.toml import load_config
-    from aa2c.errors import Aa2cError, ConfigError, RunFailed, StartError
-    from aa2c.orchestrator import Orchestrator, train
+    from aa2c.envs.recipes import recipe
+    from aa2c.errors import Aa2cError, ConfigError, NoRecipeWarning, RunFailed, StartError
+    from aa2c.orchestrator import Callback, Orchestrator
+    from aa2c.report.metrics import load_metrics
+    from aa2c.training import train
 
 __all__ = [
     "Aa2cError",
+    "Callback",
     "Config",
     "ConfigError",
+    "NoRecipeWarning",
     "Orchestrator",
     "RunFailed",
     "StartError",
     "__version__",
     "load_config",
+    "load_metrics",
     "load_policy",
+    "recipe",
     "train",
 ]
 
 _HOMES = {
     "Aa2cError": "errors",
+    "Callback": "orchestrator",
     "Config": "config.config",
     "ConfigError": "errors",
+    "NoRecipeWarning": "errors",
     "Orchestrator": "orchestrator",
     "RunFailed": "errors",
     "StartError": "errors",
     "load_config": "config.toml",
+    "load_metrics": "report.metrics",
     "load_policy": "checkpoints.trained",
-    "train": "orchestrator",
+    "recipe": "envs.recipes",
+    "train": "training",
 }
 
 

@@ -5,13 +5,16 @@ import sys
 
 def main() -> int:
     """Run the command."""
+    from aa2c.cli.signals import hold, interrupted
+
     if sys.argv[1:2] == ["serve"]:
-        from aa2c.cli.signals import hold
-
         hold()
-    from aa2c.cli.main import main as run
+    try:
+        from aa2c.cli.main import main as run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # while it is still imported
+        return interrupted()
 
 
 if __name__ == "__main__":

@@ -31,5 +31,9 @@ class SharedMemoryTooSmall(StartError):
     """/dev/shm cannot hold the run; refused before anything is trained."""
 
 
+class NoRecipeWarning(UserWarning):
+    """A run is started with the bare defaults, and its task has a recipe."""
+
+
 class ControlRefused(Aa2cError):
     """A command that the run cannot carry out in its current state."""

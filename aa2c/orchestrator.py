@@ -18,17 +18,18 @@ from pathlib import Path
 from aa2c.checkpoints.files import CheckpointFiles
 from aa2c.checkpoints.resume import differences, dir_to_resume, read_to_resume, tell_of_resuming
 from aa2c.config.config import Config
+from aa2c.envs.recipes import warn_without_recipe
 from aa2c.errors import Aa2cError, RunFailed, StartError
 from aa2c.host.engine import LocalEngine, Registered, with_code
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
+from aa2c.run import files
+from aa2c.run.callback import Caller, Event
 from aa2c.run.controls import Controls
-from aa2c.run.event_loop import run_here
-from aa2c.run.files import make_run_dir, undo_failed_start, undone_if_it_fails, write_token
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
-from aa2c.run.status import RunState, Status, make_status
+from aa2c.run.status import TRAINING_STATES, RunState, Status, how_ended, make_status, state_in
 from aa2c.run.tracking import Tracking, require_packages
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
@@ -36,15 +37,17 @@ from aa2c.web.server import Served, Server, open_socket
 BUDGET_CHECK_S = 0.1
 SAMPLE_S = 1.0
 
+Callback = Callable[[Event, Status, "Orchestrator"], object]
+
 
 class Orchestrator:
     """A run. `async with Orchestrator(config) as run: await run.wait()`.
 
     With `http` it also serves the page, /status and /metrics at `run.url`, and controls to who has
-    `run.token`. With `resume`, a run or one of its checkpoints, it continues from there, in that
-    run's directory. `run.controls` are the same controls for a program. It installs no signal
-    handler and no loop policy, and several may run in one event loop. `on_event` sees every
-    event that the orchestrator logs.
+    `run.token`. With `resume`, a run or one of its checkpoints, it continues in that run's directory.
+    `run.controls` are the same controls for a program. It installs no signal handler or loop policy;
+    several may run in one loop. `on_event` sees what it logs; `callback(event, status, run)` is called
+    each "second", "evaluation" and "checkpoint", and at the "end": its False or error ends the run.
     """
 
     def __init__(
@@ -54,7 +57,10 @@ class Orchestrator:
         http: bool = False,
         resume: str | Path | None = None,
         on_event: Callable[[EventDict], None] | None = None,
+        callback: Callback | None = None,
     ) -> None:
+        if resume is None:
+            warn_without_recipe(config)
         self.config = config
         self.id = secrets.token_hex(4)
         self.error: Aa2cError | None = None
@@ -62,6 +68,7 @@ class Orchestrator:
         self._phase: RunState = "starting"
         self._resume = Path(resume) if resume is not None else None
         self._on_event = on_event
+        self._callback = Caller(callback, self, self._end)
         self._saved: Path | None = None
         self._server: Server | None = None
         self._main: asyncio.Task[None] | None = None
@@ -80,16 +87,16 @@ class Orchestrator:
     async def start(self) -> None:
         """Start everything; returns while the children are coming up.
 
-        Raises `ConfigError`, `CheckpointError` or `SharedMemoryTooSmall` for what can be seen
-        before.
+        Raises `ConfigError`, `CheckpointError` or `SharedMemoryTooSmall` for what is seen before.
         """
         listening = open_socket(self.config) if self.token else None
         try:
             require_packages(self.config)
             self.config, registered = with_code(self.config)
             saved = read_to_resume(self._resume) if self._resume else None
-            self.dir = dir_to_resume(saved, self.config) if saved else make_run_dir(self.config)
-            with undone_if_it_fails(self.dir, is_new=saved is None):
+            resumed = saved and dir_to_resume(saved, self.config)
+            self.dir = resumed or files.make_run_dir(self.config)
+            with files.undone_if_it_fails(self.dir, is_new=saved is None):
                 self._open(saved, registered)
         except BaseException:
             if listening is not None:
@@ -104,8 +111,6 @@ class Orchestrator:
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
         edits = differences(self.dir, self.config)
         self._history = RunHistory(self.dir, self.config, counts)
-        if self.token:
-            write_token(self.dir, self.token)
         self._log_file = LogFile(self.dir / "log.jsonl")
         on_event = self._history.watch_log(self._on_event)
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
@@ -136,18 +141,19 @@ class Orchestrator:
     async def _serve(self, listening: socket.socket) -> None:
         assert self.token is not None
         collector = RunCollector(self.status, self._lag_histogram)
-        served = Served(self.status, self._history.document, collector, self.controls, self.token)
+        served = Served(self.status, self._history.documents, collector, self.controls, self.token)
         self._server = Server(listening, self.config, served, self._log)
         try:
             await self._server.start()
         except BaseException:
             await self.close()
             raise
+        files.write_access(self.dir, self._server.url, self.token)
 
     @property
     def state(self) -> RunState:
         """Where the run is in its life."""
-        return "paused" if self._phase == "running" and self.controls.is_paused else self._phase
+        return state_in(self._phase, lambda: self.controls.is_paused, self._engine)
 
     @property
     def url(self) -> str | None:
@@ -173,8 +179,8 @@ class Orchestrator:
     async def wait(self) -> Status:
         """Wait for the end of the run; returns the last status. Raises what made it fail."""
         await asyncio.shield(self._main_task())
-        if self.error is not None:
-            raise self.error
+        if error := self._callback.error or self.error:
+            raise error
         return self.status()
 
     async def stop(self) -> Status:
@@ -208,6 +214,7 @@ class Orchestrator:
     async def _close_server(self) -> None:
         server, self._server = self._server, None
         if server is not None:
+            files.remove_address(self.dir)
             await server.close()
 
     def _main_task(self) -> asyncio.Task[None]:
@@ -235,10 +242,11 @@ class Orchestrator:
             self._log.error("orchestrator failed", exc_info=group)
             self._end(RunFailed(f"the orchestrator failed: {group.exceptions[0]!r}"))
         finally:
-            self._phase = "failed" if self.error else "finished"
+            self._phase = how_ended(self.error, self._budget_is_used_up())
             error = str(self.error or "")
             self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
             self._release()
+            self._callback.tell("end")
 
     async def _evaluate_saved(self) -> None:
         """A run that has used up its budget ends with an evaluation of what it saves."""
@@ -268,8 +276,9 @@ class Orchestrator:
                 next_sample = now + SAMPLE_S
                 self._counters.sample()
                 self.controls.tell_score(self._history.returns)
-                self._progress.look(is_training=self.state == "running")
+                self._progress.look(is_training=self.state in TRAINING_STATES)
                 self._history.add_row(self.status())
+                self._callback.second()
             await asyncio.sleep(BUDGET_CHECK_S)
 
     def _budget_is_used_up(self) -> bool:
@@ -293,6 +302,7 @@ class Orchestrator:
                 self._saved = Path(message["path"])
             case _:
                 log_report(self._log, message)
+        self._callback.hear(message)
 
     async def _note_running(self) -> None:
         """The run is running once its children have come up."""
@@ -315,7 +325,7 @@ class Orchestrator:
             self._history.close()
             self._log_file.close()
         if self._resume is None:
-            undo_failed_start(self.dir, self.error, self._final_status)
+            files.undo_failed_start(self.dir, self.error, self._final_status)
 
     def _lag_histogram(self) -> LagHistogram:
         return self._final_lag_histogram or self._counters.lag_histogram()
@@ -337,14 +347,4 @@ class Orchestrator:
         }
         returns = self._history.returns, self._history.tests
         status = make_status(run, self.config, self._engine, returns)
-        return status | {"settings": self.controls.changeable()} | self._history.told()
-
-
-def train(config: Config) -> Status:
-    """Run a training to its end, blocking; the last status. Raises `Aa2cError` if it fails."""
-
-    async def run_to_end() -> Status:
-        async with Orchestrator(config) as run:
-            return await run.wait()
-
-    return run_here(run_to_end())
+        return status | {"settings": self.controls.changeable()} | self._history.told(status)

@@ -16,6 +16,7 @@ from aa2c import Aa2cError, Config, Orchestrator
 
 RUN = web.AppKey("run", dict)
 ENV_STEPS = web.AppKey("env_steps", int)
+ENDED = ("finished", "stopped", "failed")
 
 
 async def start(request: web.Request) -> web.Response:
@@ -23,7 +24,7 @@ async def start(request: web.Request) -> web.Response:
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send JSON")
     runs = request.app[RUN]
-    if "run" in runs and runs["run"].state not in ("finished", "failed"):
+    if "run" in runs and runs["run"].state not in ENDED:
         raise web.HTTPConflict(text="a run is in progress")
     run = Orchestrator(Config(workers=2, total_env_steps=request.app[ENV_STEPS]))
     try:
@@ -70,7 +71,7 @@ async def try_it(env_steps: int) -> None:
     async with aiohttp.ClientSession() as client:
         print("started", await (await client.post(url, json={})).json())
         state = "starting"
-        while state not in ("finished", "failed"):
+        while state not in ENDED:
             await asyncio.sleep(1)
             status = await (await client.get(url)).json()
             state = status["run"]["state"]

@@ -35,10 +35,10 @@ def stop_when_good(page: str, good: float) -> None:
             return
         train, state = status["returns"]["train"], status["run"]["state"]
         print(state, status["progress"]["env_steps"], "env steps, return", train["mean"])
-        if state == "running" and train["count"] >= 100 and train["mean"] >= good:
+        if state in ("running", "degraded") and train["count"] >= 100 and train["mean"] >= good:
             print(ask(url, "control/stop", token)["text"])
             return
-        if state in ("stopping", "finished", "failed"):
+        if state in ("stopping", "finished", "stopped", "failed"):
             return
         time.sleep(1)
 

@@ -9,7 +9,8 @@ import pytest
 pytestmark = pytest.mark.long
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-LEAST = {"read_status.py": ["20"]}  # a return that is soon reached; the others: few env steps
+# Of one a return that is soon reached, of one a number of trials; the others: few env steps.
+LEAST = {"read_status.py": ["20"], "sweep.py": ["4000", "1"]}
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -83,7 +83,7 @@ async def test_nothing_is_lost_that_was_promised_wherever_a_process_ends(small, 
                 assert now(run)[name] >= seen[name], name
                 seen[name] = now(run)[name]
             status = run.status()
-            assert status["run"]["state"] == "running", status["run"]["error"]
+            assert status["run"]["state"] in ("running", "degraded"), status["run"]["error"]
             return (
                 sum(status["updater"]["exits"].values()) == updater_ends
                 and sum(sum(w["exits"].values()) for w in status["workers"]) == worker_ends

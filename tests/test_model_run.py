@@ -140,7 +140,7 @@ async def test_a_worker_killed_while_it_has_the_lock_stops_nobody_else(
         await until(lambda: run.status()["workers"][worker]["generation"] == 1)
         await until(lambda: run.status()["workers"][worker]["state"] == "running", RESTART_S)
         status = await run.stop()
-    assert status["run"]["state"] == "finished"
+    assert status["run"]["state"] == "stopped"
     assert status["workers"][worker]["last_exit"] == "SIGKILL"
     assert status["workers"][1 - worker]["restarts"] == 0
     assert status["updater"]["torn_steps"] == in_step
@@ -177,5 +177,5 @@ async def test_a_run_can_be_stopped_while_a_stopped_worker_has_the_lock(small, w
         start = time.monotonic()
         status = await run.stop()
         assert time.monotonic() - start < 10
-    assert status["run"]["state"] == "finished"
+    assert status["run"]["state"] == "stopped"
     assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"]

@@ -323,7 +323,7 @@ async def test_a_full_disk_costs_rows_which_is_told_and_the_run_goes_on(small):
         rows = len((run.dir / "metrics.jsonl").read_bytes().splitlines())
         await until(lambda: len((run.dir / "metrics.jsonl").read_bytes().splitlines()) > rows + 1)
         assert len(warnings()) == 1
-        assert (await run.stop())["run"]["state"] == "finished"
+        assert (await run.stop())["run"]["state"] == "stopped"
     assert load_checkpoint(run.dir).counts["updates"] > updates
 
 

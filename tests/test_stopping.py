@@ -68,7 +68,7 @@ async def test_stop_ends_a_run_early_with_a_checkpoint(small):
         start = time.monotonic()
         status = await run.stop()
         assert time.monotonic() - start < 10
-    assert status["run"]["state"] == "finished"
+    assert status["run"]["state"] == "stopped"
     assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"]
 
 
@@ -111,7 +111,7 @@ async def test_a_stop_while_the_updater_is_away_starts_one_more_to_save(small, m
         await until(lambda: run.status()["updater"]["state"] == "stopped")
         updates = now(run)["updates"]
         status = await run.stop()
-    assert status["run"]["state"] == "finished"
+    assert status["run"]["state"] == "stopped"
     after = load_checkpoint(run.dir)
     assert after.counts["updates"] >= updates
     if mode == "model":  # the network is in shared memory: nothing is lost
@@ -128,5 +128,5 @@ async def test_a_stop_while_the_updater_is_being_started_again_still_saves_or_sa
         started = time.monotonic()
         status = await run.stop()
         assert time.monotonic() - started < 10
-    assert status["run"]["state"] == "finished"
+    assert status["run"]["state"] == "stopped"
     assert load_checkpoint(run.dir)

@@ -31,6 +31,7 @@ import psutil
 from aa2c import Config, Orchestrator, RunFailed
 from aa2c.checkpoints.files import read_checkpoint
 from aa2c.host import journal
+from aa2c.run.status import TRAINING_STATES
 
 SMALL_SHM = "64m"
 SMALL_DISK = "256m"
@@ -63,7 +64,7 @@ class Chaos:
         """Inject one fault after another."""
         acts = (self._kill, self._kill, self._kill, self._stop, self._abuse, self._fill)
         ends_at = time.monotonic() + seconds
-        while time.monotonic() < ends_at and self._run.state == "running":
+        while time.monotonic() < ends_at and self._run.state in TRAINING_STATES:
             self._random.choice(acts)()
             wait_until = time.monotonic() + self._random.uniform(0.05, 2.0)
             while time.monotonic() < wait_until:

@@ -14,8 +14,10 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from aa2c.config.config import Config, flag
-from aa2c.config.options import GROUPS, help_of
+from aa2c.config.option import help_of
+from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, preset_says
+from aa2c.envs.recipes import KINDS
 from aa2c.host.memory import RunMemory
 from aa2c.host.process import ChildSlot
 from aa2c.run.status import Returns, TestReturns, make_status
@@ -81,7 +83,7 @@ def presets_table() -> str:
     lines = ["| preset | environment | env steps | note |", "|---|---|---|---|"]
     for name in preset_names():
         config = load_config(preset=name)
-        env = f"`{config.env}`" if not name.endswith(("/vector", "/atari")) else "any"
+        env = "any" if name.partition("/")[2] in KINDS else f"`{config.env}`"
         says = preset_says(name).replace("|", "\\|")
         lines.append(f"| `{name}` | {env} | {config.total_env_steps:,} | {says} |")
     return "\n".join(lines)

@@ -196,6 +196,13 @@ def _best_first(directory: Path) -> list[Path]:
     return sorted(_newest_first(directory), key=lambda path: _number(path, "score"), reverse=True)
 
 
+def best_score(directory: Path) -> float | None:
+    """The highest score of the checkpoints in a directory, not verified."""
+    scores = [_number(path, "score") for path in directory.glob("step-*")]
+    best = max(scores, default=-math.inf)
+    return best if math.isfinite(best) else None
+
+
 def _number(path: Path, name: str) -> float:
     """A number of a checkpoint's state, not verified; minus infinity where there is none."""
     try:

@@ -1,9 +1,12 @@
-"""The signals that `serve` answers: the only place that handles any."""
+"""The signals that `serve` answers, and the end of other commands by Ctrl-C: nothing else handles any."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sys
 from asyncio import AbstractEventLoop, Event
+from collections.abc import Iterator
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 _WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # from a batch system, before its time limit
@@ -23,3 +26,19 @@ def answer(loop: AbstractEventLoop, stop: Event, save: Event) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, (save if number in _WARNINGS else stop).set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, *_WARNINGS))
+
+
+@contextlib.contextmanager
+def born_deaf() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear Ctrl-C: who starts them ends them, in silence."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def interrupted() -> int:
+    """Say that a command was ended by Ctrl-C; returns its exit code, as shells report it."""
+    print("aa2c: interrupted", file=sys.stderr)
+    return 128 + signal.SIGINT

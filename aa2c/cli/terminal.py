@@ -20,12 +20,12 @@ from rich.text import Text
 from aa2c.log import EventDict, readable
 from aa2c.orchestrator import Orchestrator
 from aa2c.run.status import Status
+from aa2c.run.words import PLAIN_S, awaited, progress_line, return_in_words, spread
 
 LIVE_S = 0.5
-PLAIN_S = 5.0
 SHOWN_LEVELS = {"warning", "error", "critical"}
 LINES_BESIDE_WORKERS = 11
-STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red"}
+STATE_STYLES = {"running": "green", "finished": "green", "degraded": "red", "failed": "bold red"}
 BAR_WIDTH = 40
 
 
@@ -45,7 +45,7 @@ class Terminal:
 
     def begin(self, run: Orchestrator, preset: str) -> None:
         """The first lines: the dashboard's address, what is trained, and the run's directory."""
-        self.print(f"page      {run.url}#token={run.token}")
+        self.print(f"{run.url}#token={run.token}")  # alone on its line, for terminals that open it
         config = run.config
         self.say(
             f"training  {config.env_name}, mode {config.mode}, {config.workers} workers x "
@@ -87,7 +87,8 @@ class Terminal:
                     live.update(self.display(run.status(), run.url), refresh=True)
         else:
             while not await _any_done(waiting, PLAIN_S):
-                self.say(progress_line(run.status()))
+                if run.state != "stopping":  # then nothing changes any more
+                    self.say(progress_line(run.status()))
 
     def end(self, status: Status) -> None:
         """The summary."""
@@ -99,11 +100,11 @@ class Terminal:
             f"({steps / max(seconds, 1e-9):,.0f} per second), "
             f"{status['progress']['updates']:,} updates, {train['count']:,} episodes"
         )
-        self.say(f"return of the last {_return_in_words(train)}")
+        self.say(f"return of the last {return_in_words(train)}")
         for policy, test in status["returns"]["test"].items():
             if test["mean"] is not None or test["nonfinite"]:
                 self.say(
-                    f"last test, {policy}: {_spread(test)} after {test['env_steps']:,} env steps"
+                    f"last test, {policy}: {spread(test)} after {test['env_steps']:,} env steps"
                 )
         if run["state"] != "failed" or status["progress"]["updates"]:
             self.say(f"saved in {run['dir']}")
@@ -127,7 +128,7 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
         f"{share:.0%}  {progress['env_steps']:,} of {progress['total_env_steps']:,} env steps",
     )
     parts: list[RenderableType] = [head, bar, Text(_time_in_words(status)), *_numbers(status)]
-    parts += [Text(status["throughput"]["advice"], style="italic")]
+    parts += [Text(awaited(status) or status["throughput"]["advice"], style="italic")]
     if run["error"] or run["stall"]:
         parts.append(Text(run["error"] or run["stall"], style="bold red"))
     parts += _workers(status, worker_rows)
@@ -139,10 +140,10 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
 def _numbers(status: Status) -> list[RenderableType]:
     returns, losses = status["returns"], status["losses"]
     throughput, lag = status["throughput"], status["policy_lag"]
-    tests = "  ".join(f"{way} {_spread(test)}" for way, test in returns["test"].items())
+    tests = "  ".join(f"{way} {spread(test)}" for way, test in returns["test"].items())
     shown = "  ".join(f"{name} {_short(losses[name])}" for name in ("policy", "value", "entropy"))
     lines = {
-        "returns": f"{_spread(returns['train'])} (last 100 of {returns['train']['count']:,})  "
+        "returns": f"{spread(returns['train'])} (last 100 of {returns['train']['count']:,})  "
         f"test {tests}",
         "speed": f"{throughput['env_steps_per_s']:,.0f} env steps/s  "
         f"{throughput['updates_per_s']:,.1f} updates/s  policy lag {lag['mean']:.1f} "
@@ -180,19 +181,6 @@ def _workers(status: Status, most: int) -> list[RenderableType]:
     return [table, Text(f"and {hidden} more workers", style="dim")] if hidden > 0 else [table]
 
 
-def progress_line(status: Status) -> str:
-    """The state of a run in one line."""
-    progress, throughput = status["progress"], status["throughput"]
-    share = progress["env_steps"] / progress["total_env_steps"]
-    return (
-        f"{status['run']['uptime_s']:7.1f} s  {status['run']['state']}  {share:4.0%}  "
-        f"{progress['env_steps']:,} env steps  {throughput['env_steps_per_s']:,.0f}/s  "
-        f"{throughput['updates_per_s']:,.0f} updates/s  "
-        f"return of the last {_return_in_words(status['returns']['train'])}  "
-        f"lag {status['policy_lag']['mean']:.1f}  bottleneck {throughput['bottleneck']}"
-    )
-
-
 def _time_in_words(status: Status) -> str:
     left = status["progress"]["time_left_s"]
     end = f", {_duration(left)} left" if left is not None else ""
@@ -205,19 +193,5 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _spread(returns: dict[str, Any]) -> str:
-    mean = returns["mean"]
-    if returns["nonfinite"]:
-        return f"not finite in {returns['nonfinite']}"
-    return "–" if mean is None else f"{mean:.1f} ± {returns['std']:.1f}"
-
-
 def _short(number: float | None) -> str:
     return "–" if number is None else f"{number:.4g}"
-
-
-def _return_in_words(train: dict[str, Any]) -> str:
-    if train["mean"] is None and not train["nonfinite"]:
-        return "episodes: none finished yet"
-    shown = min(train["count"], 100)
-    return f"{shown} episodes {_spread(train)}"

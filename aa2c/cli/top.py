@@ -13,21 +13,42 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from aa2c.cli.terminal import PLAIN_S, Terminal, progress_line
+from aa2c.cli.terminal import Terminal
+from aa2c.config.config import Config
 from aa2c.errors import ConfigError, RunFailed
-from aa2c.run.status import SCHEMA, Status
+from aa2c.run.files import read_access
+from aa2c.run.status import ENDED_STATES, SCHEMA, Status
+from aa2c.run.words import PLAIN_S, progress_line
 
 EVERY_S = 1.0
 TIMEOUT_S = 5.0
 LOST_S = 20.0  # without an answer for this long, the run has ended
 MOST_BYTES = 8 * 1024 * 1024
-ENDED = ("finished", "failed")
 
 
-def watch_run(url: str, token: str) -> None:
+def watch(run: str, url: str, token: str) -> None:
+    """Show the run in a directory, or at an address, by default serve's own. Raises as `watch_run`."""
+    if not run or "://" in run:
+        watch_run(run or url or f"http://127.0.0.1:{Config().port}/", token)
+        return
+    run_dir = Path(run)
+    address, its_token = read_access(run_dir)
+    if not run_dir.exists():
+        raise ConfigError(
+            f"{run} is neither a run's directory nor an address such as http://127.0.0.1:8420/."
+        )
+    if not address:
+        raise ConfigError(
+            f"{run} is not being served: python -m aa2c runs {run} says what became of it."
+        )
+    watch_run(address, token or its_token, name=run_dir.absolute().name)
+
+
+def watch_run(url: str, token: str, *, name: str = "") -> None:
     """Show a run until it ends. Raises `ConfigError` if there is none, `RunFailed` if it fails."""
     if not _is_address(url):
         raise ConfigError(f"--url {url} is not an address such as http://127.0.0.1:8420/.")
@@ -40,6 +61,8 @@ def watch_run(url: str, token: str) -> None:
         return read_status(address, token)
 
     status = ask()
+    if name not in ("", status["run"]["name"]):
+        raise ConfigError(f"{name} is no longer served: another run is at its address, {url}.")
     terminal.print(f"watching  {status['run']['env']}, mode {status['run']['mode']}, at {address}")
     try:
         if terminal.is_live:
@@ -65,7 +88,7 @@ def _is_address(url: str) -> bool:
 
 def _show_live(terminal: Terminal, ask: Callable[[], Status], status: Status, url: str) -> Status:
     with terminal.live() as live:
-        while status["run"]["state"] not in ENDED:
+        while status["run"]["state"] not in ENDED_STATES:
             live.update(terminal.display(status, url), refresh=True)
             time.sleep(EVERY_S)
             if (newest := _again(terminal, ask)) is None:
@@ -75,7 +98,7 @@ def _show_live(terminal: Terminal, ask: Callable[[], Status], status: Status, ur
 
 
 def _show_lines(terminal: Terminal, ask: Callable[[], Status], status: Status) -> Status:
-    while status["run"]["state"] not in ENDED:
+    while status["run"]["state"] not in ENDED_STATES:
         terminal.print(progress_line(status))
         time.sleep(PLAIN_S)
         if (newest := _again(terminal, ask)) is None:

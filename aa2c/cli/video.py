@@ -31,13 +31,8 @@ def record(
     path cannot be written or the environment cannot be rendered, and `StartError` if the environment
     cannot be made.
     """
-    if path.suffix != SUFFIX:
-        raise ConfigError(f"--video {path} must end in {SUFFIX}.")
-    partial = path.with_name(f".partial-{path.name}")
+    partial = check_film(path)
     try:
-        if path.is_dir():
-            raise ConfigError(f"--video {path} is a directory.")
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
         recorded = _Recorded(make_game(config, with_pictures=True), partial)
         try:
@@ -55,6 +50,22 @@ def record(
             partial.unlink()
     assert episodes is not None, "play_on was not interrupted"
     return episodes[0]
+
+
+def check_film(path: Path) -> Path:
+    """Where a video is written before it is complete. Raises `ConfigError` if it cannot be."""
+    if path.suffix != SUFFIX:
+        raise ConfigError(f"--video {path} must end in {SUFFIX}.")
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        if path.is_dir():
+            raise ConfigError(f"--video {path} is a directory.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise ConfigError(f"--video {path} cannot be written: {error.strerror}.") from error
+    return partial
 
 
 class _Recorded:

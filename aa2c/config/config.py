@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from aa2c.config.factory import Factory, is_factory
 from aa2c.config.kwargs import Kwargs
+from aa2c.config.learning_options import NETWORKS, LearningOptions, TrajOptions
 from aa2c.config.modes import FACTS, ModeFacts
 from aa2c.config.options import (
-    NETWORKS,
     EnvOptions,
     EvaluationOptions,
     HttpOptions,
-    LearningOptions,
     RunOptions,
     SupervisionOptions,
     TrackingOptions,
-    TrajOptions,
     UpdaterOptions,
     WorkerOptions,
 )
+from aa2c.config.peers import meant
 from aa2c.config.values import MOST_ITEMS, broken_bound, converted, nearest, shown
 from aa2c.errors import ConfigError
 
@@ -76,7 +75,7 @@ class Config(
         """Refuse an unknown option before `__init__` does with a TypeError."""
         for name in options:
             if name not in cls.__dataclass_fields__:
-                near = nearest(name, cls.__dataclass_fields__) or "."
+                near = meant(name, cls.__dataclass_fields__) or "."
                 raise ConfigError(f"there is no option {shown(name)}{near}")
         return super().__new__(cls)
 
@@ -318,7 +317,7 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
         paired = now if len(now) == len(before) else ("",) * len(before)
         agreed: list[Any] = []
         for code, again in zip(before, paired, strict=True):
-            if callable(again) and (":" in code or is_factory(code)):
+            if _holds_code(again) and (":" in code or is_factory(code)):
                 code = again
             elif ":" in code and code not in now and not code.startswith(_HARMLESS):
                 raise ConfigError(
@@ -328,6 +327,11 @@ def require_consent(saved: Config, repeated: Mapping[str, Any], where: str | Pat
             agreed.append(code)
         given[name] = agreed if isinstance(value, tuple) else agreed[0]
     return dataclasses.replace(saved, **given)
+
+
+def _holds_code(value: Any) -> bool:
+    """Whether it is a class or function itself, and not its name."""
+    return callable(value) or isinstance(value, Factory)
 
 
 @functools.cache

@@ -1,68 +1,44 @@
 """Every option of a run, once: name, type, default, unit, help and bounds, in groups.
 
-Flags, TOML keys, the docs' table of options and `Config(...)` all derive from these dataclasses.
-Imported by every process; imports nothing heavy. It has more than the usual number of lines, to keep
-all options in one place.
+Flags, TOML keys, the docs' table of options and `Config(...)` all derive from these dataclasses and
+those of `aa2c.config.learning_options`. Imported by every process; imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from aa2c.config.factory import Maker
 from aa2c.config.kwargs import Kwargs
-from aa2c.config.modes import about_modes
-
-T = TypeVar("T")
-
-NETWORKS = ("auto", "mlp", "a3c", "nature", "document", "impala", "minatar")
-
-LONGEST_S = 10**6  # poll() counts milliseconds in 31 bits
-
-
-def option(
-    default: T,
-    help: str,
-    *,
-    unit: str = "",
-    minimum: float | None = None,
-    maximum: float | None = None,
-    live: bool = False,
-) -> T:
-    """A field with its unit, help and inclusive bounds; a `live` one may change during a run.
-
-    Each live option has a word in the orchestrator's row of counters.
-    """
-    metadata = {"help": help, "unit": unit, "minimum": minimum, "maximum": maximum, "live": live}
-    result: T = field(default=default, metadata=metadata)
-    return result
-
-
-def seconds(default: float, help: str, *, minimum: float = 1, live: bool = False) -> float:
-    """A duration, bounded so that no clock or wait overflows."""
-    return option(default, help, unit="s", minimum=minimum, maximum=LONGEST_S, live=live)
+from aa2c.config.learning_options import LearningOptions, TrajOptions
+from aa2c.config.option import option, seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """The run."""
 
-    mode: str = option("grad", "how workers and updater share the work")
+    mode: str = option("grad", "how workers and updater share the work", basic=True)
     total_env_steps: int = option(
         500_000,
         "budget of the run; frames = env steps x frame skip",
         unit="env steps",
         minimum=1,
         maximum=2**53,
+        basic=True,
     )
-    seed: int = option(0, "seed of networks, environments and actions", minimum=0, maximum=2**31)
+    seed: int = option(
+        0, "seed of networks, environments and actions", minimum=0, maximum=2**31, basic=True
+    )
     deterministic: bool = option(
         False, "lock-step: the same seed gives bit-identical parameters, at lower speed"
     )
-    name: str = option("", "name of the run's directory; empty: environment, mode and time stamp")
+    name: str = option(
+        "", "name of the run's directory; empty: environment, mode and time stamp", basic=True
+    )
     runs_dir: str = option("runs", "directory in which runs are kept")
 
 
@@ -71,12 +47,13 @@ class EnvOptions:
     """The environment."""
 
     env: Maker = option(  # noqa: RUF009 - never changed
-        "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first"
+        "CartPole-v1", "Gymnasium id; package.module:EnvId imports the module first", basic=True
     )
     env_kwargs: Mapping[str, Any] = option(
         Kwargs(),
         "keyword arguments of the environment, as name=value: text, numbers, true or false, [lists], "
         "{tables}",
+        basic=True,
     )
     wrapper: Maker | Sequence[Maker] = option(  # noqa: RUF009 - never changed
         (),
@@ -93,7 +70,7 @@ class EnvOptions:
         "sync: a worker steps its environments one after the other; async: each in a process of its own, "
         "for slow ones",
     )
-    num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536)
+    num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536, basic=True)
     action_mask: Literal["none", "info", "obs", "method"] = option(
         "none",
         'which actions are legal; info: info["action_mask"]; obs: the leaf "action_mask" of a Dict '
@@ -122,13 +99,14 @@ class EnvOptions:
 class WorkerOptions:
     """The workers."""
 
-    workers: int = option(3, "worker processes", minimum=1, maximum=256)
+    workers: int = option(3, "worker processes", minimum=1, maximum=256, basic=True)
     num_steps: int = option(
         8,
         "rollout length T; t_max in the A3C paper",
         unit="vector steps",
         minimum=1,
         maximum=2**20,
+        basic=True,
     )
     grad_sync_steps: int = option(
         0,
@@ -155,122 +133,6 @@ class WorkerOptions:
     )
     payload_checksum: Literal["auto", "on", "off"] = option(
         "auto", "checksum the arrays of each record; auto: on CPUs that may reorder stores"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearningOptions:
-    """The network and how it learns."""
-
-    network: Maker = option(  # noqa: RUF009 - never changed
-        "auto",
-        "auto: nature, a3c or minatar for images, whichever fits, mlp for vectors; mlp: tanh layers of "
-        "hidden_sizes, separate for policy and value; a3c: the small CNN of the A3C paper; nature: "
-        "DQN's larger CNN; document: nature with separate 512-unit layers for policy and value, as in "
-        "the seed document; impala: residual CNN; minatar: one convolution, for images of a few "
-        "pixels; package.module:function: your own",
-    )
-    hidden_sizes: tuple[int, ...] = option(
-        (64, 64), "mlp: units of each hidden layer", minimum=1, maximum=65536
-    )
-    memory: Literal["none", "lstm", "gru", "own"] = option(
-        "none",
-        "recurrent layer between trunk and heads, for partially observable tasks; own: the state of a "
-        "network of your own",
-    )
-    memory_size: int = option(
-        256, "units of the recurrent layer, or of the state of your own", minimum=1, maximum=65536
-    )
-    sequence_length: int = option(
-        0,
-        "sequence length of backpropagation through time: a rollout is cut into such sequences, and the "
-        "state at the start of each is kept; 0: num_steps", unit="vector steps", minimum=0,
-    )  # fmt: skip
-    action_bounds: Literal["clip", "tanh"] = option(
-        "clip",
-        "how continuous actions are bounded; clip: Gaussian samples are clipped for the environment; "
-        "tanh: a tanh-squashed Gaussian, with the density of the squashed action",
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = option(
-        "auto",
-        "arithmetic of convolutional trunks, heads excluded; auto: bfloat16 if the CPU has it (AMX, "
-        "AVX512-BF16) and a self-test against float32 passes",
-    )
-    obs_scale: float = option(
-        0.0, "divide observations by this; 0: 255 for bytes, 1 otherwise",
-        minimum=0, maximum=10**9,
-    )  # fmt: skip
-    norm_obs: bool = option(
-        False,
-        "normalize observations by their running mean and std and clip them to 10 stds, as VecNormalize "
-        "does; the statistics follow the data during training and are saved with the network",
-    )
-    norm_rewards: bool = option(
-        False,
-        "divide rewards by the running std of the discounted return and clip them to [-10, 10] for "
-        "learning, after reward_clip, as VecNormalize does. Reported returns stay raw",
-    )
-    optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
-    optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12, maximum=1)
-    learning_rate: float = option(1e-3, "learning rate", minimum=0, maximum=1, live=True)
-    anneal_learning_rate: bool = option(True, "anneal learning_rate linearly to 0 over the budget")
-    gamma: float = option(0.99, "discount factor", minimum=0, maximum=1)
-    gae_lambda: float = option(
-        0.95, "lambda of GAE; 1: n-step returns, as in A3C", minimum=0, maximum=1
-    )
-    norm_adv: bool = option(True, "normalize each batch's advantages to mean 0 and std 1")
-    vf_coef: float = option(0.5, "coefficient of the value loss", minimum=0, maximum=1000)
-    value_loss: Literal["mse", "huber"] = option("mse", "value loss, averaged over the batch")
-    ent_coef: tuple[float, ...] = option(
-        (0.0,), "coefficient of the entropy bonus; one number, or one per worker", minimum=0,
-        live=True, maximum=1000,
-    )  # fmt: skip
-    max_grad_norm: float = option(
-        0.5, "clip each rollout's (mode traj: minibatch's) gradient to this L2 norm; 0: off",
-        minimum=0,
-        live=True, maximum=10**6,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrajOptions:
-    """Trajectories and PPO."""
-
-    batch_steps: int = option(
-        0, "vector steps in a batch; 0: num_steps x workers",
-        unit="vector steps", minimum=0,
-    )  # fmt: skip
-    update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000)
-    minibatches: int = option(
-        4, "minibatches per pass, one optimizer step each", minimum=1, maximum=2**20
-    )
-    clip_coef: float = option(
-        0.2, "PPO's clipping range of the probability ratio", minimum=0, maximum=1, live=True
-    )
-    clip_vloss: bool = option(False, "clip the change of the value by clip_coef as well")
-    target_kl: float = option(
-        0.0, "stop the passes over a batch once approx_kl exceeds this; 0: never", unit="nats",
-        minimum=0, maximum=1000,
-    )  # fmt: skip
-    adaptive_kl: float = option(
-        0.0,
-        "target of an adaptive learning rate: after each pass, divide it by 1.5 if approx_kl is above "
-        "twice this, multiply it by 1.5 if below half; 0: off", unit="nats", minimum=0, maximum=1000,
-    )  # fmt: skip
-    norm_returns: bool = option(
-        False, "the value head learns returns normalized by their running mean and std (PopArt)"
-    )
-    advantage: Literal["gae", "recompute", "vtrace"] = option(
-        "gae",
-        "gae: GAE on the workers' values; recompute: GAE on fresh values before each pass; vtrace: "
-        "V-trace, which corrects for policy lag, before each pass",
-    )
-    max_policy_lag: int = option(
-        0,
-        "drop (and count) records that lag more than this; 0: drop none",
-        unit="versions",
-        minimum=0,
-        maximum=10**9,
     )
 
 
@@ -304,10 +166,18 @@ class EvaluationOptions:
     """The evaluator: test episodes during training."""
 
     eval_interval_s: float = seconds(
-        60.0, "time from one evaluation's start to the next; 0: no evaluator", minimum=0, live=True
+        60.0,
+        "time from one evaluation's start to the next; 0: no evaluator",
+        minimum=0,
+        live=True,
+        basic=True,
     )
     eval_episodes: int = option(
-        10, "whole games per evaluation, once greedy and once sampled", minimum=1, maximum=10_000
+        10,
+        "whole games per evaluation, once greedy and once sampled",
+        minimum=1,
+        maximum=10_000,
+        basic=True,
     )
     eval_max_steps: int = option(
         27_000,
@@ -361,7 +231,7 @@ class TrackingOptions:
     """Experiment trackers."""
 
     track: tuple[Literal["tensorboard", "wandb"], ...] = option(
-        (), "also log to TensorBoard (in the run's tb/), Weights & Biases, or both"
+        (), "also log to TensorBoard (in the run's tb/), Weights & Biases, or both", basic=True
     )
 
 
@@ -375,7 +245,7 @@ class HttpOptions:
     allowed_host: tuple[str, ...] = option(
         (), "further host names (NAME or NAME:PORT) under which the dashboard may be requested"
     )
-    port: int = option(8420, "TCP port; 0: a free one", minimum=0, maximum=65535)
+    port: int = option(8420, "TCP port; 0: a free one", minimum=0, maximum=65535, basic=True)
 
 
 GROUPS = (
@@ -394,11 +264,3 @@ GROUPS = (
 LIVE_OPTIONS = tuple(
     item.name for group in GROUPS for item in dataclasses.fields(group) if item.metadata["live"]
 )
-
-
-def help_of(item: dataclasses.Field[Any]) -> str:
-    """An option's help text, with its unit."""
-    help: str = item.metadata["help"]
-    unit = item.metadata["unit"]
-    more = f"; {about_modes()}" if item.name == "mode" else ""
-    return help + more + (f" [{unit}]" if unit else "")

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config, option_types
-from aa2c.config.options import GROUPS, help_of
+from aa2c.config.option import help_of
+from aa2c.config.options import GROUPS
+from aa2c.config.peers import meant
 from aa2c.config.values import converted, nearest
 from aa2c.errors import ConfigError
 
@@ -91,7 +93,8 @@ def structure(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     values = {}
     for key, value in raw.items():
         if key not in types:
-            raise ConfigError(f"{source}: unknown option {key!r}{_nearest(key, list(types))}")
+            near = meant(key, types) or _nearest(key, list(types))
+            raise ConfigError(f"{source}: unknown option {key!r}{near}")
         try:
             values[key] = converted(value, types[key])
         except ValueError as error:
@@ -106,19 +109,20 @@ def to_toml(config: Config) -> str:
         lines.append(f"# {group.__doc__}")
         for item in fields(group):
             lines.append(f"# {help_of(item)}")
-            lines.append(f"{item.name} = {_toml_value(getattr(config, item.name))}")
+            lines.append(f"{item.name} = {toml_value(getattr(config, item.name))}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """An option's value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):  # JSON escapes as TOML does, but for DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
-        pairs = (f"{_toml_value(name)} = {_toml_value(item)}" for name, item in value.items())
+        pairs = (f"{toml_value(name)} = {toml_value(item)}" for name, item in value.items())
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_toml_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)

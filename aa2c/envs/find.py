@@ -54,15 +54,21 @@ class AtariGameOptions:
     max_frames: int = MAX_FRAMES_PER_GAME
 
 
-def is_atari(env: str) -> bool:
-    """Whether the id names an Atari game."""
+def registered_as(env: str) -> Registered | None:
+    """What Gymnasium knows of an id, without importing the module that may register it."""
     gym.register_envs(ale_py)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            return _is_plain_atari(gym.spec(env.rpartition(":")[2]))
+            return gym.spec(env.rpartition(":")[2])
         except gym.error.Error:
-            return False
+            return None
+
+
+def is_atari(env: str) -> bool:
+    """Whether the id names an Atari game."""
+    registered = registered_as(env)
+    return registered is not None and _is_plain_atari(registered)
 
 
 def _is_plain_atari(registered: Registered) -> bool:

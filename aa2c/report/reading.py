@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from aa2c.config.config import Config
 from aa2c.config.toml import load_config
 from aa2c.errors import ConfigError
-from aa2c.run.quantities import QUANTITIES, value_at
+from aa2c.run.quantities import QUANTITIES, Keys, value_at
 
 Floats = npt.NDArray[np.float64]
 Columns = dict[str, Floats]
@@ -119,13 +119,16 @@ def read_rows(
     return dict(zip(names, table.T.copy(), strict=True)), damaged
 
 
-def parse_metrics(line: str) -> list[float] | None:
-    """The numbers of a row of metrics.jsonl, NaN where there is none; None for a damaged line."""
+def parse_metrics(line: str, columns: Mapping[str, Keys] = METRICS) -> list[float] | None:
+    """The numbers of a row of metrics.jsonl, NaN where there is none; None for a damaged line.
+
+    The first two columns are time and env steps, which every row has.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    values = [_number(value_at(row, keys)) for keys in METRICS.values()]
+    values = [_number(value_at(row, keys)) for keys in columns.values()]
     return values if values[0] >= 0 and values[1] >= 0 else None  # NaN is not
 
 

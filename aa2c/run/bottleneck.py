@@ -15,6 +15,7 @@ NOT_TRAINING = {
     "stopping": "The run is stopping: the updater drains the rings and writes a final checkpoint, which "
     "is evaluated if the budget is used up.",
     "finished": "The run has finished.",
+    "stopped": "The run was stopped before its budget was used up; it can be resumed.",
     "failed": "The run has failed.",
 }
 

@@ -1,4 +1,4 @@
-"""`asyncio.run` that also works inside a running event loop, as in a notebook."""
+"""The event loop of `serve`, and `asyncio.run` that also works inside a running one, as in a notebook."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def run_here(main: Coroutine[Any, Any, T]) -> T:

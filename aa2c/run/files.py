@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,7 @@ DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
     errno.ENOENT, errno.EISDIR, errno.ENOTDIR,
 }  # fmt: skip
+TOKEN, ADDRESS, LOCK = "token", "address", "lock"
 EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
 
@@ -78,12 +80,45 @@ def undo_failed_start(run_dir: Path, error: Aa2cError | None, status: dict[str, 
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def write_token(run_dir: Path, token: str) -> None:
-    """Keep the token of a run's endpoint where only its owner can read it."""
-    path = run_dir / "token"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(token)
+def write_access(run_dir: Path, url: str, token: str) -> None:
+    """Keep where a run is served, and its token, which only its owner can read.
+
+    Not on a full disk: the terminal has both.
+    """
+    with contextlib.suppress(OSError):
+        path = run_dir / TOKEN
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token)
+        _replace(run_dir / ADDRESS, url)
+
+
+def remove_address(run_dir: Path) -> None:
+    """The run is no longer served."""
+    with contextlib.suppress(OSError):
+        (run_dir / ADDRESS).unlink(missing_ok=True)
+
+
+def read_access(run_dir: Path) -> tuple[str, str]:
+    """Where a run is served, and its token; empty where there is none, or none for us to read."""
+    return _text(run_dir / ADDRESS), _text(run_dir / TOKEN)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def is_trained(run_dir: Path) -> bool:
+    """Whether a process has the run's lock."""
+    with contextlib.suppress(OSError), (run_dir / LOCK).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back at once
+        except BlockingIOError:
+            return True
+    return False
 
 
 class Recording:
@@ -122,7 +157,7 @@ class Recording:
         True if it was removed. Raises `OSError`.
         """
         try:
-            if os.path.samestat(os.stat(self._run_dir / "lock"), os.fstat(self._lock.fileno())):
+            if os.path.samestat(os.stat(self._run_dir / LOCK), os.fstat(self._lock.fileno())):
                 return False
         except FileNotFoundError:
             self._run_dir.mkdir(parents=True, exist_ok=True)
@@ -182,7 +217,7 @@ def _replace(path: Path, text: str) -> None:
 
 def _lock(run_dir: Path) -> IO[bytes]:
     """A lock on the run, which the kernel releases when this process ends."""
-    file = (run_dir / "lock").open("wb")
+    file = (run_dir / LOCK).open("wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -207,6 +242,29 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
                 if isinstance(row, dict):
                     yield row
+
+
+def episodes_before(run_dir: Path, env_steps: int) -> Iterator[tuple[float, float, float]]:
+    """Time, env steps and return of the training episodes up to a checkpoint, but for undone ones.
+
+    Env steps that fall show a resume, which undid what was beyond. Damaged lines are skipped.
+    """
+    path = run_dir / "episodes.csv"
+    kept = array("d"), array("d"), array("d")
+    if path.exists():
+        with path.open(newline="", errors="replace") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    time_s, at, kind, _, episode_return, _ = line.split(",")
+                    if kind != "train":
+                        continue
+                    row = float(time_s), float(at), float(episode_return)
+                    while kept[1] and kept[1][-1] > row[1]:
+                        for column in kept:
+                            column.pop()
+                    for column, value in zip(kept, row, strict=True):
+                        column.append(value)
+    yield from (row for row in zip(*kept, strict=True) if row[1] <= env_steps)
 
 
 def _open_to_append(path: Path, buffering: int) -> IO[str]:

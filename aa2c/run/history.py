@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.log import EventDict, readable
 from aa2c.ports import Message, Report
-from aa2c.run.files import Recording, metrics_row, rows_of
+from aa2c.run.about import about, log_tail
+from aa2c.run.files import Recording, episodes_before, metrics_row, rows_of
 from aa2c.run.quantities import QUANTITIES, value_at
-from aa2c.run.status import Returns, Status, TestReturns
+from aa2c.run.status import RECENT_EPISODES, Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
 
 MOST_ROWS = 2000
 KEPT_MARKS = 100
+KEPT_RECORDS = 1000
 KEPT_WARNINGS = 20
 MARK_KEYS = {"time_s", "env_steps", "kind", "text"}
 WARNING_LEVELS = ("warning", "error", "critical")
@@ -52,23 +54,76 @@ class Series:
             self._rows = self._rows[1::2]
             self._every *= 2
 
+    def undo(self, env_steps: float) -> None:
+        """Drop the rows beyond these env steps, which a resume undid."""
+        at = self._names.index("env_steps")
+        while self._rows and (self._rows[-1][at] or 0) > env_steps:
+            self._rows.pop()
+
     def columns(self) -> dict[str, list[Any]]:
         """The values of each name."""
         columns = zip(*self._rows, strict=True) if self._rows else ([] for _ in self._names)
         return {name: list(column) for name, column in zip(self._names, columns, strict=True)}
 
 
+class Best:
+    """The highest mean so far, and where; `undo` finds the one of before."""
+
+    def __init__(self) -> None:
+        self._records: deque[Status] = deque(maxlen=KEPT_RECORDS)
+
+    def add(self, time_s: float, env_steps: int, mean: Any) -> None:
+        """A mean, if there is one."""
+        if isinstance(mean, int | float) and (not self._records or mean > self.now["mean"]):
+            self._records.append({"mean": mean, "env_steps": env_steps, "time_s": time_s})
+
+    def undo(self, env_steps: float) -> None:
+        """Forget what is beyond these env steps."""
+        while self._records and self._records[-1]["env_steps"] > env_steps:
+            self._records.pop()
+
+    @property
+    def now(self) -> Any:
+        return self._records[-1] if self._records else None
+
+
 class Charts:
-    """What the charts show: a row a second, and a point per evaluation, where it was measured."""
+    """What the charts show: a row a second, episodes, and evaluations where they were measured."""
 
     def __init__(self) -> None:
         self._seconds = Series(*_SERIES)
+        self._episodes = Series("time_s", "env_steps", "return")
         self._tests = {policy: Series("time_s", "env_steps", "mean") for policy in POLICIES}
         self._tested_at: dict[str, int] = {}
+        self._best = {kind: Best() for kind in ("train", *POLICIES)}
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """A row of metrics.jsonl."""
         self._seconds.add(*(value_at(row, keys) for keys in _SERIES.values()))
+        self.note_best(row)
+
+    def note_best(self, row: Mapping[str, Any]) -> None:
+        """Whether the mean of the last episodes is the highest so far, once there are enough."""
+        count = value_at(row, ("returns", "train", "count"))
+        if isinstance(count, int) and count >= RECENT_EPISODES:
+            names = ("time_s", "env_steps", "train_return_mean")
+            self._best["train"].add(*(value_at(row, _SERIES[name]) for name in names))
+
+    def add_episodes(self, time_s: float, env_steps: int, returns: Iterable[float]) -> None:
+        """The raw returns of training episodes that ended here."""
+        for episode_return in returns:
+            shown = episode_return if math.isfinite(episode_return) else None
+            self._episodes.add(round(time_s, 3), env_steps, shown)
+
+    def undo(self, env_steps: float) -> None:
+        """Drop what a resume at these env steps undid."""
+        self._seconds.undo(env_steps)
+        for best in self._best.values():
+            best.undo(env_steps)
+        for policy, series in self._tests.items():
+            series.undo(env_steps)
+            if self._tested_at.get(policy, 0) > env_steps:
+                del self._tested_at[policy]
 
     def add_tests(self, time_s: float, tests: Any, most: float = math.inf) -> None:
         """The last evaluation of each policy, unless it is there, or of more than `most` env steps."""
@@ -78,11 +133,17 @@ class Charts:
             if isinstance(env_steps, int) and env_steps <= most and is_new:
                 self._tested_at[policy] = env_steps
                 series.add(time_s, env_steps, mean)
+                self._best[policy].add(time_s, env_steps, mean)
+
+    def best(self) -> Status:
+        """The highest means: of 100 training episodes, and of an evaluation of each policy."""
+        return {kind: best.now for kind, best in self._best.items()}
 
     def document(self) -> Status:
-        """The columns of both."""
+        """The columns of all three."""
         tests = {policy: series.columns() for policy, series in self._tests.items()}
-        return {"series": self._seconds.columns(), "tests": tests}
+        episodes = self._episodes.columns()
+        return {"series": self._seconds.columns(), "tests": tests, "episodes": episodes}
 
 
 class RunHistory:
@@ -94,6 +155,11 @@ class RunHistory:
 
     def __init__(self, run_dir: Path, config: Config, before: Mapping[str, int]) -> None:
         self._recording = Recording(run_dir, config)
+        self.documents: Mapping[str, Callable[[], Status]] = {
+            "history": self.document,
+            "about": lambda: about(config, run_dir),
+            "log": lambda: log_tail(run_dir),
+        }
         self.log: Any = None
         self.tracking: Tracking | None = None
         self._can_write = True
@@ -113,10 +179,14 @@ class RunHistory:
             time_s, env_steps = (value_at(row, _SERIES[name]) for name in ("time_s", "env_steps"))
             if isinstance(time_s, int | float) and isinstance(env_steps, int | float):
                 self._time_before_s = max(self._time_before_s, time_s)
+                self._charts.undo(env_steps)
                 if env_steps <= env_steps_before:
                     self._charts.add_row(row)
                 tests = value_at(row, ("returns", "test"))
                 self._charts.add_tests(time_s, tests, most=env_steps_before)
+        for time_s, env_steps, episode_return in episodes_before(run_dir, env_steps_before):
+            self._charts.add_episodes(time_s, int(env_steps), (episode_return,))
+            self.returns.recall(episode_return)
         for mark in rows_of(run_dir / "marks.jsonl"):
             if set(mark) == MARK_KEYS and mark["env_steps"] <= env_steps_before:
                 self._marks.append(mark)
@@ -170,6 +240,7 @@ class RunHistory:
                 self.add_mark(env_steps, "evaluation", f"final evaluation: {', '.join(scores)}")
         else:
             self.returns.add(returns)
+            self._charts.add_episodes(self.uptime_s, env_steps, returns)
             if self.tracking is not None:
                 self.tracking.add_episodes(episodes)
         self._recording.write_episodes(self.uptime_s, env_steps, kind, author, episodes)
@@ -208,9 +279,11 @@ class RunHistory:
 
         return hear
 
-    def told(self) -> Status:
-        """The history's parts of the status document."""
-        return {"marks": list(self._marks), "log": list(self._warnings)}
+    def told(self, status: Status) -> Status:
+        """The history's parts of the status document, of which the other parts are given."""
+        self._charts.note_best(metrics_row(status))
+        newest = {"newest_returns": self.returns.newest(), "best": self._charts.best()}
+        return newest | {"marks": list(self._marks), "log": list(self._warnings)}
 
     def document(self) -> Status:
         """What /history serves."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,12 +21,17 @@ from aa2c.run.quantities import QUANTITIES
 
 SCHEMA = 1
 RECENT_EPISODES = 100
+NEWEST_EPISODES = 20
 LOSSES = tuple(keys[-1] for keys in (q.keys for q in QUANTITIES) if keys[0] == "losses")
 
 SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 
-RunState = Literal["starting", "running", "paused", "stopping", "finished", "failed"]
+RunState = Literal[
+    "starting", "running", "degraded", "paused", "stopping", "finished", "stopped", "failed"
+]
 RUN_STATES: tuple[str, ...] = get_args(RunState)
+TRAINING_STATES = ("running", "degraded")
+ENDED_STATES = ("finished", "stopped", "failed")
 
 Status = dict[str, Any]
 
@@ -41,6 +46,14 @@ class Returns:
     def add(self, episode_returns: Sequence[float]) -> None:
         self.count += len(episode_returns)
         self._recent.extend(episode_returns)
+
+    def recall(self, episode_return: float) -> None:
+        """An episode of before the run was resumed, which `count` has."""
+        self._recent.append(episode_return)
+
+    def newest(self) -> list[float | None]:
+        """The newest returns, oldest first: what the page adds to its chart; null if not finite."""
+        return [_finite(it) for it in self._recent][-NEWEST_EPISODES:]
 
     @property
     def settled_mean(self) -> float | None:
@@ -114,7 +127,9 @@ def make_status(
             "updates": counters.updates_made,
             "policy_version": counters.updater.count("policy_version"),
             "episodes": returns.count,
-            "time_left_s": _time_left_s(config, counters) if run["state"] == "running" else None,
+            "time_left_s": _time_left_s(config, counters)
+            if run["state"] in TRAINING_STATES
+            else None,
         },
         "throughput": _throughput(engine, config.mode_facts, run["state"]),
         "returns": {
@@ -146,6 +161,8 @@ def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
         for name, slot in children.items()
         if slot.state != "running"
     ]
+    if is_down(engine.evaluator):
+        down.append(Down("the evaluator", engine.evaluator.state, engine.evaluator.last_exit))
     bottleneck, advice = advise(mode, state, updater_waits, workers_wait, down)
     return {
         "env_steps_per_s": round(counters.env_steps_per_s, 1),
@@ -157,10 +174,35 @@ def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
     }
 
 
+def is_down(slot: ChildView) -> bool:
+    """Whether a child has died and is not, or not yet, back."""
+    return slot.last_exit is not None and slot.state not in ("running", "stopping")
+
+
+def state_in(phase: RunState, is_paused: Callable[[], bool], engine: Engine) -> RunState:
+    """The state of a run in a phase of its life; while it trains, its children decide.
+
+    Only then there is memory in which it is said whether it is paused.
+    """
+    if phase != "running":
+        return phase
+    children = (engine.updater, engine.evaluator, *engine.workers)
+    training: RunState = "degraded" if any(map(is_down, children)) else "running"
+    return "paused" if is_paused() else training
+
+
+def how_ended(error: Exception | None, budget_is_used_up: bool) -> RunState:
+    """The last state of a run: only one that was trained to its budget has finished."""
+    if error is not None:
+        return "failed"
+    return "finished" if budget_is_used_up else "stopped"
+
+
 def _losses(counters: Telemetry, mode: ModeFacts) -> Status:
-    """Of the latest update; null before the first, and for losses that the mode does not have."""
+    """Of the latest update; null before this start's first, and for losses the mode does not have."""
     told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}
-    known = (*mode.losses, "learning_rate") if counters.updates_made else ()
+    has_learned = any(told.values())  # a resumed run has made updates, but has no losses yet
+    known = (*mode.losses, "learning_rate") if has_learned else ()
     return told | {name: None for name in LOSSES if name not in known}
 
 

@@ -13,7 +13,7 @@ import errno
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, ConfigError, ControlRefused
 from aa2c.run.controls import Controls
+from aa2c.run.status import ENDED_STATES, TRAINING_STATES
 from aa2c.strict_json import strict_json
 from aa2c.web import docs
 from aa2c.web.assets import asset
@@ -44,7 +45,6 @@ EVENT_HEADERS = {
     "Content-Type": "text/event-stream",
     "X-Accel-Buffering": "no",  # or nginx would buffer events
 }
-ENDED_STATES = ("finished", "failed")
 BACKLOG = 128
 
 Document = dict[str, Any]
@@ -53,10 +53,10 @@ Act = Callable[[Document], Awaitable[str] | str]
 
 @dataclass(frozen=True)
 class Served:
-    """What a run exposes: its documents, metrics and controls."""
+    """What a run exposes: its status, other documents by name, metrics and controls."""
 
     status: Callable[[], Document]
-    history: Callable[[], Document]
+    documents: Mapping[str, Callable[[], Document]]
     collector: Collector
     controls: Controls
     token: str
@@ -186,7 +186,7 @@ class _Routes:
         return [
             web.get("/", self.page),
             web.get("/status", self.status),
-            web.get("/history", self.history),
+            *(web.get(f"/{name}", _reading(it)) for name, it in self._served.documents.items()),
             web.get("/events", self.events, allow_head=False),  # it has no end
             web.get("/frames", self.frames),
             web.get("/metrics", self.metrics),
@@ -222,9 +222,6 @@ class _Routes:
     async def status(self, _: web.Request) -> web.Response:
         return json_response(self._served.status())
 
-    async def history(self, _: web.Request) -> web.Response:
-        return json_response(self._served.history())
-
     async def metrics(self, request: web.Request) -> web.Response:
         content_type, body = exposition(self._served.collector, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
@@ -237,7 +234,7 @@ class _Routes:
     async def readyz(self, request: web.Request) -> web.Response:
         """200 while the run makes progress or is paused."""
         run = self._served.status()["run"]
-        is_ready = run["state"] in ("running", "paused") and run["stall"] is None
+        is_ready = run["state"] in (*TRAINING_STATES, "paused") and run["stall"] is None
         return self._health(request, run, is_ready)
 
     def _health(self, request: web.Request, run: Document, is_good: bool) -> web.Response:
@@ -306,6 +303,15 @@ class _Routes:
 
     async def let_listeners_go(self, _: web.Application) -> None:
         self._closing.set()
+
+
+def _reading(document: Callable[[], Document]) -> Handler:
+    """A route that serves a document."""
+
+    async def handle(_: web.Request) -> web.Response:
+        return json_response(document())
+
+    return handle
 
 
 def _control(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -66,10 +66,10 @@ def test_eval_records_the_best_checkpoints_first_game(run_dir, tmp_path, command
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nowhere"], 3, "nowhere holds no checkpoint that verifies"),
-        (["RUN", "--episodes", "0"], 2, "--episodes must be in 1"),
-        (["RUN", "--seed", "-1"], 2, "--seed must be in 0"),
-        (["RUN", "--max-steps", "0"], 2, "--max-steps must be in 1"),
+        (["nowhere"], 2, "nowhere does not exist"),
+        (["RUN", "--episodes", "0"], 2, "--episodes 0 must be at least 1"),
+        (["RUN", "--seed", "-1"], 2, "--seed -1 must be at least 0"),
+        (["RUN", "--max-steps", "0"], 2, "--max-steps 0 must be at least 1"),
         (["RUN", "--episodes", "1", "--max-steps", "5", "--video", "x.gif"], 2, "must end in .mp4"),
     ],
 )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from aa2c.cli import main
 from tests.cli.test_main import page_of, start, wait_for_state
 
 
@@ -40,6 +44,33 @@ def test_a_warning_leads_to_a_checkpoint_and_the_run_goes_on(tmp_path, number):
     assert process.returncode == 0, output
     assert "checkpoint written: " in output
     assert "started again" not in (run / "log.jsonl").read_text()
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_a_measurement_with_all_its_processes_in_one_line(tmp_path):
+    bench = [sys.executable, "-m", "aa2c", "bench", "--seconds", "100", "--workers", "1"]
+    with subprocess.Popen(
+        bench, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        measuring = psutil.Process(process.pid)
+        while not any("spawn_main" in str(it.cmdline()) for it in measuring.children()):
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to children, too
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert errors.splitlines()[-1] == "aa2c: interrupted"
+    assert "Traceback" not in errors
+
+
+def test_an_interrupted_command_says_so(command, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    for name in ("eval", "report", "export"):
+        monkeypatch.setitem(main.COMMANDS, name, interrupt)
+        done = command(name, "runs/it")
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "aa2c: interrupted\n")
 
 
 def blocks(pid, number):

@@ -24,8 +24,9 @@ from rich.console import Console
 
 from aa2c import Orchestrator
 from aa2c.cli import top
-from aa2c.cli.terminal import Terminal, display, progress_line
+from aa2c.cli.terminal import Terminal, display
 from aa2c.run.status import Returns, Status
+from aa2c.run.words import progress_line
 from tests.cli.test_main import aa2c, page_of, start, wait_for_state
 from tests.conftest import until
 

@@ -80,6 +80,9 @@ def test_code_that_is_passed_again_takes_the_place_of_its_name():
     given = require_consent(saved, {"env": Env, "network": make}, "a run")
     assert given.env.load() is Env
     assert given.network.load() is make
+    of_a_config = require_consent(saved, vars(given), "a run")
+    assert of_a_config.env.load() is Env
+    assert of_a_config.network.load() is make
     assert require_consent(Config(), {"env": Env, "network": ""}, "a run") == Config()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from aa2c import Config, ConfigError
-from aa2c.cli.flags import merged, resolve
+from aa2c.cli.flags import Nothing, resolve, take_apart
+from aa2c.cli.own_flags import Evaluation
 from aa2c.config.config import check_same_learner, require_consent
 from aa2c.config.kwargs import read_kwargs
 from aa2c.config.toml import load_config, structure, to_toml
@@ -83,7 +84,7 @@ def test_they_come_from_a_toml_table_and_python_and_flags_alike(tmp_path):
     assert load_config(file=file) == wanted
     words = ["--env-kwargs", "a=1", 'b=[true, "x"]', "--wrapper", FLATTEN, "--num-envs", "16"]
     words += ["--env-kwargs", "c={'d e' = 0.5}", "--wrapper=m:f", "--preset", "none"]
-    assert resolve("serve", "", words).config == wanted
+    assert resolve("config", "", words, Nothing).config == wanted
     assert Config(**structure(tomllib.loads(to_toml(wanted)), "it")) == wanted
     saved = json.loads(json.dumps(dataclasses.asdict(wanted)))
     assert Config(**structure(saved, "it")) == wanted
@@ -93,19 +94,22 @@ def test_flags_override_a_files_and_defaults_stay(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text(f'env_kwargs = {{a = 1, b = "two words"}}\nwrapper = "{FLATTEN}"')
     base = ["--config", str(file), "--preset", "none"]
-    kept = resolve("serve", "", base).config
+    kept = resolve("config", "", base, Nothing).config
     assert kept.env_kwargs == {"a": 1, "b": "two words"}
     assert kept.wrapper == (FLATTEN,)
-    other = resolve("serve", "", [*base, "--env-kwargs", "b=3", "--wrapper", "m:f"]).config
+    other = resolve(
+        "config", "", [*base, "--env-kwargs", "b=3", "--wrapper", "m:f"], Nothing
+    ).config
     assert other.env_kwargs == {"b": 3}
     assert other.wrapper == ("m:f",)
 
 
-def test_repeated_flags_are_one_and_others_stay_where_they_are():
-    assert merged(["run", "--wrapper", "a", "b", "--greedy", "--wrapper=c", "--env", "x"]) == [
-        "run", "--greedy", "--env", "x", "--wrapper", "a", "b", "c"
-    ]  # fmt: skip
-    assert merged(["--env-kwargs", "a=1", "--env_kwargs=b=2"]) == ["--env-kwargs", "a=1", "b=2"]
+def test_repeated_flags_are_one_and_other_words_stay_what_they_are():
+    words = ["run", "--wrapper", "a", "b", "--greedy", "--wrapper=c", "--env", "x"]
+    given = take_apart("eval", words, (Evaluation,)).values
+    assert given == {"run": "run", "wrapper": ["a", "b", "c"], "greedy": True, "env": "x"}
+    repeated = ["--env-kwargs", "a=1", "--env_kwargs=b=2"]
+    assert resolve("config", "", repeated, Nothing).config.env_kwargs == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize(

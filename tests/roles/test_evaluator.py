@@ -128,7 +128,7 @@ async def test_killed_evaluators_cost_nothing_but_their_restart(small):
             await until(lambda n=seen: run.status()["evaluator"]["evaluations"] > n)
             os.kill(run.status()["evaluator"]["pid"], signal.SIGKILL)
         await until(lambda: run.status()["evaluator"]["last_exit"] == "SIGKILL")
-        assert run.status()["run"]["state"] == "running"
+        assert run.status()["run"]["state"] in ("running", "degraded")
         assert all(worker["restarts"] == 0 for worker in run.status()["workers"])
 
 

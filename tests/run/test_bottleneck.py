@@ -6,7 +6,7 @@ import pytest
 
 from aa2c.modes.mode import MODES
 from aa2c.run.bottleneck import NOT_TRAINING, Down, advise, find_bottleneck
-from aa2c.run.status import RUN_STATES
+from aa2c.run.status import RUN_STATES, TRAINING_STATES
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_only_children_that_have_failed_have_a_reason_in_the_log():
     assert advise(MODES["traj"], "running", 0.9, 0.0, down)[1] == "The updater is at last starting."
 
 
-@pytest.mark.parametrize("state", [state for state in RUN_STATES if state != "running"])
+@pytest.mark.parametrize("state", [it for it in RUN_STATES if it not in TRAINING_STATES])
 def test_a_run_that_does_not_train_is_given_no_advice(state):
     bottleneck, advice = advise(MODES["grad"], state, 1.0, 0.0, [Down("worker 0", "stopped")])
     assert (bottleneck, advice) == ("balanced", NOT_TRAINING[state])

@@ -30,7 +30,7 @@ async def test_a_run_whose_directory_is_removed_says_so_and_can_be_resumed_all_t
         await run.controls.checkpoint()
         with pytest.raises(ConfigError, match="is already being trained"):
             await Orchestrator(config, resume=run.dir).start()
-        assert (await run.stop())["run"]["state"] == "finished"
+        assert (await run.stop())["run"]["state"] == "stopped"
     assert str(run.status()["log"]).count("directory was removed") == 1
     async with Orchestrator(config, resume=run.dir) as resumed:
         await resumed.ready()

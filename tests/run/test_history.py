@@ -125,3 +125,42 @@ def test_a_damaged_row_has_no_evaluation(small, tmp_path, tests):
     assert history.document()["tests"]["greedy"]["env_steps"] == []
     assert history.document()["series"]["env_steps"] == [5]
     history.close()
+
+
+EPISODES = """time_s,env_steps,kind,worker,return,length
+1.0,100,train,0,1.0,10
+2.0,200,train,1,2.0,10
+2.5,150,greedy,,9.0,10
+3.0,300,train,0,3.0,10
+damaged
+4.0,250,train,0,4.0,10
+5.0,900,train,0,5.0,10
+"""
+
+
+def test_a_resumed_run_recalls_the_episodes_of_before_but_for_undone_ones(small, tmp_path):
+    """It was resumed at about 250 env steps once, and is now at 400."""
+    (tmp_path / "episodes.csv").write_text(EPISODES)
+    history = RunHistory(tmp_path, small(), {"env_steps": 400, "episodes": 3})
+    assert history.returns.summary()["count"] == 3
+    assert history.returns.summary()["mean"] == pytest.approx((1 + 2 + 4) / 3)
+    assert history.returns.newest() == [1.0, 2.0, 4.0]
+    episodes = history.document()["episodes"]
+    assert (episodes["env_steps"], episodes["return"]) == ([100, 200, 250], [1.0, 2.0, 4.0])
+    history.close()
+
+
+def test_rows_that_a_resume_undid_are_neither_series_nor_best(small, tmp_path):
+    def row(time_s: float, env_steps: int, mean: float, count: int) -> str:
+        returns = {"train": {"mean": mean, "count": count}}
+        progress = {"env_steps": env_steps}
+        return json.dumps({"time_s": time_s, "progress": progress, "returns": returns}) + "\n"
+
+    rows = row(1, 100, 99.0, 40), row(2, 200, 5.0, 150), row(3, 300, 50.0, 200)
+    (tmp_path / "metrics.jsonl").write_text("".join((*rows, row(4, 220, 6.0, 160))))
+    history = RunHistory(tmp_path, small(), {"env_steps": 400, "episodes": 160})
+    assert history.document()["series"]["env_steps"] == [100, 200, 220]
+    best = history.told(status_of(history, 400))["best"]
+    assert best["train"] == {"mean": 6.0, "env_steps": 220, "time_s": 4}, "of 100 episodes or more"
+    assert best["greedy"] is None
+    history.close()

@@ -9,7 +9,7 @@ import aiohttp
 from aa2c import Orchestrator
 from aa2c.web.server import Server
 
-READING = ("status", "history", "metrics", "frames", "session", "events")
+READING = ("status", "history", "about", "log", "metrics", "frames", "session", "events")
 CONTROLS = ("pause", "resume", "checkpoint", "stop", "workers", "set")
 
 

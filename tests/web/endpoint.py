@@ -30,7 +30,11 @@ async def endpoint(
     controls: Any = SimpleNamespace(frames=shown, set=lambda _: "set", pause=lambda: "paused")
     served = Served(
         status=status if callable(status) else lambda: status or {"run": RUN},
-        history=lambda: history or {},
+        documents={
+            "history": lambda: history or {},
+            "about": lambda: {"dir": "", "recipe": "none", "options": [], "commands": {}},
+            "log": lambda: {"lines": []},
+        },
         collector=CollectorRegistry(),
         controls=controls,
         token=TOKEN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,9 @@ async def test_the_page_of_a_run(small, browser, tmp_path):
         page = await open_page(browser, f"{run.url}#token={run.token}")
         assert page.page.url == run.url, "the token does not stay in the address bar"
         await _it_shows_the_run(page, run)
+        await _its_points_are_those_of_the_run(page, run)
+        await _a_zoom_survives_updates(page)
+        await _it_tells_of_the_run_itself(page, run)
         await _it_says_how_often_a_worker_was_killed(page, run)
         await _each_control_has_its_effect(page, run)
         await _it_shows_what_a_worker_sees(page)
@@ -50,10 +54,7 @@ async def test_the_page_of_a_run(small, browser, tmp_path):
 async def _it_shows_the_run(page, run):
     assert await page.text("#what") == "CartPole-v1, mode grad"
     await page.becomes("#state", "running")
-    before = await page.text("#progress")
-    await page.page.wait_for_function(
-        "before => document.getElementById('progress').textContent !== before", arg=before
-    )
+    await _the_next_update(page)
     assert await page.page.title() == "0 % CartPole-v1 · aa2c"
     canvases = page.page.locator(".u-wrap canvas")
     assert await canvases.count() == 9, "returns, and eight of losses and speed"
@@ -65,14 +66,68 @@ async def _it_shows_the_run(page, run):
     assert await page.page.locator("#workers tr").count() == 2
 
 
+async def _its_points_are_those_of_the_run(page, run):
+    """As the returns' CSV has them: evaluations at the env steps of their parameters, and episodes."""
+    async with page.page.expect_download() as downloading:
+        await page.page.click("#returns-csv")
+    path = await (await downloading.value).path()
+    with open(path, newline="") as file:  # noqa: ASYNC230 (a small file)
+        rows = list(csv.DictReader(file))
+    shown = [int(row["env_steps"]) for row in rows if row["kind"] == "test_greedy_mean"]
+    assert shown
+    assert set(shown) <= set(run._history.document()["tests"]["greedy"]["env_steps"])
+    assert [row for row in rows if row["kind"] == "train_episode"]
+
+
+async def _a_zoom_survives_updates(page):
+    box = await page.page.locator("#returns .u-over").bounding_box()
+    x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
+    await page.page.mouse.move(x, y)
+    await page.page.mouse.down()
+    await page.page.mouse.move(x + box["width"] / 2, y, steps=3)
+    await page.page.mouse.up()
+    await page.page.locator("#whole").wait_for()
+    shown = (await _range_shown(page))[0]
+    assert " from " in shown
+    for _ in range(2):
+        await _the_next_update(page)
+    assert await _range_shown(page) == [shown] * 9, "all charts show the same part, as before"
+    await page.page.click("#whole")
+    assert not any(" from " in it for it in await _range_shown(page))
+    assert await page.page.is_hidden("#whole")
+
+
+async def _it_tells_of_the_run_itself(page, run):
+    assert f"aa2c serve --resume {run.dir}" in await page.text("#commands")
+    await page.becomes("#different .differs", "eval_interval_s")
+    await page.page.select_option("#log-level", "all")
+    await page.becomes("#log li", "orchestrator: running")
+    await page.page.select_option("#log-level", "warnings")
+
+
+async def _range_shown(page):
+    labels = await page.page.eval_on_selector_all(
+        "[aria-label^='Chart over']", "all => all.map(it => it.getAttribute('aria-label'))"
+    )
+    return [label.partition(";")[0] for label in labels]
+
+
+async def _the_next_update(page):
+    before = await page.text("#progress")
+    await page.page.wait_for_function(
+        "before => document.getElementById('progress').textContent !== before", arg=before
+    )
+
+
 async def _it_says_how_often_a_worker_was_killed(page, run):
     psutil.Process(run.status()["workers"][0]["pid"]).kill()
+    await page.becomes("#state", "degraded")
     await page.becomes("#workers tr:first-child", "SIGKILL")
     await page.becomes("#advice", "Worker 0 is ")
     psutil.Process(run.status()["evaluator"]["pid"]).kill()
     await page.becomes("#evaluator", "restarted once, after SIGKILL once")
     await page.becomes("#log li", "child ended and is started again")
-    await until(lambda: run.status()["workers"][0]["state"] == "running")
+    await until(lambda: run.state == "running")
 
 
 async def _each_control_has_its_effect(page, run):
@@ -107,8 +162,9 @@ async def _it_shows_what_a_worker_sees(page):
         await page.page.click("#watch")
     await page.page.click("#watch")
     await page.becomes("#vector", "Newest observation:")
+    assert await page.text("#watch") == "Stop"
     await page.page.click("#watch")
-    assert await page.page.get_attribute("#watch", "aria-pressed") == "false"
+    assert await page.text("#watch") == "Watch"
 
 
 async def _who_comes_late_sees_what_was(browser, run):
@@ -144,14 +200,15 @@ async def _a_dialog_asks_before_the_run_is_stopped(page, run):
     assert run.state == "running"
     await page.page.click("#stop")
     await page.page.click("#really-stop")
-    await page.becomes("#state", "finished")
-    assert run.state == "finished"
+    await page.becomes("#state", "stopped")
+    assert run.state == "stopped"
     before = await page.text("#headlines")
     await run._close_server()  # as when its program ends
     await page.becomes("#progress", "the program has exited")
-    assert await page.text("#state") == "finished", "an end is no trouble"
+    assert await page.text("#state") == "stopped", "an end is no trouble"
     assert await page.page.is_hidden("#trouble")
     assert await page.text("#headlines") == before
+    assert await page.page.locator("main .bad").count() == 0, "all has ended as it should"
     assert await page.page.is_disabled("#stop")
 
 

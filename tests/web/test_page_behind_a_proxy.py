@@ -139,7 +139,7 @@ async def test_a_run_of_which_nothing_is_a_number_is_shown(small, browser, tmp_p
         await page.becomes("#headlines", "not finite in 7")
         assert await page.page.locator("#workers tr").count() == 2
         assert await page.page.locator("#settings form").count() == len(status["settings"])
-        await page.becomes("#log", "None.")
+        await page.becomes("#log", "No warnings.")
         for part in ("#headlines", "#progress", "#waits", "#workers", "#settings"):
             shown = await page.text(part)
             assert not {"NaN", "null", "undefined"} & set(shown.split()), (part, shown)

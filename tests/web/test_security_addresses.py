@@ -50,7 +50,7 @@ async def test_the_token_opens_the_controls_and_is_kept_where_only_its_owner_rea
                 assert answer.status == 409, name
             events = await late.get(f"{run.url}events")
             document = json.loads((await events.text()).removeprefix("data: "))
-            assert document["run"]["state"] == "finished"
+            assert document["run"]["state"] == "stopped"
 
 
 async def test_beyond_loopback_reading_needs_the_token_too():

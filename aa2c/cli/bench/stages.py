@@ -21,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from aa2c.cli.signals import born_deaf
 from aa2c.config.config import Config
 from aa2c.envs.actions import random_actions
 from aa2c.envs.vector import env_spec, make_envs
@@ -179,6 +180,13 @@ def all_cores(config: Config, cores: int) -> Iterator[Callable[..., float]]:
         def rate(stage: str, seconds: float, batch_size: int = 0, precision: str = "") -> float:
             # Each process waits in the barrier for all others, so that each gets exactly one job.
             job = (stage, seconds, batch_size or config.num_envs, precision)
-            return sum([f.result() for f in [pool.submit(_measure, *job) for _ in range(cores)]])
+            with born_deaf():  # the pool starts its processes when it is given jobs
+                futures = [pool.submit(_measure, *job) for _ in range(cores)]
+            return sum([future.result() for future in futures])
 
-        yield rate
+        try:
+            yield rate
+        except BaseException:  # such as Ctrl-C: nobody waits for what they measure
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise

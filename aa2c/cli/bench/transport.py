@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aa2c.cli.signals import born_deaf
 from aa2c.shm.board import ParameterBoard, board_bytes
 from aa2c.shm.ring import RingConsumer, RingProducer, ring_bytes
 from aa2c.shm.segment import Segment, name_prefix
@@ -120,7 +121,8 @@ def ring_rate(
 def running(target: Callable[..., None], *args: Any) -> Iterator[None]:
     """A process that is killed at the end."""
     process = spawn.Process(target=target, args=args, daemon=True)
-    process.start()
+    with born_deaf():
+        process.start()
     try:
         yield
     finally:

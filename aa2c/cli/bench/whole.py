@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from aa2c.config.config import Config
 from aa2c.orchestrator import Orchestrator
+from aa2c.run.status import ENDED_STATES
 
 LOOK_S = 0.1
 WARM_UPDATES = 3  # publications to skip: the first ones wait for the slowest worker
@@ -45,5 +46,5 @@ async def _next_publication(run: Orchestrator) -> tuple[int, float]:
         progress = run.status()["progress"]
         if progress["policy_version"] != version:
             return progress["env_steps"], time.monotonic()
-        if run.state in ("stopping", "finished", "failed"):
+        if run.state in ("stopping", *ENDED_STATES):
             await run.wait()

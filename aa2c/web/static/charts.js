@@ -1,25 +1,13 @@
-// The charts: series of a run, kept here from /history and each status that follows.
+// The charts: a plot of each series, redrawn as the run goes on.
 
+import {
+  csvOf, csvOfReturns, episodesOf, hasValues, marksOf, POLICIES, seriesOf, smoothed, testsOf, xAxis,
+} from "./series.js";
 import uPlot from "./vendor/uPlot.esm.js";
-import { byId, duration, element, short } from "./words.js";
+import { cursor, isZoomed, onView, setView, setWhole, span, zoomToSelection } from "./view.js";
+import { byId, duration, element, save, short } from "./words.js";
 
-const MOST_POINTS = 4000; // per series; beyond that /history, which is evenly thinned out, is read again
-const SERIES = {
-  time_s: (s) => s.run.uptime_s,
-  env_steps: (s) => s.progress.env_steps,
-  train_return_mean: (s) => s.returns.train.mean,
-  policy: (s) => s.losses.policy,
-  value: (s) => s.losses.value,
-  entropy: (s) => s.losses.entropy,
-  grad_norm: (s) => s.losses.grad_norm,
-  approx_kl: (s) => s.losses.approx_kl,
-  learning_rate: (s) => s.losses.learning_rate,
-  env_steps_per_s: (s) => s.throughput.env_steps_per_s,
-  updates_per_s: (s) => s.throughput.updates_per_s,
-  policy_lag_mean: (s) => s.policy_lag.mean,
-};
 const RETURNS = ["training, mean of the last 100 episodes", "test, greedy", "test, sampled"];
-const POLICIES = ["greedy", "sampled"];
 const SMALL_CHARTS = {
   env_steps_per_s: "env steps/s",
   updates_per_s: "updates/s",
@@ -28,145 +16,225 @@ const SMALL_CHARTS = {
   value: "value loss",
   entropy: "entropy [nats]",
   approx_kl: "approximate KL [nats]",
-  grad_norm: "gradient norm before clipping",
+  grad_norm: "gradient norm, unclipped",
   learning_rate: "learning rate",
 };
+const POSITIVE = ["value", "approx_kl", "grad_norm", "learning_rate"]; // for which a log axis makes sense
+const RAW = "not smoothed";
+const FAINT = 0.3;
+const EDGE = 0.01; // of the x axis, so that the newest points are not cut in half
 
-let columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, []]));
-let tests = Object.fromEntries(POLICIES.map((policy) => [policy, { time_s: [], env_steps: [], mean: [] }]));
-let marks = [];
-let charts = []; // [{plot, data, labels}]
-
-export async function readHistory() {
-  const kept = await (await fetch("history")).json();
-  columns = Object.fromEntries(Object.keys(SERIES).map((name) => [name, kept.series[name]]));
-  tests = kept.tests;
-  marks = kept.marks;
-}
-
-export const hasTooMany = () => columns.time_s.length > MOST_POINTS;
-
-export function addStatus(status) {
-  marks = status.marks;
-  addRow(status);
-  addTests(status);
-}
-
-function addRow(status) {
-  const { time_s: times, env_steps: steps } = columns;
-  const before = steps.at(-1) ?? -1;
-  if (status.progress.env_steps < before || status.run.uptime_s <= (times.at(-1) ?? -1)) return;
-  if (status.run.state === "paused") return;
-  for (const [name, get] of Object.entries(SERIES)) columns[name].push(get(status));
-}
-
-// An evaluation is a point where its parameters were learned, not where the page is when it ends.
-function addTests({ run, returns }) {
-  for (const policy of POLICIES) {
-    const [{ mean, env_steps }, points] = [returns.test[policy], tests[policy]];
-    if (env_steps === null || env_steps <= (points.env_steps.at(-1) ?? -1)) continue;
-    points.time_s.push(run.uptime_s);
-    points.env_steps.push(env_steps);
-    points.mean.push(mean);
-  }
-}
+let charts = []; // [{plot, parent, empty, labels, data}]
+const onLogAxis = new Set();
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const xAxis = () => byId("x-axis").value;
-const xText = (x) => (xAxis() === "time_s" ? duration(x) : x >= 1e6 ? `${short(x / 1e6)} M` : x >= 1e3 ? `${short(x / 1e3)} k` : `${x}`);
+const smoothing = () => Number(byId("smoothing").value);
+const isNumber = (value) => value !== null && value !== undefined;
+const xText = (x) => (xAxis() === "time_s" ? duration(x) : x >= 1e6 ? `${short(x / 1e6)} M` : x >= 1e3 ? `${short(x / 1e3)} k` : short(x));
 
-function drawMarks(plot, withText) {
-  const { ctx, bbox } = plot;
-  const ratio = devicePixelRatio;
+function onCanvas({ ctx, bbox }, draw) {
   ctx.save();
-  ctx.strokeStyle = ctx.fillStyle = style("--mark");
-  ctx.font = `${11 * ratio}px system-ui, sans-serif`;
-  ctx.setLineDash([4 * ratio, 3 * ratio]);
-  let row = 0;
-  for (const mark of marks) {
-    const x = plot.valToPos(mark[xAxis()], "x", true);
-    if (!(x >= bbox.left && x <= bbox.left + bbox.width)) continue;
-    ctx.beginPath();
-    ctx.moveTo(x, bbox.top);
-    ctx.lineTo(x, bbox.top + bbox.height);
-    ctx.stroke();
-    if (withText) {
-      const isLate = x > bbox.left + bbox.width / 2;
-      ctx.textAlign = isLate ? "right" : "left";
-      ctx.fillText(mark.text, x + (isLate ? -4 : 4) * ratio, bbox.top + (12 + 13 * (row++ % 8)) * ratio);
-    }
-  }
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  draw(ctx, bbox, devicePixelRatio);
   ctx.restore();
 }
 
-function makeChart(parent, labels, data, { height, withText }) {
+function drawMarks(plot, withText) {
+  onCanvas(plot, (ctx, bbox, ratio) => {
+    ctx.strokeStyle = ctx.fillStyle = style("--mark");
+    ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+    ctx.setLineDash([4 * ratio, 3 * ratio]);
+    let row = 0;
+    for (const mark of marksOf()) {
+      const x = plot.valToPos(mark[xAxis()], "x", true);
+      if (!(x >= bbox.left && x <= bbox.left + bbox.width)) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      if (withText) {
+        const isLate = x > bbox.left + bbox.width / 2;
+        ctx.textAlign = isLate ? "right" : "left";
+        ctx.fillText(mark.text, x + (isLate ? -4 : 4) * ratio, bbox.top + (12 + 13 * (row++ % 8)) * ratio);
+      }
+    }
+  });
+}
+
+// Behind the lines: an x may hold many episodes, which no series of uPlot can.
+function drawEpisodes(plot) {
+  const [xs, ys] = episodesOf();
+  onCanvas(plot, (ctx, _, ratio) => {
+    ctx.fillStyle = style("--series-1");
+    ctx.globalAlpha = FAINT;
+    const size = 3 * ratio;
+    xs.forEach((x, i) => {
+      if (isNumber(ys[i])) ctx.fillRect(plot.valToPos(x, "x", true) - size / 2, plot.valToPos(ys[i], "y", true) - size / 2, size, size);
+    });
+  });
+}
+
+// Lines without a second point would be invisible; evaluations are always marked.
+function showPoints(plot, at, from, to) {
+  let found = 0;
+  for (let i = from; i <= to && found < 2; i++) found += isNumber(plot.data[at][i]);
+  return found < 2;
+}
+
+function seriesOptions(labels, colours) {
+  return labels.map((label, i) => {
+    const isRaw = label === RAW;
+    const isTest = i > 0 && !isRaw;
+    const colour = isRaw ? colours[0] : colours[i];
+    return {
+      label, stroke: colour, alpha: isRaw ? FAINT : 1, width: isRaw || isTest ? 1 : 2, spanGaps: true,
+      points: { show: isTest || showPoints, size: 8, fill: colour },
+      value: (self, _, at, index) => short(newest(self.data[at], index)),
+    };
+  });
+}
+
+// `data` are the columns: x, a line for each label, and while smoothing the raw line.
+function makeChart(parent, labels, data, { height, isReturns = false, isLog = false }) {
   const axis = { stroke: style("--quiet"), grid: { stroke: style("--gridline") }, ticks: { show: false }, font: "11px system-ui" };
-  const colours = ["--series-1", "--series-2", "--series-3"].map(style);
+  const names = smoothing() ? [...labels, RAW] : labels;
   const plot = new uPlot({
     width: Math.max(200, parent.clientWidth),
     height,
-    legend: { show: labels.length > 1 },
-    cursor: { drag: { x: true, y: false }, points: { size: 6 } },
-    scales: { x: { time: false }, y: { range: yRange } },
+    class: "plot",
+    legend: { show: isReturns },
+    cursor,
+    scales: {
+      x: { time: false, range: (_, low, high) => (isNumber(low) ? span() : [0, 1]) },
+      y: isLog ? { distr: 3, range: logRange } : { range: isReturns ? rangeWithEpisodes : yRange },
+    },
     axes: [
       { ...axis, size: 30, values: (_, ticks) => ticks.map(xText), space: 70 },
-      { ...axis, size: 58, values: (_, ticks) => ticks.map(short) },
+      { ...axis, size: 58, values: (_, ticks) => ticks.map(short), ...(isLog ? { splits: logTicks, filter: (_, ticks) => ticks } : {}) },
     ],
     series: [
       { label: xAxis() === "time_s" ? "time" : "env steps", value: (_, x) => (x === null ? "–" : xText(x)) },
-      ...labels.map((label, i) => ({
-        label, stroke: colours[i], width: 2, spanGaps: true, points: { show: i > 0, size: 5, fill: colours[i] },
-        value: (self, _, at, index) => short(last(self.data[at], index)),
-      })),
+      ...seriesOptions(names, ["--series-1", "--series-2", "--series-3"].map(style)),
     ],
-    hooks: { draw: [(self) => drawMarks(self, withText)] },
+    hooks: {
+      drawAxes: isReturns ? [drawEpisodes] : [],
+      draw: [(self) => drawMarks(self, isReturns)],
+      setSelect: [zoomToSelection],
+    },
   }, data(), parent);
-  charts.push({ plot, parent, labels, data });
+  const empty = element("p", "", { class: "empty" });
+  parent.append(empty);
+  charts.push({ plot, parent, empty, labels, data, isReturns });
 }
 
 // A change of less than a millionth is drawn as constant: all ticks would have the same label.
 function yRange(_, low, high) {
+  if (low === 0 && high === 0) return [0, 1];
   const middle = Math.abs(low ?? 0);
   return uPlot.rangeNum(low, high - low < 1e-6 * middle ? low : high, 0.1, true);
 }
 
+function rangeWithEpisodes(plot, low, high) {
+  const [[from, to], [xs, ys]] = [span(), episodesOf()];
+  const shown = ys.filter((y, i) => isNumber(y) && xs[i] >= from && xs[i] <= to);
+  const all = [low, high, ...shown].filter(isNumber);
+  return yRange(plot, ...(all.length ? [Math.min(...all), Math.max(...all)] : [low, high]));
+}
+
+const logRange = (_, low, high) => (isNumber(low) ? uPlot.rangeLog(low, high, 10, false) : [1, 10]);
+
+// At most five decades, or within two of them 1, 2 and 5 of each.
+function logTicks(_, axis, low, high) {
+  const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+  const every = Math.ceil((last - first) / 4);
+  const ticks = [];
+  for (let exponent = first; exponent <= last; exponent += every) {
+    for (const factor of last - first <= 2 ? [1, 2, 5] : [1]) ticks.push(Number(`${factor}e${exponent}`));
+  }
+  const shown = ticks.filter((tick) => tick >= low && tick <= high);
+  return shown.length > 1 ? shown : [low, high];
+}
+
 // The newest number up to an index: between two evaluations there is none.
-function last(values, index = values.length - 1) {
-  while (index > 0 && (values[index] ?? null) === null) index -= 1;
+function newest(values, index = values.length - 1) {
+  while (index > 0 && !isNumber(values[index])) index -= 1;
   return values[index];
 }
 
-const seriesOf = (name) => [columns[xAxis()], columns[name]];
-const returnsOf = () => uPlot.join([seriesOf("train_return_mean"), ...POLICIES.map((policy) => [tests[policy][xAxis()], tests[policy].mean])]);
+function smallData(name) {
+  const [xs, raw] = seriesOf(name);
+  const values = onLogAxis.has(name) ? raw.map((value) => (value > 0 ? value : null)) : raw;
+  return smoothing() ? [xs, smoothed(values, smoothing()), values] : [xs, values];
+}
+
+function returnsData() {
+  const [xs, means] = seriesOf("train_return_mean");
+  const lines = [[xs, smoothed(means, smoothing())], ...POLICIES.map(testsOf)];
+  return uPlot.join(smoothing() ? [...lines, [xs, means]] : lines);
+}
+
+const shownNames = () => Object.keys(SMALL_CHARTS).filter((name) => name !== "approx_kl" || hasValues(name));
+
+function makeSmallChart(name) {
+  const [parent, bar, drawing] = [element("div", "", { class: "chart", "data-series": name }), element("div", "", { class: "bar" }), element("div")];
+  const label = SMALL_CHARTS[name];
+  const buttons = element("div", "", { class: "tools" });
+  if (POSITIVE.includes(name)) {
+    const log = element("button", "log", { type: "button", "aria-pressed": String(onLogAxis.has(name)), "aria-label": `logarithmic axis: ${label}` });
+    log.addEventListener("click", () => {
+      if (!onLogAxis.delete(name)) onLogAxis.add(name);
+      makeCharts();
+      document.querySelector(`[data-series=${name}] button`).focus();
+    });
+    buttons.append(log);
+  }
+  const csv = element("button", "CSV", { type: "button", "aria-label": `CSV of ${label}` });
+  csv.addEventListener("click", () => save(`${name}.csv`, csvOf(name)));
+  buttons.append(csv);
+  bar.append(element("h3", label), buttons);
+  parent.append(bar, drawing);
+  byId("charts").append(parent);
+  makeChart(drawing, [label], () => smallData(name), { height: 150, isLog: onLogAxis.has(name) });
+}
 
 export function makeCharts() {
-  charts.forEach(({ plot }) => plot.destroy());
+  charts.forEach(({ plot, empty }) => { plot.destroy(); empty.remove(); });
   charts = [];
-  makeChart(byId("returns"), RETURNS, returnsOf, { height: 300, withText: true });
+  measureWhole();
+  makeChart(byId("returns"), RETURNS, returnsData, { height: 300, isReturns: true });
   byId("charts").replaceChildren();
-  for (const [name, label] of Object.entries(SMALL_CHARTS)) {
-    if (columns[name].every((value) => value === null) && name === "approx_kl") continue;
-    const parent = element("div", "", { class: "chart", "data-series": name });
-    parent.append(element("h3", label));
-    byId("charts").append(parent);
-    makeChart(parent, [label], () => seriesOf(name), { height: 150, withText: false });
-  }
+  shownNames().forEach(makeSmallChart);
   describeCharts();
+}
+
+// From the first row to the last, and to evaluations and episodes beyond.
+function measureWhole() {
+  const ends = [seriesOf("env_steps"), episodesOf(), ...POLICIES.map(testsOf)].flatMap(([xs]) => [xs[0], xs.at(-1)]).filter(isNumber);
+  const [low, high] = ends.length ? [Math.min(...ends), Math.max(...ends)] : [0, 1];
+  setWhole(high > low ? [low, high + EDGE * (high - low)] : [low - 1, high + 1]);
 }
 
 export function updateCharts() {
-  for (const { plot, labels, data } of charts) {
+  if (charts.length !== 1 + shownNames().length) makeCharts();
+  measureWhole();
+  for (const { plot, data, isReturns } of charts) {
     plot.setData(data());
-    if (labels.length > 1 && !(plot.cursor.left >= 0)) plot.setLegend({ idx: plot.data[0].length - 1 });
+    if (isReturns && !(plot.cursor.left >= 0)) plot.setLegend({ idx: plot.data[0].length - 1 });
   }
-  describeCharts();
+  queueMicrotask(describeCharts); // after uPlot, which draws in one
 }
 
 function describeCharts() {
-  for (const { plot, parent, labels } of charts) {
-    const now = labels.map((label, i) => `${label}: ${short(last(plot.data[i + 1]))}`);
+  for (const { plot, parent, empty, labels, isReturns } of charts) {
+    const isEmpty = !plot.data.slice(1).some((values) => values.some(isNumber)) && !(isReturns && episodesOf()[1].some(isNumber));
+    parent.classList.toggle("waiting", isEmpty);
+    empty.textContent = isEmpty ? "waiting for data" : "";
+    const now = labels.map((label, i) => `${label}: ${short(newest(plot.data[i + 1]))}`);
     parent.setAttribute("role", "img");
-    parent.setAttribute("aria-label", `Chart over ${xAxis() === "time_s" ? "time" : "env steps"}; now ${now.join(", ")}`);
+    const part = isZoomed() ? ` from ${xText(plot.scales.x.min)} to ${xText(plot.scales.x.max)}` : "";
+    parent.setAttribute("aria-label", `Chart over ${xAxis() === "time_s" ? "time" : "env steps"}${part}; ${isEmpty ? "waiting for data" : `now ${now.join(", ")}`}`);
   }
 }
 
@@ -175,3 +243,11 @@ export function fitCharts() {
     plot.setSize({ width: Math.max(200, parent.clientWidth), height: plot.height });
   }
 }
+
+onView(() => {
+  charts.forEach(({ plot }) => plot.setData(plot.data));
+  queueMicrotask(describeCharts);
+});
+byId("x-axis").addEventListener("change", () => { setView(null); makeCharts(); });
+byId("smoothing").addEventListener("input", makeCharts);
+byId("returns-csv").addEventListener("click", () => save("returns.csv", csvOfReturns()));

@@ -59,7 +59,7 @@ export function showControls(status) {
   latest = status;
   const { run, settings } = status;
   const isOver = ENDED.includes(run.state); // one that is stopping may still be evaluated: Stop skips that
-  const isTraining = ["running", "paused"].includes(run.state);
+  const isTraining = ["running", "degraded", "paused"].includes(run.state);
   byId("locked").hidden = mayControl;
   byId("pause").textContent = run.state === "paused" ? "Resume" : "Pause";
   byId("pause").disabled = byId("checkpoint").disabled = !mayControl || !isTraining;

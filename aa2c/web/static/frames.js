@@ -28,6 +28,7 @@ function inWords(seen) {
 }
 
 async function showFrames({ shape, data, values, seen }) {
+  if (!isWatching) return;
   byId("frames").hidden = !data;
   byId("vector").hidden = Boolean(data);
   if (!data) byId("vector").textContent = `Newest observation:\n${inWords(seen ?? values.at(-1))}`;
@@ -42,7 +43,9 @@ let watching = Promise.resolve();
 
 function watch() {
   isWatching = !isWatching;
-  byId("watch").setAttribute("aria-pressed", String(isWatching));
+  byId("watch").textContent = isWatching ? "Stop" : "Watch";
+  if (isWatching && byId("frames").hidden) byId("vector").textContent = "Loading the newest frames…";
+  else if (byId("vector").textContent.startsWith("Loading")) byId("vector").textContent = "Press Watch to see the newest frames.";
   watching = watching.then(showWhileWatched);
 }
 

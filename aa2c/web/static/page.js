@@ -2,10 +2,13 @@
 // through `show` into the parts of the page. No state is kept except the series behind the charts, and the
 // newest document: everything else is in the next one.
 
-import { addStatus, fitCharts, hasTooMany, makeCharts, readHistory, updateCharts } from "./charts.js";
+import { readAbout, showBest, showLog } from "./about.js";
+import { fitCharts, makeCharts, updateCharts } from "./charts.js";
 import { disableControls, newest, openSession, showControls } from "./controls.js";
 import "./frames.js";
-import { complain, showHeader, showHeadlines, showLog, showWaits, showWorkers } from "./parts.js";
+import { complain, showHeader, showHeadlines, showWaits, showWorkers } from "./parts.js";
+import { addStatus, hasTooMany, readHistory } from "./series.js";
+import { setView } from "./view.js";
 import { byId, ENDED, pause } from "./words.js";
 
 const RETRY_MS = 2000;
@@ -21,13 +24,15 @@ function show(status) {
   showHeadlines(status);
   showWaits(status);
   showWorkers(status);
+  showBest(status);
   showLog(status);
   updateCharts();
 }
 
 async function begin() {
-  await readHistory();
+  await Promise.all([readHistory(), readAbout()]);
   byId("settings").replaceChildren();
+  setView(null);
   makeCharts();
 }
 
@@ -128,7 +133,6 @@ async function untilAnotherRun(run) {
   }
 }
 
-byId("x-axis").addEventListener("change", makeCharts);
 addEventListener("resize", fitCharts);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", makeCharts);
 follow();

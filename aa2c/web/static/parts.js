@@ -1,6 +1,6 @@
 // The parts of the page that show a status document and nothing else.
 
-import { byId, duration, element, percent, seconds, short, spread, times, whole } from "./words.js";
+import { byId, duration, element, ENDED, percent, seconds, short, spread, times, whole } from "./words.js";
 
 export function showHeader({ run, progress }) {
   document.body.classList.remove("stale");
@@ -14,7 +14,7 @@ export function showHeader({ run, progress }) {
   byId("progress").textContent = `${whole(progress.env_steps)} of ${whole(progress.total_env_steps)} env steps `
     + `(${percent(share)}), ${duration(run.uptime_s)}${left}`;
   document.title = `${percent(share)} ${run.env} · aa2c`;
-  byId("dir").textContent = ` · seed ${run.seed}, saved in ${run.dir}`;
+  byId("seed").textContent = ` · seed ${run.seed}`;
   complain(run.error ?? (run.stall && `The run has stalled: ${run.stall}.`));
 }
 
@@ -23,15 +23,19 @@ export function complain(text) {
   if (byId("trouble").textContent !== (text ?? "")) byId("trouble").textContent = text ?? "";
 }
 
-export function showHeadlines({ progress, throughput, returns, policy_lag: lag }) {
+// An ended run's rates are of all of it: those of its last seconds would contradict its steps and time.
+export function showHeadlines({ run, progress, throughput, returns, policy_lag: lag }) {
   const { train, test } = returns;
+  const isOver = ENDED.includes(run.state);
+  const over = isOver ? ", whole run" : "";
+  const rate = (count, now) => (isOver ? count / Math.max(run.uptime_s, 1e-3) : now);
   const numbers = {
     "return, last 100 episodes": spread(train),
     "test, greedy": spread(test.greedy),
     "test, sampled": spread(test.sampled),
     "episodes": whole(progress.episodes),
-    "env steps/s": whole(throughput.env_steps_per_s),
-    "updates/s": short(throughput.updates_per_s),
+    [`env steps/s${over}`]: whole(rate(progress.env_steps, throughput.env_steps_per_s)),
+    [`updates/s${over}`]: short(rate(progress.updates, throughput.updates_per_s)),
     "policy version": whole(progress.policy_version),
     "policy lag": `${short(lag.mean)} (${lag.min} … ${lag.max})`,
   };
@@ -42,12 +46,14 @@ export function showHeadlines({ progress, throughput, returns, policy_lag: lag }
   }));
 }
 
+// Waiting is a problem where it makes a bottleneck: the updater's of the workers, and the other way round.
 export function showWaits({ throughput, policy_lag: lag }) {
   byId("advice").textContent = throughput.advice;
-  const waits = { "updater waits": throughput.updater_wait_share, "workers wait": throughput.worker_wait_share };
-  byId("waits").replaceChildren(...Object.entries(waits).map(([name, share]) => {
-    const row = element("div", "", { class: "wait" });
-    row.append(element("span", name), element("meter", "", { value: share ?? 0, max: 1, "aria-label": name }), element("span", percent(share)));
+  const waits = [["updater waits", throughput.updater_wait_share, "workers"], ["workers wait", throughput.worker_wait_share, "updater"]];
+  byId("waits").replaceChildren(...waits.map(([name, share, bottleneck]) => {
+    const isBad = throughput.bottleneck === bottleneck;
+    const row = element("div", "", { class: isBad ? "wait bad" : "wait" });
+    row.append(element("span", name), bar(share, name), element("span", percent(share)));
     return row;
   }));
   const most = Math.max(1, ...lag.recent.map(({ count }) => count));
@@ -66,39 +72,40 @@ export function showWaits({ throughput, policy_lag: lag }) {
   byId("lag-words").textContent = `Versions published between acting and learning; newest ${lag.min} … ${lag.max}, mean ${short(lag.mean)}.`;
 }
 
-export function showWorkers({ workers, rings, updater, evaluator }) {
+function bar(share, name) {
+  const track = element("div", "", { class: "track", role: "meter", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": share ?? 0 });
+  const filled = element("i");
+  filled.style.width = `${100 * (share ?? 0)}%`;
+  track.append(filled);
+  return track;
+}
+
+export function showWorkers({ run, workers, rings, updater, evaluator }) {
+  const isOver = ENDED.includes(run.state) || run.state === "stopping"; // then a child that has stopped did as it should
+  const isBad = (state) => state === "abandoned" || (state === "stopped" && !isOver);
   byId("workers").replaceChildren(...workers.map((worker, i) => {
     const ring = rings[i];
     const dropped = Object.values(ring.dropped).reduce((a, b) => a + b, 0);
     const row = element("tr");
     const fill = element("td", "");
-    fill.append(element("meter", "", { value: ring.used, max: ring.capacity, "aria-label": `ring of worker ${worker.id}` }), `${ring.used} of ${ring.capacity}`);
+    fill.append(bar(ring.used / ring.capacity, `ring of worker ${worker.id}`), `${ring.used} of ${ring.capacity}`);
     const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), seconds(worker.wait_s),
       fill, worker.generation, worker.restarts, worker.last_exit ?? "–", dropped];
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", String(cell)))));
-    row.children[1].classList.toggle("bad", ["stopped", "abandoned"].includes(worker.state));
+    row.children[1].classList.toggle("bad", isBad(worker.state));
     row.children[9].classList.toggle("bad", dropped > 0);
     return row;
   }));
   const saved = updater.checkpoint_at ? new Date(1000 * updater.checkpoint_at).toLocaleTimeString() : "none yet";
   byId("updater").textContent = `Updater: ${updater.state}, ${updater.threads} update thread${updater.threads > 1 ? "s" : ""}, `
     + `last checkpoint ${saved}${ends(updater)}.`;
-  byId("evaluator").textContent = `Evaluator: ${evaluator.state}, ${whole(evaluator.evaluations)} evaluations${ends(evaluator)}.`;
+  byId("evaluator").textContent = `Evaluator: ${evaluator.state}, evaluations: ${whole(evaluator.evaluations)}${ends(evaluator)}.`;
   for (const [id, child] of Object.entries({ updater, evaluator })) {
-    byId(id).classList.toggle("bad", ["stopped", "abandoned"].includes(child.state));
+    byId(id).classList.toggle("bad", isBad(child.state));
   }
 }
 
 function ends({ restarts, exits }) {
   const all = Object.entries(exits).map(([how, count]) => `${how} ${times(count)}`);
   return all.length ? `; restarted ${times(restarts)}, after ${all.join(", ")}` : "";
-}
-
-export function showLog({ log }) {
-  const lines = log.length ? [...log].reverse() : [{ time: "", level: "", text: "None." }];
-  byId("log").replaceChildren(...lines.map(({ time, level, text }) => {
-    const line = element("li", time ? `${new Date(time).toLocaleTimeString()} ` : "");
-    line.append(element("b", level, { class: level }), ` ${text}`);
-    return line;
-  }));
 }

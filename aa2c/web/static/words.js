@@ -1,6 +1,6 @@
 // Numbers as a person reads them, and elements. Only text is ever set, never markup.
 
-export const ENDED = ["finished", "failed"]; // states of a run
+export const ENDED = ["finished", "stopped", "failed"]; // states of a run
 
 export const byId = (id) => document.getElementById(id);
 const told = (write) => (x) => (x === null || x === undefined ? "–" : write(x)); // null: none yet, or no number
@@ -24,6 +24,12 @@ export function element(tag, text = "", attributes = {}) {
   node.textContent = text;
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   return node;
+}
+
+export function save(name, text) {
+  const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  element("a", "", { href: address, download: name }).click();
+  URL.revokeObjectURL(address);
 }
 
 export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });

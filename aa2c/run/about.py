@@ -1,0 +1,91 @@
+"""What the page tells of a run beyond its numbers: its options, the commands for it, its log.
+
+Runs in the orchestrator; read when a page asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aa2c.config.config import Config
+from aa2c.config.option import help_of
+from aa2c.config.options import GROUPS
+from aa2c.config.toml import load_config, preset_names, toml_value
+from aa2c.log import readable
+
+LOG_TAIL_BYTES = 64 * 1024
+LOG_LINES = 200
+COMMANDS = {"resume": "serve --resume", "evaluate": "eval", "report": "report"}
+
+
+def about(config: Config, run_dir: Path) -> dict[str, Any]:
+    """What /about serves: the run's options beside those of the recipe that is nearest to them."""
+    recipe = _nearest_recipe(config)
+    there = load_config(preset=recipe)
+    options = [
+        _option(item, getattr(config, item.name), getattr(there, item.name))
+        for group in GROUPS
+        for item in dataclasses.fields(group)
+        if config.uses(item.name)
+    ]
+    where = shlex.quote(str(run_dir))
+    commands = {name: f"python -m aa2c {words} {where}" for name, words in COMMANDS.items()}
+    return {"dir": str(run_dir), "recipe": recipe, "options": options, "commands": commands}
+
+
+def _option(item: dataclasses.Field[Any], value: Any, recipes: Any) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "help": help_of(item),
+        "value": toml_value(value),
+        "recipe": toml_value(recipes) if value != recipes else None,
+    }
+
+
+@cache
+def _recipes(mode: str) -> dict[str, Config]:
+    """The mode's presets, its general recipe first; the defaults if it has none."""
+    names = [name for name in preset_names() if name.startswith(f"{mode}/")]
+    names.sort(key=lambda name: not name.endswith("/vector"))
+    return {name: load_config(preset=name) for name in names or ["none"]}
+
+
+def _nearest_recipe(config: Config) -> str:
+    """The preset from which the fewest options differ: a run does not keep which one it began with."""
+
+    def distance(other: Config) -> int:
+        names = [item.name for item in dataclasses.fields(Config)]
+        return sum(getattr(config, name) != getattr(other, name) for name in names)
+
+    recipes = _recipes(config.mode)
+    return min(recipes, key=lambda name: distance(recipes[name]))
+
+
+def log_tail(run_dir: Path) -> dict[str, Any]:
+    """What /log serves: the newest lines of log.jsonl, of all processes and levels."""
+    lines = []
+    for line in _last_lines(run_dir / "log.jsonl"):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            event = json.loads(line)
+            told = {"time": event["timestamp"], "level": event["level"]}
+            text = readable(event, with_prefix=False)
+            lines.append(told | {"process": event.get("process"), "text": text})
+    return {"lines": lines[-LOG_LINES:]}
+
+
+def _last_lines(path: Path) -> list[bytes]:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    return lines[1:] if size > LOG_TAIL_BYTES else lines

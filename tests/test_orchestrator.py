@@ -186,6 +186,7 @@ async def test_two_runs_in_one_loop_do_not_disturb_each_other(small):
     assert [status["run"]["state"] for status in done] == ["finished", "finished"]
 
 
+@pytest.mark.long
 def test_a_run_works_in_a_thread_that_is_not_the_main_one(small):
     result = []
     thread = threading.Thread(

@@ -57,6 +57,7 @@ def test_the_video_of_cartpole_shows_the_first_test_episode_of_the_seed(tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["cart.mp4"]
 
 
+@pytest.mark.long
 def test_the_video_of_an_atari_game_shows_what_was_played_in_colour_and_in_real_time(tmp_path):
     config = Config(env="ALE/Breakout-v5", sticky_action_prob=0.25)
     path = tmp_path / "new" / "breakout.mp4"

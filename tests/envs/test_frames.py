@@ -43,7 +43,8 @@ class Watched:
         return obs
 
 
-@pytest.mark.parametrize("game", [pytest.param("Breakout", marks=pytest.mark.long), "Pong"])
+@pytest.mark.long
+@pytest.mark.parametrize("game", ["Breakout", "Pong"])
 def test_real_stacks_are_rebuilt_exactly_through_real_resets(game):
     """In a rollout and from a trajectory's frames they are those that the environments gave."""
     config = Config(

@@ -89,6 +89,7 @@ def test_masks_of_environments_that_are_reset_at_once_are_those_of_what_is_shown
     envs.close()
 
 
+@pytest.mark.long
 def test_masks_come_from_processes_of_their_own():
     near, far = (
         make_envs(config_of("Masked-info-two-v0", "info", vectorization=how), 2, 0)

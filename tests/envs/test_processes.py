@@ -57,6 +57,7 @@ def test_the_same_is_seen_of_the_same_seed(env, kwargs):
     far.close()
 
 
+@pytest.mark.long
 def test_code_that_is_in_this_program_alone_is_sent_and_its_signs_of_life_come_back():
     from tests.envs.asked_env import Plus, Scripted, twice
 
@@ -72,6 +73,7 @@ def test_code_that_is_in_this_program_alone_is_sent_and_its_signs_of_life_come_b
     envs.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [0, 1])
 def test_what_fails_is_the_same_sentence_as_in_the_worker(how):
     envs = both(env=f"{HERE}:Failing-v0")[how]
@@ -98,6 +100,7 @@ def test_what_cannot_be_made_is_the_same_sentence_as_in_the_worker():
     assert sentences[0] == sentences[1]
 
 
+@pytest.mark.long
 def test_a_process_that_ends_is_missed():
     envs = both(env=f"{HERE}:Failing-v0", env_kwargs={"how": "exit"})[1]
     envs.reset()

@@ -281,10 +281,10 @@ class Orchestrator:
                 self._callback.second()
             await asyncio.sleep(BUDGET_CHECK_S)
 
-    def _budget_is_used_up(self) -> bool:
-        of = self._counters
+    def _budget_is_used_up(self) -> bool:  # and something was learned, however small it is
+        of, budget = self._counters, self.config.total_env_steps
         done = of.updater.count("env_steps") if self.config.deterministic else of.env_steps
-        return done >= self.config.total_env_steps
+        return done >= budget and of.updates_made + of.updater.count("rejected") > 0
 
     def _note(self, kind: str, text: str) -> None:
         """Keep what the run's owner did, or what it had to do by itself."""

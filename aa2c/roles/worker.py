@@ -31,7 +31,8 @@ def run_worker(
 ) -> None:
     """Produce records until the port says stop; the port is asked for when all else is there.
 
-    `tell_spec` is called as soon as the environments are made: the updater waits for it. It resumes from a state that was saved, if its environments could be. `tick` is called after each
+    `tell_spec` is called as soon as the environments are made: the updater waits for it. It resumes
+    from a state that was saved, if its environments could be. `tick` is called after each
     environment that was made or reset, as a sign of life before there is a port.
 
     `entropy` is every incarnation's own, also where a run is resumed, and so are its random numbers.

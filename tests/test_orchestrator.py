@@ -42,6 +42,15 @@ async def test_a_run_comes_up_trains_to_its_budget_and_ends_finished(small, mode
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_smallest_budget_suffices_for_an_update(small, mode):
+    async with Orchestrator(small(mode=mode, total_env_steps=1)) as run:
+        status = await run.wait()
+    assert status["run"]["state"] == "finished"
+    assert status["progress"]["updates"] > 0
+
+
+@pytest.mark.long
 async def test_a_budget_that_is_used_up_before_the_last_worker_has_come_up_is_no_failure(small):
     async with Orchestrator(small(mode="model", total_env_steps=500)) as run:
         await until(lambda: run.status()["workers"][1]["pid"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from aa2c.shm.counters import run_row, worker_row, workers_in
+from aa2c.shm.counters import run_row, updater_row, worker_row, workers_in
 from aa2c.shm.segment import Segment
 
 HEARTBEAT_S = 0.5
@@ -21,6 +21,7 @@ class Resting:
 
     def __init__(self, counters_segment: Segment, *, budget: int | None = None) -> None:
         self._run = run_row(counters_segment)
+        self._updater = updater_row(counters_segment)
         workers = range(workers_in(counters_segment)) if budget is not None else ()
         self._workers = [worker_row(counters_segment, i) for i in workers]
         self._budget = budget
@@ -39,8 +40,12 @@ class Resting:
 
     @property
     def is_budget_used_up(self) -> bool:
-        """Asked before a record is begun: what was begun is to be learned from."""
-        if self._budget is None:
+        """Asked before a record is begun: what was begun is to be learned from.
+
+        No budget is used up before the first update, for which it may not suffice.
+        """
+        learned = self._updater.count("updates") + self._updater.count("rejected")
+        if self._budget is None or not learned:
             return False
         return sum(row.count("env_steps") for row in self._workers) >= self._budget
 

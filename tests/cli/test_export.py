@@ -33,7 +33,7 @@ KINDS = {
     "lstm": {"memory": "lstm"},
     "gru": {"memory": "gru", "actions": ACTIONS[1]},
     "image and vector": {"obs": OBSERVATIONS[-1]},
-    "screen": {"obs": SCREEN, "network": "impala", "norm_obs": True},
+    "screen": {"obs": SCREEN, "network": "impala", "norm_obs": True, "precision": "float32"},
 }
 
 
@@ -42,6 +42,7 @@ def made(monkeypatch):
     def make(obs=VECTOR, actions=ACTIONS[0], action_mask="none", **options):
         env = masked(Task(obs, actions), "task", action_mask)
         policy = trained(obs, actions, action_mask=action_mask, **options)
+        obs.seed(0)
         if policy.network.obs_rms is not None:
             policy.network.observe(torch.from_numpy(np.stack([obs.sample() for _ in range(40)])))
         envs = PlainVector("task", lambda: env, 1, no_tick)

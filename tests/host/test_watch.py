@@ -21,7 +21,7 @@ from aa2c.host.resting import MISSED_AFTER_S, Resting
 from aa2c.host.watch import TOO_LATE, watch
 from aa2c.roles.evaluator import run_evaluator
 from aa2c.roles.worker import run_worker
-from aa2c.shm.counters import run_row, table_bytes, worker_row, workers_in
+from aa2c.shm.counters import run_row, updater_row, table_bytes, worker_row, workers_in
 from aa2c.shm.segment import Segment
 from tests.conftest import now, until
 
@@ -66,6 +66,8 @@ def test_workers_rest_once_the_budget_is_used_up(make_segment):
     assert not Resting(table, budget=10).is_budget_used_up
     rows[0].set("env_steps", 4)
     rows[1].set("env_steps", 6)
+    assert not Resting(table, budget=10).is_budget_used_up, "nothing was learned yet"
+    updater_row(table).set("updates", 1)
     assert Resting(table, budget=10).is_budget_used_up
     assert not Resting(table, budget=11).is_budget_used_up
     assert not Resting(table).is_budget_used_up, "an evaluator makes none of these steps"

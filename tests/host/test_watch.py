@@ -21,7 +21,7 @@ from aa2c.host.resting import MISSED_AFTER_S, Resting
 from aa2c.host.watch import TOO_LATE, watch
 from aa2c.roles.evaluator import run_evaluator
 from aa2c.roles.worker import run_worker
-from aa2c.shm.counters import run_row, updater_row, table_bytes, worker_row, workers_in
+from aa2c.shm.counters import run_row, table_bytes, updater_row, worker_row, workers_in
 from aa2c.shm.segment import Segment
 from tests.conftest import now, until
 

@@ -2,8 +2,7 @@
 
 It imports no torch, and knows children and what they share only as an engine, which `_open` makes. It
 never polls a child: the engine passes on reports and failures, and numbers are read from telemetry.
-Everything that ends a run goes through `_end`; all it holds is given back in `_release`, which needs
-no event loop.
+Everything that ends a run goes through `_end`; `_release` gives all back, and needs no event loop.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from aa2c.config.config import Config
 from aa2c.envs.recipes import warn_without_recipe
 from aa2c.errors import Aa2cError, RunFailed, StartError
 from aa2c.host.engine import LocalEngine, Registered, with_code
+from aa2c.host.resting import has_learned
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run import files
@@ -281,10 +281,10 @@ class Orchestrator:
                 self._callback.second()
             await asyncio.sleep(BUDGET_CHECK_S)
 
-    def _budget_is_used_up(self) -> bool:  # and something was learned, however small it is
-        of, budget = self._counters, self.config.total_env_steps
+    def _budget_is_used_up(self) -> bool:
+        of = self._counters
         done = of.updater.count("env_steps") if self.config.deterministic else of.env_steps
-        return done >= budget and of.updates_made + of.updater.count("rejected") > 0
+        return done >= self.config.total_env_steps and has_learned(of.updater)
 
     def _note(self, kind: str, text: str) -> None:
         """Keep what the run's owner did, or what it had to do by itself."""

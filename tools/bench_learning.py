@@ -26,7 +26,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from aa2c.errors import ConfigError
-from aa2c.report.reading import WINDOW, read_runs, trailing_mean
+from aa2c.report.reading import WINDOW, Run, read_runs, trailing_mean
 
 FILES = Path(__file__).parent / "learning"
 TASKS: dict[str, dict[str, Any]] = tomllib.loads((FILES / "tasks.toml").read_text())
 MODES = ("grad", "model", "traj")
-CHECKS = 50  # moments of a run, evenly over its env steps
+CHECKS = 50  # of a run, evenly over its env steps
 LATE = 20  # of them, the last
 PROCESSES = 4  # of a run that are busy
 
@@ -87,26 +87,30 @@ def _consent(flags: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Score:
-    """What one run came to; of a run that never reached the threshold, `steps_to` is infinite."""
+    """What one run came to; of a run that never reached the threshold, `steps_to` is infinite.
 
+    `curve` [CHECKS] are the mean returns of the last 100 episodes at each check.
+    """
+
+    curve: NDArray[np.float64]
     final: float
     steps_to: float
     minutes_to: float
     late_share: float
 
 
-def is_finished(run: Path) -> bool:
-    """Whether the run used up its budget."""
+def finished(place: Path) -> Run | None:
+    """The run there, if it has used up its budget."""
     try:
-        (read,) = read_runs([run])
+        (run,) = read_runs([place])
     except ConfigError:
-        return False
-    return bool(read.metrics["env_steps"][-1] >= read.config.total_env_steps)
+        return None
+    return run if run.metrics["env_steps"][-1] >= run.config.total_env_steps else None
 
 
 def make(case: Case, runs: Path) -> str:
     """Make or continue a run unless it is finished; what went wrong, if anything did."""
-    if is_finished(runs / case.directory):
+    if finished(runs / case.directory):
         return ""
     done = subprocess.run(
         ["nice", "-n", "19", *case.command(runs)],
@@ -115,37 +119,30 @@ def make(case: Case, runs: Path) -> str:
         capture_output=True,
         text=True,
     )
-    if is_finished(runs / case.directory):
+    if finished(runs / case.directory):
         return ""
     return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it was stopped"
 
 
-def curve(run: Path, env_steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean returns of the last 100 episodes at `CHECKS` moments, and the minutes until each."""
-    (read,) = read_runs([run])
-    rows = read.episodes_of("train")
-    means = trailing_mean(rows["return"])
-    at = np.linspace(0, env_steps, CHECKS + 1)[1:]
-    last = np.searchsorted(rows["env_steps"], at, side="right") - 1
-    known = last >= 0
-    returns = np.where(known, means[last], np.nan)
-    minutes = np.where(known, rows["time_s"][last] / 60, np.nan)
-    return returns, minutes
+def checks(task: str) -> NDArray[np.float64]:
+    """The env steps [CHECKS] at which a task's runs are looked at."""
+    return np.linspace(0, TASKS[task]["env_steps"], CHECKS + 1)[1:]
 
 
-def score(run: Path, threshold: float, env_steps: int) -> Score:
-    """Read a run's score from its files."""
-    (read,) = read_runs([run])
-    rows = read.episodes_of("train")
+def score(run: Run, task: str) -> Score:
+    """How well a run learned its task."""
+    threshold, rows = TASKS[task]["threshold"], run.episodes_of("train")
     means = trailing_mean(rows["return"])
+    last = np.searchsorted(rows["env_steps"], checks(task), side="right") - 1
+    curve = np.where(last >= 0, means[last], np.nan)
     reached = np.flatnonzero(means[WINDOW - 1 :] >= threshold)
     first = reached[0] + WINDOW - 1 if len(reached) else None
-    returns, _ = curve(run, env_steps)
     return Score(
+        curve=curve,
         final=float(means[-1]),
         steps_to=float(rows["env_steps"][first]) if first is not None else np.inf,
         minutes_to=float(rows["time_s"][first]) / 60 if first is not None else np.inf,
-        late_share=float((returns[-LATE:] >= threshold).mean()),
+        late_share=float((curve[-LATE:] >= threshold).mean()),
     )
 
 
@@ -185,8 +182,11 @@ def summarise(task: str, mode: str, name: str, scores: Sequence[Score]) -> dict[
         "late_share": float(np.mean([one.late_share for one in scores])),
         "steps_to": _finite(np.median([one.steps_to for one in scores])),
         "minutes_to": _finite(np.median([one.minutes_to for one in scores])),
-        "scores": [{k: _finite(v) for k, v in asdict(one).items()} for one in scores],
+        "scores": [{name: _finite(getattr(one, name)) for name in KEPT} for one in scores],
     }
+
+
+KEPT = ("final", "steps_to", "minutes_to", "late_share")  # of each run's score
 
 
 def _finite(value: float | np.floating[Any]) -> float | None:
@@ -238,7 +238,7 @@ def draw(task: str, curves: dict[str, NDArray[np.float64]], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    at = np.linspace(0, TASKS[task]["env_steps"], CHECKS + 1)[1:]
+    at = checks(task)
     for label, returns in curves.items():
         low, middle, high = np.nanpercentile(returns, (25, 50, 75), axis=0)
         (line,) = axes.plot(at, middle, label=f"{label}, {len(returns)} seeds")
@@ -258,13 +258,10 @@ def report(cases: Sequence[Case], runs: Path, out: Path, before: Path | None) ->
         curves = {}
         for mode in dict.fromkeys(case.mode for case in cases):
             own = [c for c in cases if (c.task, c.mode) == (task, mode)]
-            places = [runs / c.directory for c in own if is_finished(runs / c.directory)]
-            if not places:
-                continue
-            settings = TASKS[task]["threshold"], TASKS[task]["env_steps"]
-            scores = [score(place, *settings) for place in places]
-            rows.append(summarise(task, mode, own[0].name, scores))
-            curves[mode] = np.array([curve(place, settings[1])[0] for place in places])
+            ended = filter(None, (finished(runs / c.directory) for c in own))
+            if scores := [score(run, task) for run in ended]:
+                rows.append(summarise(task, mode, own[0].name, scores))
+                curves[mode] = np.array([one.curve for one in scores])
         if curves:
             draw(task, curves, out / f"{task}.png")
     earlier = json.loads(before.read_text()) if before else []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import io
 import json
 import os
@@ -23,6 +22,7 @@ from aa2c.cli.flags import Nothing, Resolved, parse, resolve
 from aa2c.cli.signals import answer, interrupted
 from aa2c.config.config import IMPORTING_OPTIONS
 from aa2c.config.toml import preset_names, preset_says, to_toml
+from aa2c.config.values import nearest
 from aa2c.errors import Aa2cError, ConfigError, NoRecipeWarning
 from aa2c.machine import open_standard_descriptors, raise_file_limit, require_linux
 from aa2c.run.event_loop import new_event_loop
@@ -82,8 +82,8 @@ def _about(command: str) -> str:
 
 
 def _nearest_command(name: str) -> str:
-    near = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], n=1)
-    return f"; did you mean {near[0]}?" if near else f"; the commands are {', '.join(COMMANDS)}."
+    near = nearest(name, [*COMMANDS, "--help", "--version"], cutoff=0.6)
+    return near or f"; the commands are {', '.join(COMMANDS)}."
 
 
 def config(arguments: Sequence[str]) -> int:

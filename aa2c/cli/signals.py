@@ -30,7 +30,7 @@ def answer(loop: AbstractEventLoop, stop: Event, save: Event) -> None:
 
 @contextlib.contextmanager
 def born_deaf() -> Iterator[None]:
-    """Processes that are started meanwhile do not hear Ctrl-C: who starts them ends them, in silence."""
+    """Processes that are started meanwhile do not hear Ctrl-C: who starts them ends them quietly."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

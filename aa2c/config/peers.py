@@ -5,10 +5,11 @@ A name from here is never accepted: an error says what aa2c calls it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 
-from aa2c.config.values import MOST_CHARACTERS
+from aa2c.config.values import nearest
+
+ALIKE = 0.6  # other libraries' names resemble many of ours
 
 NAMES = {
     "algo": "mode",
@@ -113,5 +114,4 @@ def meant(name: str, known: Iterable[str], spelled: Callable[[str], str] = str) 
         return f": {ELSEWHERE[plain]}."
     if plain in NAMES and NAMES[plain] in known:
         return f": aa2c calls it {spelled(NAMES[plain])}."
-    near = difflib.get_close_matches(spelled(name)[:MOST_CHARACTERS], map(spelled, known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return nearest(spelled(name), map(spelled, known), ALIKE)

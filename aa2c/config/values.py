@@ -160,7 +160,7 @@ def shown(value: Any) -> str:
         return f"this {type(value).__name__}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that was meant; empty if none is near."""
-    near = difflib.get_close_matches(name[:MOST_CHARACTERS], list(known), n=1, cutoff=0.4)
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
+    """The known name that was meant; empty if none is alike, by `cutoff` or more of 1."""
+    near = difflib.get_close_matches(name[:MOST_CHARACTERS], list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]}?" if near else ""

@@ -26,6 +26,7 @@ ATARI_FRAMES_PER_S = 60
 ATARI_SCREEN = (210, 160)  # height, width
 PICTURES_PER_S = 30.0  # of an environment that does not say
 NO_FRAME_LIMIT = 2**31 - 1
+SEEDS = 2**31  # of a game: 0 … SEEDS - 1
 
 
 class GameStep(NamedTuple):

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from aa2c.config.config import Config
 from aa2c.envs.failure import explain_failures
 from aa2c.envs.find import find_env, make_one
-from aa2c.envs.game import AtariGame
+from aa2c.envs.game import SEEDS, AtariGame
 from aa2c.errors import StartError
 
 Env = gym.Env[Any, Any]
 
 PICTURES = "rgb_array"
-SEEDS = 2**31
 
 
 def make_single(config: Config, render_mode: str | None = None) -> Env:

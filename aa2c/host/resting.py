@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from aa2c.ports import Counters
 from aa2c.shm.counters import run_row, updater_row, worker_row, workers_in
 from aa2c.shm.segment import Segment
 
@@ -40,12 +41,8 @@ class Resting:
 
     @property
     def is_budget_used_up(self) -> bool:
-        """Asked before a record is begun: what was begun is to be learned from.
-
-        No budget is used up before the first update, for which it may not suffice.
-        """
-        learned = self._updater.count("updates") + self._updater.count("rejected")
-        if self._budget is None or not learned:
+        """Asked before a record is begun: what was begun is to be learned from."""
+        if self._budget is None or not has_learned(self._updater):
             return False
         return sum(row.count("env_steps") for row in self._workers) >= self._budget
 
@@ -55,3 +52,8 @@ class Resting:
         if heartbeat != self._heartbeat:
             self._heartbeat, self._heard_at = heartbeat, now
         return heartbeat > 0 and now - self._heard_at > MISSED_AFTER_S
+
+
+def has_learned(updater: Counters) -> bool:
+    """Whether there was an update, or nothing to make one of: no budget is used up before."""
+    return updater.count("updates") + updater.count("rejected") > 0

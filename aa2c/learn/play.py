@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from aa2c.config.config import Config
 from aa2c.envs.find import is_atari, no_tick
-from aa2c.envs.game import Game, make_game
+from aa2c.envs.game import SEEDS, Game, make_game
 from aa2c.policy.policy import Policy
 
 MAX_GAMES = 16  # side by side
-ENV_SEEDS = 2**31
 
 Actions = NDArray[Any]  # one environment's
 
@@ -123,7 +122,7 @@ class _Running:
         self.game = game
         self.number = number
         self.generator = torch.Generator().manual_seed(seed + number)
-        self.obs: NDArray[Any] = game.start((seed + number) % ENV_SEEDS)
+        self.obs: NDArray[Any] = game.start((seed + number) % SEEDS)
         self.episode_return = 0.0
         self.length = 0
         self.is_over = False

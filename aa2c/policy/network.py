@@ -27,9 +27,10 @@ from aa2c.policy.own import is_own, own_parts
 from aa2c.policy.parts import Head, Trunk, count_features, with_heads
 from aa2c.policy.policy import Policy
 
-FILTERS = {  # number, side and stride
-    "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
-    "document": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # number, side and stride of filters
+FILTERS = {
+    "nature": NATURE,
+    "document": NATURE,
     "a3c": ((16, 8, 4), (32, 4, 2)),
     "minatar": ((16, 3, 1),),
 }

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from aa2c.config.config import Config
 from aa2c.config.toml import load_config
 from aa2c.errors import ConfigError
+from aa2c.run.files import EPISODE_COLUMNS
 from aa2c.run.quantities import QUANTITIES, Keys, value_at
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +35,7 @@ METRICS = {
     if quantity.panel or quantity.name in AXES
 }
 EPISODES = ("time_s", "env_steps", "kind", "return", "length")
-EPISODES_HEADER = "time_s,env_steps,kind,worker,return,length"
+EPISODES_HEADER = ",".join(EPISODE_COLUMNS)
 KINDS = ("train", "greedy", "sampled")
 POINTS = 3000  # more than there are pixels
 WINDOW = 100  # episodes, as on the dashboard and in the literature

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
 import shlex
 from functools import cache
 from pathlib import Path
@@ -19,8 +17,8 @@ from aa2c.config.option import help_of
 from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, toml_value
 from aa2c.log import readable
+from aa2c.run.files import last_rows
 
-LOG_TAIL_BYTES = 64 * 1024
 LOG_LINES = 200
 COMMANDS = {"resume": "serve --resume", "evaluate": "eval", "report": "report"}
 
@@ -70,22 +68,12 @@ def _nearest_recipe(config: Config) -> str:
 
 def log_tail(run_dir: Path) -> dict[str, Any]:
     """What /log serves: the newest lines of log.jsonl, of all processes and levels."""
-    lines = []
-    for line in _last_lines(run_dir / "log.jsonl"):
+    lines: list[dict[str, Any]] = []
+    for event in last_rows(run_dir / "log.jsonl"):
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            event = json.loads(line)
             told = {"time": event["timestamp"], "level": event["level"]}
             text = readable(event, with_prefix=False)
             lines.append(told | {"process": event.get("process"), "text": text})
-    return {"lines": lines[-LOG_LINES:]}
-
-
-def _last_lines(path: Path) -> list[bytes]:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LOG_TAIL_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    return lines[1:] if size > LOG_TAIL_BYTES else lines
+        if len(lines) == LOG_LINES:
+            break
+    return {"lines": lines[::-1]}

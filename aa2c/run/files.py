@@ -28,6 +28,7 @@ DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
     errno.ENOENT, errno.EISDIR, errno.ENOTDIR,
 }  # fmt: skip
+TAIL_BYTES = 65536  # at the end of a file, which have its last rows
 TOKEN, ADDRESS, LOCK = "token", "address", "lock"
 EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
@@ -242,6 +243,23 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
                 if isinstance(row, dict):
                     yield row
+
+
+def last_rows(path: Path) -> list[dict[str, Any]]:
+    """The last rows of a .jsonl file, the newest first; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows
 
 
 def episodes_before(run_dir: Path, env_steps: int) -> Iterator[tuple[float, float, float]]:

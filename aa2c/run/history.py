@@ -21,6 +21,7 @@ from aa2c.run.files import Recording, episodes_before, metrics_row, rows_of
 from aa2c.run.quantities import QUANTITIES, value_at
 from aa2c.run.status import RECENT_EPISODES, Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
+from aa2c.run.words import spread
 
 MOST_ROWS = 2000
 KEPT_MARKS = 100
@@ -236,7 +237,7 @@ class RunHistory:
             kind, author, env_steps = message["policy"], None, message["env_steps"]
             self._add_test(kind, env_steps, returns)
             if message["is_last"] and kind == POLICIES[-1]:
-                scores = (f"{name} {_shown(it.summary())}" for name, it in self.tests.items())
+                scores = (f"{name} {spread(it.summary())}" for name, it in self.tests.items())
                 self.add_mark(env_steps, "evaluation", f"final evaluation: {', '.join(scores)}")
         else:
             self.returns.add(returns)
@@ -293,9 +294,3 @@ class RunHistory:
         self._recording.close()
         if self.tracking is not None:
             self.tracking.close()
-
-
-def _shown(test: Status) -> str:
-    if test["nonfinite"]:
-        return f"not finite in {test['nonfinite']}"
-    return f"{test['mean']:.1f} ± {test['std']:.1f}"

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aa2c.checkpoints.files import best_score
 from aa2c.errors import ConfigError
-from aa2c.run.files import is_trained, read_access
+from aa2c.run.files import is_trained, last_rows, read_access
 from aa2c.run.status import ENDED_STATES
-
-TAIL = 65536  # bytes at the end of a file that have its last rows
 
 
 class FoundRun(NamedTuple):
@@ -59,7 +55,7 @@ def _look_at(path: Path) -> FoundRun:
     with contextlib.suppress(OSError, ValueError, RecursionError):
         config = tomllib.loads((path / "config.toml").read_text())
     total = config.get("total_env_steps", 0)
-    last = next(iter(_last_rows(path / "metrics.jsonl")), {})
+    last = next(iter(last_rows(path / "metrics.jsonl")), {})
     progress = last.get("progress")
     env_steps = progress.get("env_steps", 0) if isinstance(progress, dict) else 0
     state, error = _state_of(path)
@@ -82,7 +78,7 @@ def _look_at(path: Path) -> FoundRun:
 def _state_of(path: Path) -> tuple[str, str]:
     """Where a run is in its life, by its log, and what made it fail."""
     is_living = is_trained(path)
-    for row in _last_rows(path / "log.jsonl"):
+    for row in last_rows(path / "log.jsonl"):
         event = row.get("event") if row.get("process") == "orchestrator" else None
         if is_living and event in ("start", "running"):
             return "starting" if event == "start" else "running", ""
@@ -91,23 +87,6 @@ def _state_of(path: Path) -> tuple[str, str]:
         if not is_living and event in ("start", "running"):
             break
     return ("running" if is_living else "crashed"), ""
-
-
-def _last_rows(path: Path) -> list[dict[str, Any]]:
-    """The last rows of a .jsonl file, the newest first."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(line)
-            if isinstance(row, dict):
-                rows.append(row)
-    return rows
 
 
 def _changed_at(path: Path) -> float:

@@ -74,7 +74,7 @@ def collected(mode: str, num_envs: int = 2, policy=None, **options):
 
 
 def learned(arrays):
-    """Advantages of GAE and V-trace, with what the policy thought when it acted."""
+    """Advantages of GAE and V-trace, with the log-probs and values of the policy that acted."""
     values = arrays["values"]
     cuts = arrays["terminated"], arrays["truncated"]
     seen = arrays["rewards"], values[:-1], next_values(arrays, values)

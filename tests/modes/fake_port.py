@@ -175,3 +175,21 @@ def params_of(num_params: int, seed: int = 0) -> Any:
     """What a consumer needs of an updater's parameters, at random."""
     vector = torch.randn(num_params, generator=torch.Generator().manual_seed(seed))
     return SimpleNamespace(num_params=num_params, vector=vector)
+
+
+def assert_it_learns_and_resumes(config):
+    """That a policy with a state learns, and that its producer resumes what it remembers."""
+    with SmallMode(config) as small:
+        before = small.params.vector.clone()
+        for _ in range(small.consumer.records_per_update or 1):
+            small.producer.produce(small.port)
+        saved = small.producer.state()
+        small.consumer.consume(small.port.records, 1e-2, forever)
+        small.consumer.state()  # in mode model it brings the parameters up to date
+        assert not torch.equal(small.params.vector, before)
+        state = [part.clone() for part in small.producer._rollout.state]
+        assert len(state) == (2 if config.memory == "lstm" else 1)
+        small.producer.produce(small.port)
+        assert small.producer.load_state(saved)
+        for one, other in zip(small.producer._rollout.state, state, strict=True):
+            assert torch.equal(one, other)

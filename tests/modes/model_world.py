@@ -50,8 +50,8 @@ class Port(FakePort):
         return super().lock_model()
 
 
-class World:
-    """One worker, the updater's half, and another process's attachment; always the same."""
+class Beginning:
+    """A worker's environments, network and generator; always the same."""
 
     def __init__(self, config, worker=0):
         self.config, self.worker = config, worker
@@ -59,6 +59,13 @@ class World:
         torch.manual_seed(SEED)
         self.network = make_policy(config, self.envs.spec)
         self.generator = torch.Generator().manual_seed(SEED)
+
+
+class World(Beginning):
+    """One worker, the updater's half, and another process's attachment."""
+
+    def __init__(self, config, worker=0):
+        super().__init__(config, worker)
         self.params = FlatParameters(copy.deepcopy(self.network))
         layout = list(MODES["model"].shared_vectors(config, self.params).items())
         segment = Segment.create(name_prefix("testmodel") + "board", shared_model_bytes(layout))

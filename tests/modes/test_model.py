@@ -13,20 +13,15 @@ from torch.nn.utils import clip_grad_norm_
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes.common import rollout_loss
 from aa2c.policy.flat import FlatParameters
-from aa2c.policy.network import make_policy
 from aa2c.shm.shared_model import PARAMS
-from tests.modes.model_world import SEED, WatchedEnvs, assert_same
+from tests.modes.model_world import Beginning, assert_same
 
 
-class Literal:
+class Literal(Beginning):
     """The same with torch's optimizer on one plain vector, and a network that copies it."""
 
     def __init__(self, config, worker=0):
-        self.config, self.worker = config, worker
-        self.envs = WatchedEnvs(config)
-        torch.manual_seed(SEED)
-        self.network = make_policy(config, self.envs.spec)
-        self.generator = torch.Generator().manual_seed(SEED)
+        super().__init__(config, worker)
         self.rollout = Rollout(self.envs, config)
         padded = FlatParameters(copy.deepcopy(self.network)).vector
         self.vector = torch.nn.Parameter(padded.clone())

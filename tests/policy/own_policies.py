@@ -1,4 +1,4 @@
-"""Networks of somebody's own that see parts of an observation, have heads, or fit badly."""
+"""A user's own networks that see parts of an observation, have heads, or fit badly."""
 
 import torch
 from torch import nn

@@ -13,7 +13,7 @@ from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes.mode import MODES
 from aa2c.policy.memory import Memory, forget
 from aa2c.policy.network import make_policy
-from tests.modes.fake_port import SmallMode, forever
+from tests.modes.fake_port import SmallMode, assert_it_learns_and_resumes, forever
 
 KINDS = ["lstm", "gru"]
 NEAR = {"rtol": 1e-4, "atol": 1e-5}
@@ -128,20 +128,7 @@ def test_update_threads_share_sequences_and_change_nothing(kind, advantage):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_learns_with_a_memory_and_its_producer_resumes(mode, kind):
-    config = config_of(kind, mode=mode)
-    with SmallMode(config) as small:
-        before = small.params.vector.clone()
-        for _ in range(small.consumer.records_per_update or 1):
-            small.producer.produce(small.port)
-        saved = small.producer.state()
-        small.consumer.consume(small.port.records, 1e-2, forever)
-        small.consumer.state()  # in mode model it brings the parameters up to date
-        assert not torch.equal(small.params.vector, before)
-        state = [part.clone() for part in small.producer._rollout.state]
-        small.producer.produce(small.port)
-        assert small.producer.load_state(saved)
-        for one, other in zip(small.producer._rollout.state, state, strict=True):
-            assert torch.equal(one, other)
+    assert_it_learns_and_resumes(config_of(kind, mode=mode))
 
 
 def test_a_memory_stands_behind_every_trunk():

@@ -13,7 +13,7 @@ from aa2c.modes.mode import MODES
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from tests.checkpoints.spaces import ACTIONS
-from tests.modes.fake_port import SmallMode, forever
+from tests.modes.fake_port import assert_it_learns_and_resumes
 from tests.policy.test_encoders import rows_of, samples
 
 HERE = "tests.policy.own_policies:"
@@ -104,18 +104,7 @@ def test_every_mode_learns_with_an_own_state_and_its_producer_resumes(mode):
         env="tests.envs.custom_env:Counter-v0", mode=mode, num_envs=3, num_steps=8, memory="own",
         memory_size=5, network=HERE + "Remembers",
     )  # fmt: skip
-    with SmallMode(config) as small:
-        before = small.params.vector.clone()
-        for _ in range(small.consumer.records_per_update or 1):
-            small.producer.produce(small.port)
-        saved = small.producer.state()
-        small.consumer.consume(small.port.records, 1e-2, forever)
-        small.consumer.state()
-        assert not torch.equal(small.params.vector, before)
-        (kept,) = (part.clone() for part in small.producer._rollout.state)
-        small.producer.produce(small.port)
-        assert small.producer.load_state(saved)
-        assert torch.equal(small.producer._rollout.state[0], kept)
+    assert_it_learns_and_resumes(config)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_an_endless_evaluation_ends_when_the_run_does():
 
 
 def test_the_last_checkpoint_is_evaluated_at_once_as_it_was_saved(tmp_path):
-    """In the middle of an evaluation that would take for ever, which is abandoned."""
+    """In the middle of an evaluation that would never end, which is abandoned."""
     config = Config(env="CartPole-v1", **SMALL | {"eval_max_steps": 30})
     path, saved = checkpoint_of(config, tmp_path)
     port = EvaluatorPort(config, checkpoint=path, asks_at=5)

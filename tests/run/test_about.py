@@ -7,7 +7,8 @@ import shlex
 
 from aa2c.config.config import Config
 from aa2c.config.toml import load_config
-from aa2c.run.about import LOG_LINES, LOG_TAIL_BYTES, about, log_tail
+from aa2c.run.about import LOG_LINES, about, log_tail
+from aa2c.run.files import TAIL_BYTES
 
 
 def test_options_stand_beside_those_of_the_recipe_and_those_that_differ_are_marked(tmp_path):
@@ -34,7 +35,7 @@ def test_the_log_has_the_newest_lines_of_all_levels_and_skips_what_is_damaged(tm
     assert log_tail(tmp_path) == {"lines": []}
     line = {"timestamp": "2026-01-01T00:00:00Z", "level": "info", "process": "updater"}
     lines = [json.dumps(line | {"event": f"event {i}", "x": 1}) for i in range(2000)]
-    assert sum(map(len, lines)) > LOG_TAIL_BYTES
+    assert sum(map(len, lines)) > TAIL_BYTES
     text = "\n".join([*lines, "[1]", '{"level": "info"}', '{"cut o'])
     (tmp_path / "log.jsonl").write_text(text)
     told = log_tail(tmp_path)["lines"]

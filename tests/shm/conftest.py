@@ -7,6 +7,7 @@ import pytest
 
 from aa2c.shm.segment import Segment, name_prefix
 from tests.shm.killing import kill, spawn
+from tests.shm.models import opening
 
 _numbers = itertools.count()
 
@@ -24,6 +25,13 @@ def make_segment() -> Iterator[Callable[[int], Segment]]:
     for segment in segments:
         segment.close()
         segment.unlink()
+
+
+@pytest.fixture
+def open_model(segment):
+    """Attach to the shared model in a file's own `segment`."""
+    with opening(segment) as open_model:
+        yield open_model
 
 
 @pytest.fixture

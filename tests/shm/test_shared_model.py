@@ -23,12 +23,6 @@ def segment(make_segment):
     return make_segment(shared_model_bytes(LAYOUT))
 
 
-@pytest.fixture
-def open_model(segment):
-    with opening(segment) as open_model:
-        yield open_model
-
-
 # Vectors
 
 

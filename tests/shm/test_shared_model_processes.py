@@ -14,7 +14,7 @@ from aa2c.shm.segment import Segment
 from aa2c.shm.shared_model import PARAMS, SharedModel, shared_model_bytes
 from tests.lock_holder import lock_holder, stop_holder
 from tests.shm.killing import START_S, spawn
-from tests.shm.models import LAYOUT, is_marked, opening, vector, wait_until
+from tests.shm.models import LAYOUT, is_marked, vector, wait_until
 
 BIG = [(PARAMS, 200_000)]
 
@@ -22,12 +22,6 @@ BIG = [(PARAMS, 200_000)]
 @pytest.fixture
 def segment(make_segment):
     return make_segment(shared_model_bytes(LAYOUT))
-
-
-@pytest.fixture
-def open_model(segment):
-    with opening(segment) as open_model:
-        yield open_model
 
 
 def hold(name, in_step, pipe):

@@ -77,7 +77,7 @@ function addEpisodes({ run, progress, newest_returns: newest }) {
   }
 }
 
-// While env steps stand still, only the newest value stands at them: uPlot wants each x once.
+// Of several values at the same env steps only the newest is drawn: uPlot wants each x once.
 function distinct(xs, ys) {
   const last = xs.map((x, i) => x !== xs[i + 1]);
   const kept = (values) => values.filter((_, i) => last[i]);

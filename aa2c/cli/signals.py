@@ -30,12 +30,21 @@ def answer(loop: AbstractEventLoop, stop: Event, save: Event) -> None:
 
 @contextlib.contextmanager
 def born_deaf() -> Iterator[None]:
-    """Processes that are started meanwhile do not hear Ctrl-C: who starts them ends them quietly."""
+    """Processes that are started meanwhile do not hear Ctrl-C: who starts them ends them quietly.
+
+    Ctrl-C waits until all of them have got what they are to do. Blocking it does not suffice for
+    that: a thread of a library may take the signal, and Python interrupts the main thread anyway.
+    """
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def interrupted() -> int:

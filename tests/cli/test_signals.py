@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import psutil
 import pytest
 
 from aa2c.cli import main
+from aa2c.cli.signals import born_deaf
 from tests.cli.test_main import page_of, start, wait_for_state
 
 
@@ -61,6 +64,32 @@ def test_ctrl_c_ends_a_measurement_with_all_its_processes_in_one_line(tmp_path):
     assert (process.returncode, output) == (130, "")
     assert errors.splitlines()[-1] == "aa2c: interrupted"
     assert "Traceback" not in errors
+
+
+def test_ctrl_c_waits_until_processes_have_been_started():
+    """Even if another thread takes the signal, for Python interrupts the main thread then."""
+    ended, (hears, told) = threading.Event(), socket.socketpair()
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    told.setblocking(False)
+    heard_before = signal.set_wakeup_fd(told.fileno())
+    started = []
+
+    def start_some():
+        with born_deaf():
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            hears.recv(1)
+            started.append("all")
+
+    try:
+        with hears, told, pytest.raises(KeyboardInterrupt):
+            start_some()
+    finally:
+        signal.set_wakeup_fd(heard_before)
+        ended.set()
+        other.join()
+    assert started == ["all"]
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
 def test_an_interrupted_command_says_so(command, monkeypatch):

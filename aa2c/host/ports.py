@@ -16,7 +16,8 @@ from aa2c.host.lock_step import LockStep
 from aa2c.host.resting import Resting
 from aa2c.host.set_aside import SetAside
 from aa2c.host.settings import Settings
-from aa2c.ports import Record, Report, Vector, WaitsFor
+from aa2c.ports import Record, Report, WaitsFor
+from aa2c.shared_model import Vector
 from aa2c.shm.board import ParameterBoard
 from aa2c.shm.counters import (
     Counters,

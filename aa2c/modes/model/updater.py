@@ -13,7 +13,8 @@ from aa2c.learn.optimizer import load_states
 from aa2c.learn.statistics import ReceivedStatistics
 from aa2c.modes.common import LOSSES, UpdaterHalf, has_losses
 from aa2c.modes.mode import Outcome, UpdaterSetup
-from aa2c.ports import PARAMS, Record
+from aa2c.ports import Record
+from aa2c.shared_model import PARAMS
 
 
 class ModelConsumer(UpdaterHalf):

@@ -13,7 +13,8 @@ from aa2c.learn.optimizer import make_optimizer
 from aa2c.modes.common import RolloutProducer, add_losses
 from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.flat import FlatParameters
-from aa2c.ports import PARAMS, SharedModel, WorkerPort
+from aa2c.ports import WorkerPort
+from aa2c.shared_model import PARAMS, SharedModel
 
 
 class ModelProducer(RolloutProducer):

@@ -274,7 +274,7 @@ class Orchestrator:
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
-                self._counters.sample()
+                self._engine.sample()
                 self.controls.tell_score(self._history.returns)
                 self._progress.look(is_training=self.state in TRAINING_STATES)
                 self._history.add_row(self.status())

@@ -186,7 +186,7 @@ class UpdaterPort(TrainingPort, Protocol):
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Make parameters the newest; returns their policy version, which is above `after`."""
 
-    def count_lag(self, lag: int) -> None: ...
+    def count_lag(self, worker: int, lag: int) -> None: ...
 
 
 class EvaluatorPort(Port, Protocol):
@@ -205,6 +205,19 @@ class EvaluatorPort(Port, Protocol):
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
 
 
+class Usage(Protocol):
+    """What a process uses: CPU time in seconds, its share of a core, resident memory.
+
+    The last two are None while there is no process.
+    """
+
+    cpu_s: float
+    rss_bytes: int | None
+
+    @property
+    def cpu_share(self) -> float | None: ...
+
+
 class ChildView(Protocol):
     """A place for a child, as it is shown: who holds it now, and how those before ended."""
 
@@ -212,6 +225,9 @@ class ChildView(Protocol):
     generation: int
     last_exit: str | None
     exits: Counter[str]
+
+    @property
+    def usage(self) -> Usage: ...
 
     @property
     def state(self) -> str: ...
@@ -246,12 +262,11 @@ class Telemetry(Protocol):
 
     def worker_wait_per_s(self, worker: int) -> float: ...
 
+    def worker_policy_lag(self, worker: int) -> float | None: ...
+
     def policy_lag(self) -> dict[str, Any]: ...
 
     def lag_histogram(self) -> LagHistogram: ...
-
-    def sample(self) -> None:
-        """Take a sample for the rates; to be called at a steady pace."""
 
 
 class LiveSettings(Protocol):
@@ -267,7 +282,8 @@ class LiveSettings(Protocol):
 class Engine(Protocol):
     """The processes of one run and what they share: started, watched, restarted, given back.
 
-    `control` holds the control flags and what else children are told of the run. `have_come_up` is set
+    `control` holds the control flags and what else children are told of the run, `usage` is that of the
+    process that runs the orchestrator. `have_come_up` is set
     once the updater and all workers have.
     """
 
@@ -276,9 +292,13 @@ class Engine(Protocol):
     control: Counters
     settings: LiveSettings
     telemetry: Telemetry
+    usage: Usage
     updater: ChildView
     evaluator: ChildView
     workers: Sequence[ChildView]
+
+    def sample(self) -> None:
+        """Take a sample for the rates; to be called at a steady pace."""
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         """Fill and counts of a worker's rings, over all its generations."""

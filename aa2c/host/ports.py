@@ -337,8 +337,10 @@ class ShmUpdaterPort(_ShmPort):
             if record.release():
                 self._spaces[record.header.worker].post()
 
-    def count_lag(self, lag: int) -> None:
+    def count_lag(self, worker: int, lag: int) -> None:
         count_lag(self.counters, lag)
+        self._ring_counters[worker].add("lag_sum", lag)
+        self._ring_counters[worker].add("learned", 1)
 
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         version = self._board.publish(vector, after=after)

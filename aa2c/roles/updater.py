@@ -106,7 +106,7 @@ class Updater:
         for record in records:
             learned_at = self.consumer.learned_at(record, version)
             self._lags.append(max(0, learned_at - record.header.policy_version))
-            self._port.count_lag(self._lags[-1])
+            self._port.count_lag(record.header.worker, self._lags[-1])
             counters.add("env_steps", record.header.values["env_steps"])
         counters.add("records", len(records))
         counters.set("lag_min", min(self._lags))

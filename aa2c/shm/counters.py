@@ -70,7 +70,7 @@ WORKER = RowLayout(
     ints=("beats", "waits_for", "env_steps", "episodes", "records", "states_kept"),
     floats=("wait_s",),
 )
-RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost"))
+RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost", "learned"), floats=("lag_sum",))
 EVALUATOR = RowLayout(ints=("beats", "waits_for", "records"))
 RUN = RowLayout(
     ints=(

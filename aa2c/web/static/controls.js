@@ -13,16 +13,19 @@ async function post(path, body = {}, headers = {}) {
   return { ok: answer.ok, text: said.text ?? said.error ?? "" };
 }
 
-export async function control(name, body, where = byId("said")) {
+export async function act(name, body) {
   try {
-    const { ok, text } = await post(`control/${name}`, body);
-    byId("said").textContent = ok ? text : "";
-    where.textContent = text;
-    return ok;
+    return await post(`control/${name}`, body);
   } catch {
-    where.textContent = "The run does not answer.";
-    return false;
+    return { ok: false, text: "The run does not answer." };
   }
+}
+
+async function control(name, body, where = byId("said")) {
+  const { ok, text } = await act(name, body);
+  byId("said").textContent = ok ? text : "";
+  where.textContent = text;
+  return ok;
 }
 
 const BUTTONS = {

@@ -1,6 +1,6 @@
 // A video of the newest policy: asked for here, recorded by the evaluator, played and saved here.
 
-import { control, mayControl } from "./controls.js";
+import { act, mayControl } from "./controls.js";
 import { bytes, byId, duration, element, short, whole } from "./words.js";
 
 let asked = false; // by this page, which then plays it at once
@@ -53,8 +53,8 @@ byId("video").addEventListener("error", () => {
   byId("video").hidden = true;
   byId("video-words").append(" This browser cannot play H.264: save it, and play it elsewhere.");
 });
-byId("record").addEventListener("click", () => {
+byId("record").addEventListener("click", async () => {
   asked = true;
   byId("record").disabled = true;
-  control("video", {}, byId("video-words"));
+  say((await act("video")).text);
 });

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aa2c.report.pictures import draw_report
 from aa2c.report.reading import (
     EPISODES,
     EPISODES_HEADER,
@@ -22,6 +21,7 @@ from aa2c.report.reading import (
     thin,
     trailing_mean,
 )
+from aa2c.report.report import draw_report
 from aa2c.report.table import summarise
 from tests.report.written_run import episode_row, metrics_row, table_of, write_run
 

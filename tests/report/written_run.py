@@ -55,9 +55,10 @@ def size_of(png):
     return struct.unpack(">II", data[16:24])
 
 
-def table_of(summary):
-    """The rows of the summary's table, by column."""
-    lines = [line for line in summary.splitlines() if line.startswith("|")]
+def table_of(summary, title="Runs"):
+    """The rows of one of the summary's tables, by column."""
+    part = summary.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
     cells = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
 

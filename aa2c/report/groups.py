@@ -19,6 +19,7 @@ _INCIDENTAL = {"seed", "name", "runs_dir"} | {
 }
 COMPARED = tuple(item.name for item in dataclasses.fields(Config) if item.name not in _INCIDENTAL)
 LONGEST_NAME = 50
+NOT_USED = "–"  # by the mode
 GRID = 400  # points of a mean over runs
 
 Curve = tuple[Floats, Floats]  # env steps, rising, and values
@@ -44,35 +45,47 @@ class Group:
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """The runs by configuration, in the order of their first ones."""
-    found: dict[str, list[Run]] = {}
+    found: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        key = "\n".join(_values(run.config).values())
+        key = tuple(toml_value(getattr(run.config, name)) for name in COMPARED)
         found.setdefault(key, []).append(run)
     groups = [Group("", tuple(members)) for members in found.values()]
-    differing = differences(groups)
+    telling = _telling(differences(groups))
     return [
-        dataclasses.replace(group, name=_name_of(i, group, differing))
+        dataclasses.replace(group, name=_name_of(i, group, telling))
         for i, group in enumerate(groups)
     ]
 
 
 def differences(groups: Sequence[Group]) -> dict[str, list[str]]:
     """The options that are not the same in all groups, each with its value in every one, as in TOML."""
-    values = [_values(group.config) for group in groups]
-    columns = {name: [value[name] for value in values] for name in COMPARED}
-    return {name: column for name, column in columns.items() if len(set(column)) > 1}
+    configs = [group.config for group in groups]
+    return {
+        name: [
+            toml_value(getattr(config, name)) if config.uses(name) else NOT_USED
+            for config in configs
+        ]
+        for name in COMPARED
+        if len({toml_value(getattr(config, name)) for config in configs}) > 1
+    }
 
 
-def _values(config: Config) -> dict[str, str]:
-    return {name: toml_value(getattr(config, name)) for name in COMPARED}
+def _telling(differing: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """As few of the options that differ as tell the configurations apart, the first ones first."""
+    told: dict[str, Sequence[str]] = {}
+    for name, values in differing.items():
+        told[name] = values
+        if len(set(zip(*told.values(), strict=True))) == len(values):
+            break
+    return told
 
 
-def _name_of(index: int, group: Group, differing: Mapping[str, Sequence[str]]) -> str:
+def _name_of(index: int, group: Group, telling: Mapping[str, Sequence[str]]) -> str:
     """A lone run's own name; of several what tells them apart, or else the first one's name."""
     if not group.is_repeated:
         return group.runs[0].name
     options = {"env": group.config.env_name, "mode": group.config.mode}
-    told = {name: values[index].strip('"') for name, values in differing.items()} or options
+    told = {name: values[index].strip('"') for name, values in telling.items()} or options
     name = ", ".join(f"{option} {value}" for option, value in told.items())
     if len(name) <= LONGEST_NAME:
         return f"{name} ({len(group.runs)} runs)"

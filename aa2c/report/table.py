@@ -60,7 +60,7 @@ def summarise(runs: Sequence[Run]) -> str:
         cells = [columns, ["---"] * len(columns), *rows]
         lines += [f"| {' | '.join(map(_escaped, row))} |" for row in cells]
         lines.append("")
-    return "\n".join(lines) + "\n\n".join(map(_escaped, ["", *notes(runs)])).lstrip("\n") + "\n"
+    return "\n".join(lines) + "\n" + "\n\n".join(map(_escaped, notes(runs))) + "\n"
 
 
 def _escaped(text: str) -> str:

@@ -42,7 +42,7 @@ def test_runs_that_differ_in_seed_name_and_place_are_one_configuration(runs):
 
 def test_a_lone_run_keeps_its_name_and_a_long_list_of_options_gives_way_to_one(tmp_path):
     lone = write_run(tmp_path / "lone")
-    long = {"env": "a_module_with_a_long_name:AnEnvironmentWithALongName-v0", "gamma": 0.5}
+    long = {"env": "a_module_with_a_long_name:AnEnvironmentWithALongName-v0"}
     pair = [write_run(tmp_path / f"p{seed}", seed=seed, **long) for seed in (0, 1)]
     groups = group_runs(read_runs([lone, *pair]))
     assert [group.name for group in groups] == ["lone", "p0 and 1 more"]
@@ -66,12 +66,28 @@ def test_a_run_that_reached_nothing_yet_is_said_to_be_missing(tmp_path):
     assert row["mean return of the last 100 episodes"] == "7.00, worst 7.00 (1 of 2 runs)"
 
 
+def test_a_name_has_as_few_options_as_tell_the_configurations_apart(tmp_path):
+    dirs = [
+        write_run(tmp_path / f"{i}-{seed}", seed=seed, **options)
+        for i, options in enumerate(
+            [{"workers": 2}, {"workers": 2, "gamma": 0.9}, {"workers": 4, "gae_lambda": 0.9}]
+        )
+        for seed in (0, 1)
+    ]
+    assert [group.name for group in group_runs(read_runs(dirs))] == [
+        "workers 2, gamma 0.99 (2 runs)",
+        "workers 2, gamma 0.9 (2 runs)",
+        "workers 4, gamma 0.99 (2 runs)",
+    ]
+
+
 def test_the_options_that_differ_are_listed_with_their_values(runs, tmp_path):
-    other = write_run(tmp_path / "other", mode="traj", hidden_sizes=(8, 8))
+    other = write_run(tmp_path / "other", mode="traj", hidden_sizes=(8, 8), minibatches=6)
     rows = table_of(summarise(read_runs([runs[0], other])), OPTIONS)
     assert {row.pop("option"): tuple(row.values()) for row in rows} == {
         "mode": ('"grad"', '"traj"'),
         "hidden_sizes": ("[64, 64]", "[8, 8]"),
+        "minibatches": ("–", "6"),
     }
     one = summarise(read_runs(runs[:3]))
     assert OPTIONS not in one

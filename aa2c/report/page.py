@@ -24,9 +24,10 @@ body { margin: 0 auto; padding: 1rem; max-width: 75rem; background: var(--page);
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: bold; font-size: 1.2rem; padding: 0.5rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.35rem 0.6rem; text-align: left;
-  vertical-align: top; min-width: 4rem; overflow-wrap: anywhere; }
-thead th { background: var(--head); }
-tbody th { font-weight: 600; min-width: 9rem; }
+  vertical-align: top; overflow-wrap: break-word; }
+thead th { background: var(--head); min-width: 6rem; max-width: 14rem; }
+tbody th { font-weight: 600; min-width: 6rem; max-width: 20rem; }
+td { white-space: nowrap; }
 figure { margin: 0 0 2rem; }
 img { width: 100%; height: auto; display: block; }
 @media print { :root { --text: #000; --page: #fff; } img { filter: none; } }

@@ -8,7 +8,7 @@ import struct
 
 from aa2c.config.config import Config
 from aa2c.config.toml import to_toml
-from aa2c.report.reading import EPISODES_HEADER
+from aa2c.run.episodes import HEADER
 
 
 def metrics_row(time_s, env_steps, **losses):
@@ -44,7 +44,7 @@ def write_run(directory, metrics=None, episodes=None, **options):
                 episode_row(env_steps / 100 + 2, env_steps, kind, r + env_steps) for kind, r in rows
             ]
     (directory / "metrics.jsonl").write_text("".join(metrics))
-    (directory / "episodes.csv").write_text(EPISODES_HEADER + "\r\n" + "".join(episodes))
+    (directory / "episodes.csv").write_text(HEADER + "\r\n" + "".join(episodes))
     return directory
 
 

@@ -66,7 +66,7 @@ def uses(file, name):
                 "cli/bench/stages.py",
             ],
         ),
-        (["matplotlib"], ["report/pictures.py"]),
+        (["matplotlib"], ["report/"]),
         (["imageio"], ["learn/video.py"]),
         (["tensorboardX", "wandb"], ["run/tracking.py"]),
         (["aa2c.host.engine"], ["orchestrator.py"]),

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aa2c import Orchestrator
-from aa2c.report.pictures import LOSS_PANELS
+from aa2c.report.panels import LOSS_PANELS
 from aa2c.report.reading import AXES, METRICS, read_runs
 from aa2c.run.files import rows_of
 from aa2c.run.history import Charts

@@ -22,7 +22,8 @@ STATUS_SCHEMA = {
     "run": "id name dir mode env state started_at uptime_s seed error",
     "progress": "env_steps total_env_steps updates policy_version episodes",
     "throughput": "env_steps_per_s updates_per_s bottleneck",
-    "losses": "policy value entropy grad_norm approx_kl learning_rate",
+    "losses": "policy value explained_variance value_unit entropy grad_norm grad_share approx_kl ratio "
+    "clip_fraction learning_rate",
     "policy_lag": "min mean max",
     "updater": "pid state threads restarts last_exit",
     "evaluator": "pid state restarts last_exit",

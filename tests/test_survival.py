@@ -178,7 +178,7 @@ async def test_a_worker_that_keeps_crashing_is_abandoned_and_the_others_continue
         assert worker(2)["exits"] == {"SIGKILL": 3}
         updates = now(run)["updates"]
         await until(lambda: now(run)["updates"] > updates)
-        with pytest.raises(RunFailed, match=r"1 workers are left \(--min-workers 2\)"):
+        with pytest.raises(RunFailed, match=r"workers left: 1 \(--min-workers 2\)"):
             await asyncio.wait_for(asyncio.gather(kill_until_abandoned(1), run.wait()), timeout=60)
     assert load_checkpoint(run.dir).counts["updates"] >= updates
 

@@ -255,7 +255,7 @@ class Children:
                     reason=f"{how}; {refused}",
                 )
                 return
-            refused += f"; {left} workers are left (--min-workers {least})" if left else ""
+            refused += f"; workers left: {left} (--min-workers {least})" if left else ""
         kind = RunFailed if self.have_come_up.is_set() else StartError
         if exit_code == StartError.exit_code and child.error:
             self._on_failure(kind(child.error))

@@ -112,7 +112,7 @@ function makeChart(parent, labels, data, { height, isReturns = false, isLog = fa
     },
     axes: [
       { ...axis, size: 30, values: (_, ticks) => ticks.map(xText), space: 70 },
-      { ...axis, size: 58, values: (_, ticks) => ticks.map(short), ...(isLog ? { splits: logTicks, filter: (_, ticks) => ticks } : {}) },
+      { ...axis, size: 58, values: (_, ticks) => tickTexts(ticks), ...(isLog ? { splits: logTicks, filter: (_, ticks) => ticks } : {}) },
     ],
     series: [
       { label: xAxis() === "time_s" ? "time" : "env steps", value: (_, x) => (x === null ? "–" : xText(x)) },
@@ -144,6 +144,15 @@ function rangeWithEpisodes(plot, low, high) {
 }
 
 const logRange = (_, low, high) => (isNumber(low) ? uPlot.rangeLog(low, high, 10, false) : [1, 10]);
+
+// With as many digits as tell them apart: a learning rate may have changed by a thousandth.
+function tickTexts(ticks) {
+  for (const digits of [4, 6]) {
+    const texts = ticks.map((tick) => (isNumber(tick) ? String(Number(tick.toPrecision(digits))) : ""));
+    if (new Set(texts).size === ticks.length) return texts;
+  }
+  return ticks.map(short);
+}
 
 // At most five decades, or within two of them 1, 2 and 5 of each.
 function logTicks(_, axis, low, high) {

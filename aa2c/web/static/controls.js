@@ -67,6 +67,7 @@ export function showControls(status) {
   byId("pause").textContent = run.state === "paused" ? "Resume" : "Pause";
   byId("pause").disabled = byId("checkpoint").disabled = !isOwner || !isTraining;
   byId("stop").disabled = !isOwner || isOver;
+  byId("watch").disabled = isOver;
   for (const [name, setting] of Object.entries(settings)) {
     if (!byId(`setting-${name}`)) byId("settings").append(makeSetting(name, setting));
     const row = byId(`setting-${name}`);
@@ -91,7 +92,7 @@ export const newest = () => latest;
 export const mayControl = () => isOwner;
 
 export function disableControls() {
-  for (const part of document.querySelectorAll(".buttons button, #record, #settings input, #settings button")) part.disabled = true;
+  for (const part of document.querySelectorAll(".buttons button, #record, #watch, #settings input, #settings button")) part.disabled = true;
 }
 
 for (const [id, act] of Object.entries(BUTTONS)) byId(id).addEventListener("click", act);

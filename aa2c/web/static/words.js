@@ -17,8 +17,8 @@ export const spread = ({ mean, std, nonfinite }) =>
 export function duration(time) {
   if (time === null) return "–";
   const [h, m, s] = [time / 3600, (time / 60) % 60, time % 60].map(Math.floor);
-  if (h > 48) return `${Math.floor(h / 24).toLocaleString("en")} days`;
-  return h ? `${h} h ${m} min` : m ? `${m} min ${s} s` : `${s} s`;
+  if (h > 48) return `${Math.floor(h / 24).toLocaleString("en")}\u00a0days`;
+  return h ? `${h}\u00a0h ${m}\u00a0min` : m ? `${m}\u00a0min ${s}\u00a0s` : `${s}\u00a0s`;
 }
 
 export function element(tag, text = "", attributes = {}) {

@@ -231,6 +231,7 @@ async def _a_dialog_asks_before_the_run_is_stopped(page, run):
     await page.becomes("#progress", "the program has exited")
     assert await page.text("#state") == "stopped", "an end is no trouble"
     assert await page.page.is_hidden("#trouble")
+    assert await page.page.locator("body.stale").count() == 0, "it is the last word, and readable"
     assert await page.text("#headlines") == before
     assert await page.page.locator("main .bad").count() == 0, "all has ended as it should"
     assert await page.page.is_disabled("#stop")

@@ -41,6 +41,13 @@ function onCanvas({ ctx, bbox }, draw) {
   ctx.restore();
 }
 
+function fitted(ctx, text, room) {
+  if (ctx.measureText(text).width <= room) return text;
+  let length = text.length - 1;
+  while (length > 0 && ctx.measureText(`${text.slice(0, length)}…`).width > room) length -= 1;
+  return `${text.slice(0, length)}…`;
+}
+
 function drawMarks(plot, withText) {
   onCanvas(plot, (ctx, bbox, ratio) => {
     ctx.strokeStyle = ctx.fillStyle = style("--mark");
@@ -57,7 +64,8 @@ function drawMarks(plot, withText) {
       if (withText) {
         const isLate = x > bbox.left + bbox.width / 2;
         ctx.textAlign = isLate ? "right" : "left";
-        ctx.fillText(mark.text, x + (isLate ? -4 : 4) * ratio, bbox.top + (12 + 13 * (row++ % 8)) * ratio);
+        const room = isLate ? x - bbox.left : bbox.left + bbox.width - x;
+        ctx.fillText(fitted(ctx, mark.text, room - 8 * ratio), x + (isLate ? -4 : 4) * ratio, bbox.top + (12 + 13 * (row++ % 8)) * ratio);
       }
     }
   });

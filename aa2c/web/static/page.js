@@ -38,11 +38,11 @@ async function begin() {
   makeCharts();
 }
 
-// The last status stays on display, marked as stale; for a run that has ended, it is the final one.
+// The last status stays on display, marked as stale, unless the run has ended: then it is the final one.
 function lose(text) {
-  document.body.classList.add("stale");
   disableControls();
   const isOver = ENDED.includes(newest()?.run.state);
+  document.body.classList.toggle("stale", !isOver);
   byId("locked").hidden = isOver;
   if (isOver) {
     byId("progress").textContent += byId("progress").textContent.endsWith(GONE) ? "" : GONE;

@@ -12,7 +12,7 @@ export function showVideo({ run, video }) {
   const isBusy = ["requested", "recording"].includes(video?.state);
   const isTraining = ["running", "degraded"].includes(run.state);
   byId("record").disabled = !mayControl() || !isTraining || isBusy;
-  byId("record").textContent = isBusy ? "Recording…" : video ? "Record again" : "Record";
+  byId("record").textContent = isBusy ? "Recording…" : "Record";
   if (isBusy) say(SAYS[video.state]);
   else if (video?.state === "failed") say(`No video: ${video.error}`);
   else if (video?.state === "ready" && video.number !== shown) take(video, run);

@@ -21,6 +21,7 @@ const SMALL_CHARTS = {
 };
 const POSITIVE = ["value", "approx_kl", "grad_norm", "learning_rate"]; // for which a log axis makes sense
 const RAW = "not smoothed";
+const MOST_CHARACTERS = 8; // of a tick of the y axis
 const FAINT = 0.3;
 const EDGE = 0.01; // of the x axis, so that the newest points are not cut in half
 
@@ -153,10 +154,12 @@ function rangeWithEpisodes(plot, low, high) {
 
 const logRange = (_, low, high) => (isNumber(low) ? uPlot.rangeLog(low, high, 10, false) : [1, 10]);
 
+const brief = (x) => (String(x).length > MOST_CHARACTERS ? x.toExponential() : String(x));
+
 // With as many digits as tell them apart: a learning rate may have changed by a thousandth.
 function tickTexts(ticks) {
   for (const digits of [4, 6]) {
-    const texts = ticks.map((tick) => (isNumber(tick) ? String(Number(tick.toPrecision(digits))) : ""));
+    const texts = ticks.map((tick) => (isNumber(tick) ? brief(Number(tick.toPrecision(digits))) : ""));
     if (new Set(texts).size === ticks.length) return texts;
   }
   return ticks.map(short);
@@ -230,7 +233,7 @@ export function makeCharts() {
 function measureWhole() {
   const ends = [seriesOf("env_steps"), episodesOf(), ...POLICIES.map(testsOf)].flatMap(([xs]) => [xs[0], xs.at(-1)]).filter(isNumber);
   const [low, high] = ends.length ? [Math.min(...ends), Math.max(...ends)] : [0, 1];
-  setWhole(high > low ? [low, high + EDGE * (high - low)] : [low - 1, high + 1]);
+  setWhole(high > low ? [low, high + EDGE * (high - low)] : [Math.max(0, low - 1), high + 1]);
 }
 
 export function updateCharts() {

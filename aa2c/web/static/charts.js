@@ -121,7 +121,7 @@ function makeChart(parent, labels, data, { height, isReturns = false, isLog = fa
     },
     axes: [
       { ...axis, size: 30, values: (_, ticks) => ticks.map(xText), space: 70 },
-      { ...axis, size: 58, values: (_, ticks) => tickTexts(ticks), ...(isLog ? { splits: logTicks, filter: (_, ticks) => ticks } : {}) },
+      { ...axis, size: 64, values: (_, ticks) => tickTexts(ticks), ...(isLog ? { splits: logTicks, filter: (_, ticks) => ticks } : {}) },
     ],
     series: [
       { label: xAxis() === "time_s" ? "time" : "env steps", value: (_, x) => (x === null ? "–" : xText(x)) },

@@ -28,7 +28,7 @@ INK = """canvas => {
 async def test_the_page_of_a_run(small, browser, tmp_path):
     """One run and one browser for everything, because both take seconds to come up."""
     slow_restarts = {"restart_backoff_s": 3.0}  # the page, which looks once a second, must see one
-    evaluation = {"eval_interval_s": 1.0, "eval_episodes": 1}
+    evaluation = {"eval_interval_s": 1.0, "eval_episodes": 1, "eval_max_steps": 60}
     config = small(total_env_steps=10**9, port=0, **evaluation, **slow_restarts)
     async with Orchestrator(config, http=True) as run:
         await run.ready()
@@ -170,8 +170,10 @@ async def _it_shows_what_a_worker_sees(page):
 
 async def _it_plays_a_video_of_the_newest_policy(page, run):
     await page.page.click("#record")
-    await page.becomes("#video-words", "Return ")
+    await until(lambda: (run.status()["video"] or {}).get("state") in ("ready", "failed"), 120)
     told = run.status()["video"]
+    assert told["state"] == "ready", told["error"]
+    await page.becomes("#video-words", "Return ")
     assert f"{told['length']} env steps" in await page.text("#video-words")
     await page.page.wait_for_function("() => document.getElementById('video').currentTime > 0")
     shown = await page.page.eval_on_selector("#video", "it => [it.videoWidth, it.duration]")

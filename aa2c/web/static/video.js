@@ -4,7 +4,7 @@ import { act, mayControl } from "./controls.js";
 import { bytes, byId, duration, element, short, whole } from "./words.js";
 
 let asked = false; // by this page, which then plays it at once
-let shown = 0; // number of the video that is here
+let shown = ""; // which video is here: its run and number
 let address = null; // of its blob
 const SAYS = { requested: "Asked for: the evaluator begins soon.", recording: "The evaluator plays and records an episode…" };
 
@@ -15,16 +15,17 @@ export function showVideo({ run, video }) {
   byId("record").textContent = isBusy ? "Recording…" : "Record";
   if (isBusy) say(SAYS[video.state]);
   else if (video?.state === "failed") say(`No video: ${video.error}`);
-  else if (video?.state === "ready" && video.number !== shown) take(video, run);
+  else if (video?.state === "ready" && keyOf(run, video) !== shown) take(video, run);
 }
 
+const keyOf = (run, video) => `${run.id} ${video.number}`;
 const say = (text) => {
   if (byId("video-words").textContent !== text) byId("video-words").textContent = text;
 };
 
 // Whole, so that it can be moved to any place, saved, and outlives the program.
 async function take(video, run) {
-  shown = video.number;
+  shown = keyOf(run, video);
   try {
     const answer = await fetch("video");
     if (!answer.ok) throw new Error((await answer.json()).error);

@@ -65,7 +65,7 @@ def metric_families() -> list[Metric]:
             usage=ProcessUsage(),
         )
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
-        status = make_status(run, config, engine, (Returns(), tests))
+        status = make_status(run, config, engine, (Returns(), tests)) | {"warnings": []}
         return list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
     finally:
         memory.release()

@@ -131,6 +131,8 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
     parts += [Text(awaited(status) or status["throughput"]["advice"], style="italic")]
     if run["error"] or run["stall"]:
         parts.append(Text(run["error"] or run["stall"], style="bold red"))
+    for warning in status["warnings"]:
+        parts.append(Text(f"{warning['text']}. {warning['advice']}", style="yellow"))
     parts += _workers(status, worker_rows)
     if url:
         parts.append(Text(url, style="dim"))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from aa2c.config.config import Config
 
 BALANCED = "Neither the workers nor the updater wait much."
+WATCHED = ("entropy", "approx_kl", "explained_variance", "grad_share")
+"""Quantities of which the updater keeps the sum over all batches, and of how many it is."""
 
 
 class ModeFacts:

@@ -8,6 +8,7 @@ hogwild's.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,14 @@ import torch
 from aa2c.checkpoints import tensors as checkpoint
 from aa2c.checkpoints.files import KEPT_COUNTS, CheckpointError
 from aa2c.config.config import Config
+from aa2c.config.modes import WATCHED
+from aa2c.envs.actions import most_entropy
 from aa2c.envs.spec import EnvSpec, Leaf
 from aa2c.failpoint import failpoint
 from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
-from aa2c.ports import Record, Report, UpdaterPort
+from aa2c.ports import Counters, Record, Report, UpdaterPort
 from aa2c.roles.guard import Guard
 from aa2c.roles.intake import Intake
 from aa2c.roles.live_options import LiveOptions
@@ -58,6 +61,7 @@ class Updater:
         self._guard = Guard(config, self._port, newest_checkpoint, self._roll_back)
         self.intake = Intake(config, self.consumer, self._port, self._guard)
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
+        self._counters.set("most_entropy", most_entropy(spec.actions))
         self._saved_at = time.monotonic()
         self._saved: Path | None = None
 
@@ -86,6 +90,7 @@ class Updater:
         for name in (*self._mode.losses, *self._mode.diagnostics, "learning_rate"):
             if name in told:
                 counters.set(name, told[name])
+        sum_up(counters, told)
         counters.set("value_unit", self._policy.unit_of_loss)
         counters.add("updates", outcome.updates)
         if outcome.policy_version is None:
@@ -202,6 +207,18 @@ class Updater:
         self._saved = path
         self._counters.set("checkpoint_time", time.time())
         return path
+
+
+def sum_up(counters: Counters, told: Mapping[str, float]) -> None:
+    """Add to the sums from which means over many updates are made.
+
+    Explained variances far below 0, where returns hardly vary, count as -1: one would hide all others.
+    """
+    for name in WATCHED:
+        value = told.get(name, math.nan)
+        if math.isfinite(value):
+            counters.add(f"{name}_sum", max(value, -1.0) if name == "explained_variance" else value)
+            counters.add(f"{name}_told", 1)
 
 
 def run_updater(

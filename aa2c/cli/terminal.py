@@ -40,7 +40,7 @@ class Terminal:
         """Show the orchestrator's warnings as they are logged, and what the end of the run waits for."""
         if event["level"] in SHOWN_LEVELS:
             self.print(readable(event))
-        elif event.get("act") == "evaluation":
+        elif event.get("act") in ("evaluation", "best"):
             self.say(event["event"])
 
     def begin(self, run: Orchestrator, preset: str) -> None:

@@ -138,6 +138,10 @@ class Config(
             raise ConfigError(
                 "--update-order hogwild lets chance decide what is lost: not with --deterministic."
             )
+        if self.deterministic and self.keep_best:
+            raise ConfigError(
+                "--keep-best goes by returns, which arrive whenever they do: not with --deterministic."
+            )
         self._check_mode()
 
     def _check_environments(self) -> None:

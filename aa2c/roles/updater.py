@@ -29,6 +29,7 @@ from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.ports import Counters, Record, Report, UpdaterPort
+from aa2c.roles.best import BestKept
 from aa2c.roles.guard import Guard
 from aa2c.roles.intake import Intake
 from aa2c.roles.live_options import LiveOptions
@@ -64,6 +65,7 @@ class Updater:
         self._counters.set("most_entropy", most_entropy(spec.actions))
         self._saved_at = time.monotonic()
         self._saved: Path | None = None
+        self._best = BestKept(config, self._port, self._directory)
 
     def take_and_learn(self) -> bool:
         """Take what waits, and update as often as it suffices for; False if nothing waited."""
@@ -164,12 +166,32 @@ class Updater:
             self._counters.set("checkpoints_made", asked)
             if path:
                 self._port.report(Report.CHECKPOINT, path=str(path))
-        elif time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s:
+        elif (
+            time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s
+            or self._best.is_due()
+        ):
             self._try_to_save()
 
     def save_last(self) -> Path:
         """At the end. In lock-step a round that was cut off is not saved: the last whole one is."""
-        return self._saved if self._config.deterministic and self._saved else self.save()
+        if self._config.deterministic and self._saved:
+            return self._saved
+        last = self.save()
+        return self._return_to_best(last) if self._config.keep_best else last
+
+    def _return_to_best(self, last: Path) -> Path:
+        """Save the best checkpoint's network and optimizer as the newest, with the run's own counts.
+
+        Unless the last one is the best.
+        """
+        saved = checkpoint.load_checkpoint(self._directory, best=True)
+        if saved.path.name == last.name or saved.score is None:
+            return last
+        checkpoint.load_network(saved, self._policy)
+        self.restore(saved, with_counts=False)
+        path = self.save(score=saved.score)
+        self._port.report(Report.RETURNED, name=saved.path.name, score=saved.score)
+        return path
 
     def _try_to_save(self) -> Path | None:
         """A full disk costs a checkpoint, not the run."""
@@ -186,12 +208,16 @@ class Updater:
         is_set_back = config.learning_rate != now.learning_rate
         return config if is_set_back else replace(config, learning_rate=self._rate.base)
 
-    def save(self, worker_states: Mapping[int, bytes] = MappingProxyType({})) -> Path:
-        """Write a checkpoint; returns its directory."""
+    def save(
+        self,
+        worker_states: Mapping[int, bytes] = MappingProxyType({}),
+        *,
+        score: float | None = None,
+    ) -> Path:
+        """Write a checkpoint; returns its directory. Its score is that of the last episodes, or given."""
         self._saved_at = time.monotonic()
         state = self.consumer.state()  # first: it may bring the parameters up to date
         counts = {name: self._counters.count(name) for name in KEPT_COUNTS}
-        score = self._port.run.value("train_return_mean")
         path = checkpoint.save(
             self._directory,
             network=self._policy,
@@ -200,11 +226,12 @@ class Updater:
             spec=self._spec,
             counts=counts | {"episodes": self._port.run.count("episodes")},
             rng=torch.get_rng_state(),
-            score=score if self._port.run.count("episodes_in_mean") else None,
+            score=self._best.score_now() if score is None else score,
             keep=self._config.checkpoints_kept,
             worker_states=worker_states,
         )
         self._saved = path
+        self._best.saved()
         self._counters.set("checkpoint_time", time.time())
         return path
 

@@ -23,7 +23,7 @@ LEAST_RATE = 0.1  # of the configured learning rate; below it a policy is meant 
 
 
 class TrainReturns(NamedTuple):
-    """Means of 100 training episodes: the first such, the highest, and now, with its std."""
+    """Means of 100 training episodes: the first such, the highest, and now; the larger std of these two."""
 
     first: float
     best: float

@@ -74,10 +74,11 @@ class Best:
         self._records: deque[Status] = deque(maxlen=KEPT_RECORDS)
         self._first: Any = None
 
-    def add(self, time_s: float, env_steps: int, mean: Any) -> None:
-        """A mean, if there is one."""
+    def add(self, time_s: float, env_steps: int, mean: Any, std: Any = None) -> None:
+        """A mean, if there is one, and its episodes' std."""
         if isinstance(mean, int | float) and (not self._records or mean > self.now["mean"]):
-            self._records.append({"mean": mean, "env_steps": env_steps, "time_s": time_s})
+            told = {"mean": mean, "env_steps": env_steps, "time_s": time_s}
+            self._records.append(told if std is None else told | {"std": std})
             self._first = self._first or self._records[0]
 
     def undo(self, env_steps: float) -> None:
@@ -116,7 +117,7 @@ class Charts:
         """Whether the mean of the last episodes is the highest so far, once there are enough."""
         count = value_at(row, ("returns", "train", "count"))
         if isinstance(count, int) and count >= RECENT_EPISODES:
-            names = ("time_s", "env_steps", "train_return_mean")
+            names = ("time_s", "env_steps", "train_return_mean", "train_return_std")
             self._best["train"].add(*(value_at(row, _SERIES[name]) for name in names))
 
     def add_episodes(self, time_s: float, env_steps: int, returns: Iterable[float]) -> None:
@@ -150,9 +151,8 @@ class Charts:
         first, best = self._best["train"].first, self._best["train"].now
         if best is None or train["mean"] is None or train["count"] < RECENT_EPISODES:
             return None
-        return TrainReturns(
-            first["mean"], best["mean"], best["env_steps"], train["mean"], train["std"]
-        )
+        std = max(train["std"], best.get("std", 0.0))
+        return TrainReturns(first["mean"], best["mean"], best["env_steps"], train["mean"], std)
 
     def best(self) -> Status:
         """The highest means: of 100 training episodes, and of an evaluation of each policy."""

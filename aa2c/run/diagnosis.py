@@ -65,9 +65,13 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """A warning: what it says and advises, and the conditions under which it begins and stays."""
+    """A warning: what it says and advises, and the conditions under which it begins and stays.
+
+    `when` is the first of these in words.
+    """
 
     name: str
+    when: str
     text: Callable[[Seen], str]
     advice: str
     begins: Callable[[Seen], bool]
@@ -83,6 +87,7 @@ def _fell(seen: Seen) -> str:
 RULES = (
     Rule(
         "returns_fell",
+        "half of what was gained since the first 100 episodes is lost, and by more than the returns' std",
         _fell,
         "Lower --learning-rate; --keep-best ends the run with its best checkpoint, and eval --best plays it.",
         begins=lambda seen: seen.returns is not None and seen.returns.lost >= 0.5,
@@ -90,6 +95,7 @@ RULES = (
     ),
     Rule(
         "entropy_collapsed",
+        "the entropy is below 2 % of that of random play, and returns are poor",
         lambda seen: (
             f"the policy hardly explores any more (entropy {seen.mean('entropy'):.2g} nats), "
             "and returns are poor"
@@ -101,6 +107,7 @@ RULES = (
     ),
     Rule(
         "policy_is_still",
+        "approximate KL is below 1e-5 at a tenth or more of the configured learning rate (mode `traj`)",
         lambda seen: (
             f"the policy hardly changes any more (approximate KL {seen.mean('approx_kl'):.1g} nats)"
         ),
@@ -110,6 +117,7 @@ RULES = (
     ),
     Rule(
         "values_explain_nothing",
+        "explained variance is 0 or less, and returns are poor",
         lambda seen: (
             "the values explain nothing of the returns (explained variance "
             f"{seen.mean('explained_variance'):.2f}), and returns are poor"
@@ -120,6 +128,7 @@ RULES = (
     ),
     Rule(
         "gradient_is_cut",
+        "clipping leaves less than 1 % of the gradient, and returns are poor",
         lambda seen: (
             "clipping leaves hardly anything of the gradient "
             f"({seen.mean('grad_share'):.1%}), and returns are poor"

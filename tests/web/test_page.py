@@ -96,7 +96,7 @@ async def _a_zoom_survives_updates(page):
     assert " from " in shown
     for _ in range(2):
         await _the_next_update(page)
-    assert await _range_shown(page) == [shown] * 9, "all charts show the same part, as before"
+    assert await _range_shown(page) == [shown] * 12, "all charts show the same part, as before"
     await page.page.click("#whole")
     assert not any(" from " in it for it in await _range_shown(page))
     assert await page.page.is_hidden("#whole")

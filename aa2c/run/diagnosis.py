@@ -107,7 +107,7 @@ RULES = (
     ),
     Rule(
         "policy_is_still",
-        "approximate KL is below 1e-5 at a tenth or more of the configured learning rate (mode `traj`)",
+        "approximate KL is below 1e-5 at a tenth or more of the configured learning rate (where there is one)",
         lambda seen: (
             f"the policy hardly changes any more (approximate KL {seen.mean('approx_kl'):.1g} nats)"
         ),

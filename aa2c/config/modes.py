@@ -60,7 +60,7 @@ def register(mode: ModeFacts) -> None:
 def require_used(option: str, mode: str) -> None:
     """Raise `ConfigError` for an option that only other modes use: none is ignored in silence."""
     users = [name for name, facts in FACTS.items() if option in facts.uses]
-    if users and mode not in users:
+    if users and option not in FACTS[mode].uses:
         raise ConfigError(
             f"--{option.replace('_', '-')} needs --mode {' or '.join(users)}: --mode {mode} does "
             "not use it."

@@ -114,7 +114,6 @@ class Orchestrator:
         self._log_file = LogFile(self.dir / "log.jsonl")
         on_event = self._history.watch_log(self._on_event)
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
-        self._history.log = self._log
         if saved:
             tell_of_resuming(self._log, saved, edits)
         self._history.tracking = Tracking(self.dir, self.config, self._log)
@@ -128,6 +127,7 @@ class Orchestrator:
             on_report=self._hear,
             on_failure=self._end,
         )
+        self._history.watch(self._engine, self._log)
         self._counters = self._engine.telemetry
         self._progress = ProgressWatch(self.config.no_progress_s, self._engine, self._log)
         self.controls = Controls(

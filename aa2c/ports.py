@@ -58,6 +58,7 @@ class Report(StrEnum):
     CHECKPOINT = auto()
     SAVED = auto()
     UNSAVED = auto()
+    RETURNED = auto()
     REJECTED = auto()
     ROLLED_BACK = auto()
     RESUMED = auto()

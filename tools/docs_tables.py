@@ -21,6 +21,7 @@ from aa2c.envs.recipes import KINDS
 from aa2c.host.memory import RunMemory
 from aa2c.host.process import ChildSlot
 from aa2c.host.usage import ProcessUsage
+from aa2c.run.diagnosis import RULES
 from aa2c.run.quantities import QUANTITIES
 from aa2c.run.status import Returns, TestReturns, make_status
 from aa2c.web.prometheus import RunCollector
@@ -65,7 +66,7 @@ def metric_families() -> list[Metric]:
             usage=ProcessUsage(),
         )
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
-        status = make_status(run, config, engine, (Returns(), tests))
+        status = make_status(run, config, engine, (Returns(), tests)) | {"warnings": []}
         return list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
     finally:
         memory.release()
@@ -83,6 +84,19 @@ def metrics_table() -> str:
     return "\n".join(lines)
 
 
+def readings_table() -> str:
+    """The quantities of learning, with what a practitioner reads from each."""
+    lines = ["| in `/status` | what it is | what it tells |", "|---|---|---|"]
+    lines += [f"| `{q.path}` | {q.help} | {q.reading} |" for q in QUANTITIES if q.reading]
+    return "\n".join(lines)
+
+
+def warnings_table() -> str:
+    """The warnings about learning, with their advice."""
+    lines = ["| warning | begins where | what to try |", "|---|---|---|"]
+    return "\n".join(lines + [f"| `{r.name}` | {r.when} | {r.advice} |" for r in RULES])
+
+
 def presets_table() -> str:
     """Every preset with its environment, budget and the first paragraph of its comment."""
     lines = ["| preset | environment | env steps | note |", "|---|---|---|---|"]
@@ -95,9 +109,13 @@ def presets_table() -> str:
 
 
 TABLES = {
-    "options.md": ("options", options_table),
-    "presets.md": ("presets", presets_table),
-    "metrics.md": ("metrics", metrics_table),
+    "options.md": {"options": options_table},
+    "presets.md": {"presets": presets_table},
+    "metrics.md": {
+        "readings": readings_table,
+        "warnings": warnings_table,
+        "metrics": metrics_table,
+    },
 }
 
 
@@ -113,9 +131,11 @@ def with_table(page: str, name: str, table: str) -> str:
 
 
 def current(file: str) -> str:
-    """A page with its table up to date."""
-    name, make = TABLES[file]
-    return with_table((DOCS / file).read_text(), name, make())
+    """A page with its tables up to date."""
+    page = (DOCS / file).read_text()
+    for name, make in TABLES[file].items():
+        page = with_table(page, name, make())
+    return page
 
 
 if __name__ == "__main__":

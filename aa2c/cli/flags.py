@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_args, get_or
 
 from aa2c.config.config import Config, codes, flag, option_types, require_consent
 from aa2c.config.kwargs import Kwargs, read_kwargs
-from aa2c.config.modes import FACTS
+from aa2c.config.modes import FACTS, require_used
 from aa2c.config.option import help_of, option
 from aa2c.config.options import GROUPS
 from aa2c.config.peers import meant
@@ -94,6 +94,8 @@ def resolve(command: str, about: str, arguments: Sequence[str], more: type[T]) -
         base = saved or load_config(preset=preset, file=file)
         _print_help(command, about, groups, given.help, base, preset)
     if saved:
+        for name in options:
+            require_used(name, saved.mode)
         return Resolved(dataclasses.replace(saved, **options), preset, own)
     return Resolved(load_config(preset=preset, file=file, flags=options), preset, own)
 

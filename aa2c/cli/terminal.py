@@ -40,7 +40,7 @@ class Terminal:
         """Show the orchestrator's warnings as they are logged, and what the end of the run waits for."""
         if event["level"] in SHOWN_LEVELS:
             self.print(readable(event))
-        elif event.get("act") == "evaluation":
+        elif event.get("act") in ("evaluation", "best"):
             self.say(event["event"])
 
     def begin(self, run: Orchestrator, preset: str) -> None:
@@ -131,6 +131,8 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
     parts += [Text(awaited(status) or status["throughput"]["advice"], style="italic")]
     if run["error"] or run["stall"]:
         parts.append(Text(run["error"] or run["stall"], style="bold red"))
+    for warning in status["warnings"]:
+        parts.append(Text(f"{warning['text']}. {warning['advice']}", style="yellow"))
     parts += _workers(status, worker_rows)
     if url:
         parts.append(Text(url, style="dim"))

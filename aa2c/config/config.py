@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, get_type_hints
 from aa2c.config.factory import Factory, is_factory
 from aa2c.config.kwargs import Kwargs
 from aa2c.config.learning_options import NETWORKS, LearningOptions, TrajOptions
-from aa2c.config.modes import FACTS, ModeFacts
+from aa2c.config.modes import FACTS, ModeFacts, require_used
 from aa2c.config.options import (
     EnvOptions,
     EvaluationOptions,
@@ -114,6 +114,7 @@ class Config(
             )
 
     def _check_contradictions(self) -> None:
+        self._check_mode()
         if len(self.ent_coef) != 1 and len(self.ent_coef) < self.workers:
             raise ConfigError(
                 f"--ent-coef has {len(self.ent_coef)} values for {self.workers} workers: "
@@ -138,7 +139,11 @@ class Config(
             raise ConfigError(
                 "--update-order hogwild lets chance decide what is lost: not with --deterministic."
             )
-        self._check_mode()
+        if self.deterministic and self.keep_best:
+            raise ConfigError(
+                "--keep-best goes by returns, which arrive whenever they do: not with --deterministic."
+            )
+        self.mode_facts.check(self)
 
     def _check_environments(self) -> None:
         for name in ("wrapper", "vector"):
@@ -165,12 +170,8 @@ class Config(
             near = nearest(self.mode, FACTS) or "."
             raise ConfigError(f"--mode {shown(self.mode)} is not one of {', '.join(FACTS)}{near}")
         for item in fields(self):
-            if getattr(self, item.name) != item.default and not self.uses(item.name):
-                users = [name for name, facts in FACTS.items() if item.name in facts.uses]
-                raise ConfigError(
-                    f"{flag(item.name)} needs --mode {' or '.join(users)}: --mode {self.mode} does "
-                    "not use it."
-                )
+            if getattr(self, item.name) != item.default:
+                require_used(item.name, self.mode)
         orders = self.mode_facts.update_orders
         if self.update_order not in orders:
             raise ConfigError(
@@ -181,7 +182,6 @@ class Config(
             raise ConfigError(
                 f"--ent-coef takes one value in --mode {self.mode}, where the updater has the loss."
             )
-        self.mode_facts.check(self)
 
     @property
     def mode_facts(self) -> ModeFacts:

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from aa2c.errors import ConfigError
+
 if TYPE_CHECKING:
     from aa2c.config.config import Config
 
 BALANCED = "Neither the workers nor the updater wait much."
+WATCHED = ("entropy", "approx_kl", "explained_variance", "grad_share")
+"""Quantities of which the updater keeps the sum over all batches, and of how many it is."""
 
 
 class ModeFacts:
@@ -51,6 +55,16 @@ FACTS: dict[str, ModeFacts] = {}
 def register(mode: ModeFacts) -> None:
     """Add a mode to `FACTS`."""
     FACTS[mode.name] = mode
+
+
+def require_used(option: str, mode: str) -> None:
+    """Raise `ConfigError` for an option that only other modes use: none is ignored in silence."""
+    users = [name for name, facts in FACTS.items() if option in facts.uses]
+    if users and option not in FACTS[mode].uses:
+        raise ConfigError(
+            f"--{option.replace('_', '-')} needs --mode {' or '.join(users)}: --mode {mode} does "
+            "not use it."
+        )
 
 
 def about_modes() -> str:

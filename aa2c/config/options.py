@@ -150,6 +150,11 @@ class UpdaterOptions:
         60.0, "time between checkpoints; a final one is always written"
     )
     checkpoints_kept: int = option(3, "newest checkpoints to keep", minimum=1, maximum=10**6)
+    keep_best: bool = option(
+        False,
+        "end the run with its best checkpoint, by the mean return of the last 100 training episodes, as "
+        "the newest one; a new best is saved at most once in 100 episodes and 1 % of the budget",
+    )
     nonfinite_limit: int = option(
         10, "consecutive records with non-finite losses or gradients that trigger nonfinite_action; "
         "0: never",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config, option_types
+from aa2c.config.modes import require_used
 from aa2c.config.option import help_of
 from aa2c.config.options import GROUPS
 from aa2c.config.peers import meant
@@ -27,14 +28,18 @@ def load_config(
 ) -> Config:
     """Resolve a configuration: defaults, then preset, then file, then flags.
 
-    Raises `ConfigError`, which names the option and what to do.
+    Raises `ConfigError`, which names the option and what to do. A flag that the mode does not use is
+    refused whatever its value; a file may hold all options, with their defaults.
     """
     values: dict[str, Any] = {}
     if preset != "none":
         values |= structure(_read_preset(preset), f"preset {preset}")
     if file is not None:
         values |= structure(_read_toml(file), str(file))
-    return Config(**(values | dict(flags or {})))
+    config = Config(**(values | dict(flags or {})))
+    for name in flags or {}:
+        require_used(name, config.mode)
+    return config
 
 
 def preset_names() -> list[str]:

@@ -6,6 +6,7 @@ A policy's actions are rows of one dtype (see `ActionSpec`); an environment's ar
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,18 @@ def action_spec(space: gym.Space[Any], *, is_squashed: bool = False) -> ActionSp
         f"--env has actions {space}, and aa2c acts in Discrete, MultiDiscrete, MultiBinary, Box of "
         "floats, and Tuple or Dict of these: wrap it with gymnasium.wrappers.TransformAction."
     )
+
+
+def most_entropy(spec: ActionSpec) -> float:
+    """The entropy of random play in nats; NaN where actions are continuous, which have no highest."""
+    match spec:
+        case Discrete():
+            return math.log(spec.n)
+        case MultiBinary():
+            return spec.n * math.log(2)
+        case Continuous():
+            return math.nan
+    return sum(map(most_entropy, spec.parts))
 
 
 def to_space(spec: ActionSpec, row: Actions) -> Any:

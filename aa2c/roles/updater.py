@@ -8,6 +8,7 @@ hogwild's.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,15 @@ import torch
 from aa2c.checkpoints import tensors as checkpoint
 from aa2c.checkpoints.files import KEPT_COUNTS, CheckpointError
 from aa2c.config.config import Config
+from aa2c.config.modes import WATCHED
+from aa2c.envs.actions import most_entropy
 from aa2c.envs.spec import EnvSpec, Leaf
 from aa2c.failpoint import failpoint
 from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
-from aa2c.ports import Record, Report, UpdaterPort
+from aa2c.ports import Counters, Record, Report, UpdaterPort
+from aa2c.roles.best import BestKept
 from aa2c.roles.guard import Guard
 from aa2c.roles.intake import Intake
 from aa2c.roles.live_options import LiveOptions
@@ -58,8 +62,10 @@ class Updater:
         self._guard = Guard(config, self._port, newest_checkpoint, self._roll_back)
         self.intake = Intake(config, self.consumer, self._port, self._guard)
         self._lags: deque[int] = deque(maxlen=RECENT_LAGS)
+        self._counters.set("most_entropy", most_entropy(spec.actions))
         self._saved_at = time.monotonic()
         self._saved: Path | None = None
+        self._best = BestKept(config, self._port, self._directory)
 
     def take_and_learn(self) -> bool:
         """Take what waits, and update as often as it suffices for; False if nothing waited."""
@@ -86,6 +92,7 @@ class Updater:
         for name in (*self._mode.losses, *self._mode.diagnostics, "learning_rate"):
             if name in told:
                 counters.set(name, told[name])
+        sum_up(counters, told)
         counters.set("value_unit", self._policy.unit_of_loss)
         counters.add("updates", outcome.updates)
         if outcome.policy_version is None:
@@ -159,12 +166,32 @@ class Updater:
             self._counters.set("checkpoints_made", asked)
             if path:
                 self._port.report(Report.CHECKPOINT, path=str(path))
-        elif time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s:
+        elif (
+            time.monotonic() - self._saved_at >= self._config.checkpoint_interval_s
+            or self._best.is_due()
+        ):
             self._try_to_save()
 
     def save_last(self) -> Path:
         """At the end. In lock-step a round that was cut off is not saved: the last whole one is."""
-        return self._saved if self._config.deterministic and self._saved else self.save()
+        if self._config.deterministic and self._saved:
+            return self._saved
+        last = self.save()
+        return self._return_to_best(last) if self._config.keep_best else last
+
+    def _return_to_best(self, last: Path) -> Path:
+        """Save the best checkpoint's network and optimizer as the newest, with the run's own counts.
+
+        Unless the last one is the best.
+        """
+        saved = checkpoint.load_checkpoint(self._directory, best=True)
+        if saved.path.name == last.name or saved.score is None:
+            return last
+        checkpoint.load_network(saved, self._policy)
+        self.restore(saved, with_counts=False)
+        path = self.save(score=saved.score)
+        self._port.report(Report.RETURNED, name=saved.path.name, score=saved.score)
+        return path
 
     def _try_to_save(self) -> Path | None:
         """A full disk costs a checkpoint, not the run."""
@@ -181,12 +208,16 @@ class Updater:
         is_set_back = config.learning_rate != now.learning_rate
         return config if is_set_back else replace(config, learning_rate=self._rate.base)
 
-    def save(self, worker_states: Mapping[int, bytes] = MappingProxyType({})) -> Path:
-        """Write a checkpoint; returns its directory."""
+    def save(
+        self,
+        worker_states: Mapping[int, bytes] = MappingProxyType({}),
+        *,
+        score: float | None = None,
+    ) -> Path:
+        """Write a checkpoint; returns its directory. Its score is that of the last episodes, or given."""
         self._saved_at = time.monotonic()
         state = self.consumer.state()  # first: it may bring the parameters up to date
         counts = {name: self._counters.count(name) for name in KEPT_COUNTS}
-        score = self._port.run.value("train_return_mean")
         path = checkpoint.save(
             self._directory,
             network=self._policy,
@@ -195,13 +226,26 @@ class Updater:
             spec=self._spec,
             counts=counts | {"episodes": self._port.run.count("episodes")},
             rng=torch.get_rng_state(),
-            score=score if self._port.run.count("episodes_in_mean") else None,
+            score=self._best.score_now() if score is None else score,
             keep=self._config.checkpoints_kept,
             worker_states=worker_states,
         )
         self._saved = path
+        self._best.saved()
         self._counters.set("checkpoint_time", time.time())
         return path
+
+
+def sum_up(counters: Counters, told: Mapping[str, float]) -> None:
+    """Add to the sums from which means over many updates are made.
+
+    Explained variances far below 0, where returns hardly vary, count as -1: one would hide all others.
+    """
+    for name in WATCHED:
+        value = told.get(name, math.nan)
+        if math.isfinite(value):
+            counters.add(f"{name}_sum", max(value, -1.0) if name == "explained_variance" else value)
+            counters.add(f"{name}_told", 1)
 
 
 def run_updater(

@@ -18,6 +18,7 @@ from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, toml_value
 from aa2c.log import readable
 from aa2c.run.files import last_rows
+from aa2c.run.quantities import QUANTITIES
 
 LOG_LINES = 200
 COMMANDS = {"resume": "serve --resume", "evaluate": "eval", "report": "report"}
@@ -35,7 +36,13 @@ def about(config: Config, run_dir: Path) -> dict[str, Any]:
     ]
     where = shlex.quote(str(run_dir))
     commands = {name: f"python -m aa2c {words} {where}" for name, words in COMMANDS.items()}
-    return {"dir": str(run_dir), "recipe": recipe, "options": options, "commands": commands}
+    told = {"dir": str(run_dir), "recipe": recipe, "options": options, "commands": commands}
+    return told | {"readings": readings()}
+
+
+def readings() -> dict[str, str]:
+    """What each series of a chart is, and what a practitioner reads from it."""
+    return {q.name: f"{q.help} {q.reading}" for q in QUANTITIES if q.series and q.reading}
 
 
 def _option(item: dataclasses.Field[Any], value: Any, recipes: Any) -> dict[str, Any]:

@@ -15,10 +15,12 @@ from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.log import EventDict, readable
-from aa2c.ports import Message, Report
+from aa2c.ports import Engine, Message, Report
 from aa2c.run.about import about, log_tail
+from aa2c.run.diagnosis import Diagnosis, TrainReturns
 from aa2c.run.episodes import POLICIES, episodes_before
 from aa2c.run.files import Recording, metrics_row, rows_of
+from aa2c.run.ignored import tell_of_ignored
 from aa2c.run.quantities import QUANTITIES, value_at
 from aa2c.run.status import RECENT_EPISODES, Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
@@ -71,16 +73,26 @@ class Best:
 
     def __init__(self) -> None:
         self._records: deque[Status] = deque(maxlen=KEPT_RECORDS)
+        self._first: Any = None
 
-    def add(self, time_s: float, env_steps: int, mean: Any) -> None:
-        """A mean, if there is one."""
+    def add(self, time_s: float, env_steps: int, mean: Any, std: Any = None) -> None:
+        """A mean, if there is one, and its episodes' std."""
         if isinstance(mean, int | float) and (not self._records or mean > self.now["mean"]):
-            self._records.append({"mean": mean, "env_steps": env_steps, "time_s": time_s})
+            told = {"mean": mean, "env_steps": env_steps, "time_s": time_s}
+            self._records.append(told if std is None else told | {"std": std})
+            self._first = self._first or self._records[0]
 
     def undo(self, env_steps: float) -> None:
         """Forget what is beyond these env steps."""
         while self._records and self._records[-1]["env_steps"] > env_steps:
             self._records.pop()
+        if not self._records:
+            self._first = None
+
+    @property
+    def first(self) -> Any:
+        """The first mean that there was."""
+        return self._first
 
     @property
     def now(self) -> Any:
@@ -106,7 +118,7 @@ class Charts:
         """Whether the mean of the last episodes is the highest so far, once there are enough."""
         count = value_at(row, ("returns", "train", "count"))
         if isinstance(count, int) and count >= RECENT_EPISODES:
-            names = ("time_s", "env_steps", "train_return_mean")
+            names = ("time_s", "env_steps", "train_return_mean", "train_return_std")
             self._best["train"].add(*(value_at(row, _SERIES[name]) for name in names))
 
     def add_episodes(self, time_s: float, env_steps: int, returns: Iterable[float]) -> None:
@@ -135,6 +147,14 @@ class Charts:
                 series.add(time_s, env_steps, mean)
                 self._best[policy].add(time_s, env_steps, mean)
 
+    def returns(self, train: Status) -> TrainReturns | None:
+        """What is known of training returns, of which this is the summary now; None at first."""
+        first, best = self._best["train"].first, self._best["train"].now
+        if best is None or train["mean"] is None or train["count"] < RECENT_EPISODES:
+            return None
+        std = max(train["std"], best.get("std", 0.0))
+        return TrainReturns(first["mean"], best["mean"], best["env_steps"], train["mean"], std)
+
     def best(self) -> Status:
         """The highest means: of 100 training episodes, and of an evaluation of each policy."""
         return {kind: best.now for kind, best in self._best.items()}
@@ -162,6 +182,7 @@ class RunHistory:
         }
         self.log: Any = None
         self.tracking: Tracking | None = None
+        self._diagnosis: Diagnosis | None = None
         self._can_write = True
         self.started_at = time.time()
         self._clock_start = time.monotonic()
@@ -209,6 +230,9 @@ class RunHistory:
         """
         if self.tracking is not None:
             self.tracking.add_row(status)
+        if self._diagnosis is not None:
+            returns = self._charts.returns(status["returns"]["train"])
+            self._diagnosis.look(status["progress"]["env_steps"], returns)
         row = metrics_row(status)
         if status["run"]["state"] != "paused":
             self._charts.add_row(row)
@@ -260,6 +284,12 @@ class RunHistory:
         self._marks.append(mark | {"text": text})
         self._recording.write_mark(self._marks[-1])
 
+    def watch(self, engine: Engine, log: Any) -> None:
+        """Begin to diagnose how learning goes; options that this run ignores are named."""
+        self.log = log
+        self._diagnosis = Diagnosis(engine, log)
+        tell_of_ignored(log, engine.settings.now())
+
     def watch_log(
         self, on_event: Callable[[EventDict], None] | None
     ) -> Callable[[EventDict], None]:
@@ -282,7 +312,8 @@ class RunHistory:
     def told(self, status: Status) -> Status:
         """The history's parts of the status document, of which the other parts are given."""
         self._charts.note_best(metrics_row(status))
-        newest = {"newest_returns": self.returns.newest(), "best": self._charts.best()}
+        newest: Status = {"newest_returns": self.returns.newest(), "best": self._charts.best()}
+        newest["warnings"] = [] if self._diagnosis is None else self._diagnosis.told()
         return newest | {"marks": list(self._marks), "log": list(self._warnings)}
 
     def document(self) -> Status:

@@ -84,6 +84,8 @@ def _is_label(key: str) -> bool:
 RUN = (
     Quantity("stalled", "run.stall", "1 while the run is stalled: no env steps or no updates.",
              gauge="run_stalled", number=lambda stall: stall is not None),
+    Quantity("warnings", "warnings", "Number of warnings about learning that hold now.",
+             gauge="learning_warnings", number=len),
     Quantity("time_s", "run.uptime_s", "Training time, over all starts of the run.", "seconds",
              gauge="run_uptime_seconds", row="time_s", series=True),
     Quantity("env_steps", "progress.env_steps", "Environment steps taken by workers.",

@@ -15,6 +15,11 @@ def log_report(log: Any, message: Message) -> None:
     match message["kind"]:
         case Report.UNSAVED:
             log.warning("a checkpoint was not written", reason=message["reason"])
+        case Report.RETURNED:
+            log.info(
+                f"returned to the best checkpoint, {message['name']}: mean return {message['score']:.1f}",
+                act="best",
+            )
         case Report.RESUMED if message["path"]:
             log.info("the updater resumes from a checkpoint", path=message["path"])
         case Report.RESUMED:

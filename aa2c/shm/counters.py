@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aa2c.config.modes import WATCHED
 from aa2c.config.options import LIVE_OPTIONS
 from aa2c.shm.segment import Segment
 
@@ -46,6 +47,7 @@ UPDATER = RowLayout(
         "checkpoints_made",
         "turn",
         "states_wanted",
+        *(f"{name}_told" for name in WATCHED),
         "lag_min",
         "lag_max",
         *(f"lag_bucket_{i}" for i in range(len(LAG_BUCKETS) + 1)),
@@ -65,6 +67,8 @@ UPDATER = RowLayout(
         "ratio",
         "clip_fraction",
         "value_unit",
+        "most_entropy",
+        *(f"{name}_sum" for name in WATCHED),
         "learning_rate",
         "halved_rate",
         "halvings",

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aa2c.config.config import Config, flag
+from aa2c.config.modes import FACTS
 from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, structure, to_toml
 from aa2c.errors import ConfigError
@@ -261,3 +262,23 @@ keys = st.sampled_from([item.name for item in OPTIONS]) | text
 def test_any_document_is_a_configuration_or_a_config_error(raw):
     with contextlib.suppress(ConfigError):
         Config(**structure(raw, "document"))
+
+
+@pytest.mark.parametrize("mode", FACTS)
+@pytest.mark.parametrize("name", [item.name for item in OPTIONS])
+def test_each_option_is_used_by_a_mode_or_refused_by_name_even_at_its_default(name, mode):
+    """Every option in every mode, as a flag; only the mode's own facts decide."""
+    default = next(item.default for item in OPTIONS if item.name == name)
+    value = mode if name == "mode" else default
+    users = {other for other, facts in FACTS.items() if name in facts.uses}
+    if not users or mode in users:
+        assert getattr(load_config(flags={"mode": mode, name: value}), name) == value
+        return
+    with pytest.raises(ConfigError) as told:
+        load_config(flags={"mode": mode, name: value})
+    assert f"{flag(name)} needs --mode " in str(told.value)
+    assert all(user in str(told.value) for user in users)
+
+
+def test_an_option_of_another_mode_is_refused_for_that_and_not_for_its_value():
+    refused("--grad-sync-steps", "--mode grad", mode="traj", num_steps=32, grad_sync_steps=16)

@@ -9,6 +9,7 @@ from aa2c.config.config import Config
 from aa2c.config.toml import load_config
 from aa2c.run.about import LOG_LINES, about, log_tail
 from aa2c.run.files import TAIL_BYTES
+from aa2c.run.quantities import QUANTITIES
 
 
 def test_options_stand_beside_those_of_the_recipe_and_those_that_differ_are_marked(tmp_path):
@@ -23,6 +24,13 @@ def test_options_stand_beside_those_of_the_recipe_and_those_that_differ_are_mark
 def test_the_defaults_are_a_recipe_of_each_mode():
     for mode in ("grad", "traj", "model"):
         assert about(load_config(preset=f"{mode}/vector"), "runs/a")["recipe"] == f"{mode}/vector"
+
+
+def test_every_quantity_of_learning_that_is_charted_says_how_it_is_read(tmp_path):
+    readings = about(Config(), tmp_path)["readings"]
+    charted = {q.name for q in QUANTITIES if q.series and q.path.startswith("losses.")}
+    assert readings.keys() >= charted - {"learning_rate"}
+    assert all(text.endswith(".") and len(text) > 60 for text in readings.values())
 
 
 def test_commands_can_be_pasted_into_a_shell(tmp_path):

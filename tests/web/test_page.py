@@ -58,9 +58,13 @@ async def _it_shows_the_run(page, run):
     await _the_next_update(page)
     assert await page.page.title() == "0 % CartPole-v1 · aa2c"
     canvases = page.page.locator(".u-wrap canvas")
-    assert await canvases.count() == 9, "returns, and eight of losses and speed"
-    for i in range(9):
+    assert await canvases.count() == 12, "returns, and eleven of losses and speed"
+    for i in range(12):
         assert await canvases.nth(i).evaluate(INK) > 2, f"chart {i} is blank"
+    hint = page.page.locator("[data-series=explained_variance] .hint")
+    await hint.locator("summary").click()
+    assert "no better than a constant" in await hint.inner_text()
+    assert await page.page.is_hidden("#warnings")
     assert "over env steps" in await page.page.get_attribute("#returns", "aria-label")
     assert "Records by policy lag." in await page.page.get_attribute("#lag", "aria-label")
     assert (await page.text("#advice")).endswith(".")
@@ -92,7 +96,7 @@ async def _a_zoom_survives_updates(page):
     assert " from " in shown
     for _ in range(2):
         await _the_next_update(page)
-    assert await _range_shown(page) == [shown] * 9, "all charts show the same part, as before"
+    assert await _range_shown(page) == [shown] * 12, "all charts show the same part, as before"
     await page.page.click("#whole")
     assert not any(" from " in it for it in await _range_shown(page))
     assert await page.page.is_hidden("#whole")

@@ -1,5 +1,6 @@
 // The run itself: best scores, options beside those of the recipe, commands, the log of all levels.
 
+import { setHints } from "./charts.js";
 import { byId, duration, element, short, whole } from "./words.js";
 
 const BEST = { train: "mean of 100 training episodes", greedy: "test, greedy", sampled: "test, sampled" };
@@ -8,7 +9,7 @@ const LOG_EVERY_MS = 2000;
 let readAt = 0;
 
 export async function readAbout() {
-  const { dir, recipe, options, commands } = await (await fetch("about")).json();
+  const { dir, recipe, options, commands, readings } = await (await fetch("about")).json();
   byId("where").textContent = dir;
   byId("commands").replaceChildren(...Object.entries(commands).map(([name, command]) => {
     const row = element("p", "", { class: "command" });
@@ -25,6 +26,7 @@ export async function readAbout() {
   byId("different").replaceChildren(...different.map(optionRow));
   byId("options").replaceChildren(...options.map(optionRow));
   readAt = 0;
+  setHints(readings);
 }
 
 function optionRow({ name, help, value, recipe }) {

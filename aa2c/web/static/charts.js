@@ -14,12 +14,18 @@ const SMALL_CHARTS = {
   policy_lag_mean: "policy lag, mean",
   policy: "policy loss",
   value: "value loss",
+  explained_variance: "explained variance",
+  value_unit: "value unit [rewards]",
   entropy: "entropy [nats]",
   approx_kl: "approximate KL [nats]",
+  ratio: "probability ratio",
+  clip_fraction: "clip fraction",
   grad_norm: "gradient norm, unclipped",
+  grad_share: "gradient left by clipping",
   learning_rate: "learning rate",
 };
 const POSITIVE = ["value", "approx_kl", "grad_norm", "learning_rate"]; // for which a log axis makes sense
+const OF_PPO = ["approx_kl", "ratio", "clip_fraction"]; // shown only where there are values
 const RAW = "not smoothed";
 const MOST_CHARACTERS = 8; // of a tick of the y axis
 const FAINT = 0.3;
@@ -27,6 +33,9 @@ const EDGE = 0.01; // of the x axis, so that the newest points are not cut in ha
 
 let charts = []; // [{plot, parent, empty, labels, data}]
 const onLogAxis = new Set();
+let hints = {}; // what each series is, and how it is read
+
+export const setHints = (readings) => { hints = readings; };
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const smoothing = () => Number(byId("smoothing").value);
@@ -195,7 +204,7 @@ function returnsData() {
   return uPlot.join(smoothing() ? [...lines, [xs, means]] : lines);
 }
 
-const shownNames = () => Object.keys(SMALL_CHARTS).filter((name) => name !== "approx_kl" || hasValues(name));
+const shownNames = () => Object.keys(SMALL_CHARTS).filter((name) => !OF_PPO.includes(name) || hasValues(name));
 
 function makeSmallChart(name) {
   const [parent, bar, drawing] = [element("div", "", { class: "chart", "data-series": name }), element("div", "", { class: "bar" }), element("div")];
@@ -215,6 +224,11 @@ function makeSmallChart(name) {
   buttons.append(csv);
   bar.append(element("h3", label), buttons);
   parent.append(bar, drawing);
+  if (hints[name]) {
+    const hint = element("details", "", { class: "hint" });
+    hint.append(element("summary", "What it tells", { "aria-label": `what ${label} tells` }), element("p", hints[name]));
+    parent.append(hint);
+  }
   byId("charts").append(parent);
   makeChart(drawing, [label], () => smallData(name), { height: 150, isLog: onLogAxis.has(name) });
 }

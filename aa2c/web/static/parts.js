@@ -18,6 +18,16 @@ export function showHeader({ run, progress }) {
   complain(run.error ?? (run.stall && `The run has stalled: ${run.stall}.`));
 }
 
+// Replaced only where they change: a screen reader reads out what is.
+export function showWarnings({ warnings }) {
+  const texts = warnings.map(({ text, advice, env_steps: since }) => `Since ${whole(since)} env steps ${text}. ${advice}`);
+  byId("warnings").hidden = !texts.length;
+  const names = warnings.map(({ name }) => name).join();
+  if (byId("warnings").dataset.names === names) return;
+  byId("warnings").dataset.names = names;
+  byId("warnings").replaceChildren(...texts.map((text) => element("li", text)));
+}
+
 export function complain(text) {
   byId("trouble").hidden = !text;
   if (byId("trouble").textContent !== (text ?? "")) byId("trouble").textContent = text ?? "";

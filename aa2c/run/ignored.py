@@ -1,0 +1,50 @@
+"""Options that a run has no use for, beside those of another mode, which are refused: told by name.
+
+They are told and not refused: a recipe or a file may set them for more than one task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from aa2c.config.config import Config, flag
+
+_OF_ATARI = ("frame_skip", "noop_max", "sticky_action_prob", "terminal_on_life_loss")
+_OF_MEMORY = ("memory_size", "sequence_length")
+_OF_EVALUATOR = ("eval_episodes", "eval_max_steps")
+
+
+def without_effect(config: Config) -> dict[str, str]:
+    """Options that were changed from their defaults to no effect, and what they would need."""
+    needs: dict[str, str] = {}
+    if config.memory == "none":
+        needs |= dict.fromkeys(_OF_MEMORY, "--memory")
+    if not config.eval_interval_s:
+        needs |= dict.fromkeys(_OF_EVALUATOR, "--eval-interval-s")
+    if not config.nonfinite_limit:
+        needs["nonfinite_action"] = "--nonfinite-limit"
+    if config.network in ("a3c", "nature", "document", "impala", "minatar"):
+        needs["hidden_sizes"] = "--network mlp"
+    changed = {item.name for item in dataclasses.fields(Config) if _is_changed(item, config)}
+    if changed & set(_OF_ATARI) and not _is_atari(config):
+        needs |= dict.fromkeys(_OF_ATARI, "an Atari game")
+    return {name: need for name, need in needs.items() if name in changed}
+
+
+def tell_of_ignored(log: Any, config: Config) -> None:
+    """Log a warning that names them."""
+    ignored = without_effect(config)
+    if ignored:
+        told = "; ".join(f"{flag(name)} needs {need}" for name, need in ignored.items())
+        log.warning("options without effect", options=told)
+
+
+def _is_changed(item: dataclasses.Field[Any], config: Config) -> bool:
+    return bool(getattr(config, item.name) != item.default)
+
+
+def _is_atari(config: Config) -> bool:
+    from aa2c.envs.find import is_atari
+
+    return not config.vector and is_atari(config.env)

@@ -1,0 +1,51 @@
+"""Options that have no effect in a run are told by name, and no others."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from aa2c.config.config import Config
+from aa2c.config.toml import load_config, preset_names
+from aa2c.run.ignored import tell_of_ignored, without_effect
+from tests.conftest import not_checked
+from tests.run.test_diagnosis import Log
+
+
+@pytest.mark.parametrize(
+    ("options", "need"),
+    [
+        ({"frame_skip": 2}, "an Atari game"),
+        ({"noop_max": 0}, "an Atari game"),
+        ({"sticky_action_prob": 0.25}, "an Atari game"),
+        ({"terminal_on_life_loss": False}, "an Atari game"),
+        ({"memory_size": 3}, "--memory"),
+        ({"sequence_length": 4, "mode": "traj"}, "--memory"),
+        ({"eval_episodes": 3, "eval_interval_s": 0}, "--eval-interval-s"),
+        ({"eval_max_steps": 3, "eval_interval_s": 0}, "--eval-interval-s"),
+        ({"nonfinite_action": "stop", "nonfinite_limit": 0}, "--nonfinite-limit"),
+        ({"hidden_sizes": (3,), "network": "a3c"}, "--network mlp"),
+    ],
+)
+def test_what_has_no_effect_is_told_with_what_it_needs(options, need):
+    name = next(iter(options))
+    assert without_effect(Config(**options)) == {name: need}
+    log = Log()
+    tell_of_ignored(log, Config(**options))
+    ((_, told),) = log.lines
+    assert told["options"] == f"--{name.replace('_', '-')} needs {need}"
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_no_recipe_sets_what_its_task_does_not_use(preset):
+    if find_spec("ale_py") is None:
+        not_checked("what recipes set", "ale_py is not installed")
+    log = Log()
+    tell_of_ignored(log, load_config(preset=preset))
+    assert log.lines == []
+
+
+def test_what_is_needed_makes_an_option_have_its_effect():
+    for options in ({"memory": "gru", "memory_size": 3}, {"env": "ALE/Pong-v5", "frame_skip": 2}):
+        assert without_effect(Config(**options)) == {}

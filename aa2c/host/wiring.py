@@ -181,7 +181,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
             report=report.send,
         )
 
-    run_evaluator(spec.config, connect, tick)
+    run_evaluator(spec.config, connect, tick, videos=spec.run_dir / "videos")
 
 
 ROLES: dict[Role, Callable[[ChildSpec, Commands, Sender], None]] = {

@@ -16,6 +16,7 @@ from aa2c.checkpoints.tensors import load_checkpoint, load_network
 from aa2c.config.config import Config
 from aa2c.envs.find import no_tick
 from aa2c.envs.game import Game
+from aa2c.errors import Aa2cError
 from aa2c.failpoint import failpoint
 from aa2c.learn.play import games_for, play_on
 from aa2c.policy.flat import FlatParameters
@@ -26,16 +27,19 @@ SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds
 
 
 def run_evaluator(
-    config: Config, connect: Callable[[], EvaluatorPort], tick: Callable[[], None] = no_tick
+    config: Config,
+    connect: Callable[[], EvaluatorPort],
+    tick: Callable[[], None] = no_tick,
+    videos: Path | None = None,
 ) -> None:
     """Evaluate every `eval_interval_s` until the port says stop, or has the last checkpoint.
 
-    `tick` is called after each environment that was made.
+    `tick` is called after each environment that was made, `videos` is the directory for --eval-video.
 
     Raises `StartError` if the environment or its network cannot be made.
     """
     with games_for(config, config.eval_episodes, tick) as games:
-        evaluator = Evaluator(config, games, connect)
+        evaluator = Evaluator(config, games, connect, videos if config.eval_video else None)
         evaluator.run()
 
 
@@ -43,10 +47,15 @@ class Evaluator:
     """Plays with a policy of its own, into which it pulls or loads the parameters."""
 
     def __init__(
-        self, config: Config, games: Sequence[Game], connect: Callable[[], EvaluatorPort]
+        self,
+        config: Config,
+        games: Sequence[Game],
+        connect: Callable[[], EvaluatorPort],
+        videos: Path | None = None,
     ) -> None:
         self._config = config
         self._games = games
+        self._videos = videos
         self._policy = make_policy(config, games[0].spec)
         self._params = FlatParameters(self._policy)
         self._port = connect()
@@ -104,6 +113,7 @@ class Evaluator:
             )
             if episodes is None:
                 return None
+            video = self._record(env_steps, keep_going) if policy == "greedy" else {}
             failpoint("evaluator.before_report")
             self._port.report(
                 Report.EVALUATED,
@@ -112,10 +122,33 @@ class Evaluator:
                 env_steps=env_steps,
                 episodes=[(e.episode_return, e.length) for e in episodes],
                 is_last=is_last,
+                **video,
             )
             returns[policy] = [e.episode_return for e in episodes]
         self._port.counters.add("records", 1)
         return returns
+
+    def _record(self, env_steps: int, keep_going: Callable[[], bool]) -> dict[str, str]:
+        """Play the first greedy game once more, for a video: its path, or why there are none."""
+        if self._videos is None:
+            return {}
+        from aa2c.learn.video import record
+
+        path = self._videos / f"step-{env_steps:012}.mp4"
+        try:
+            played = record(
+                self._config,
+                self._policy,
+                path,
+                greedy=True,
+                seed=seed_of(self._config, env_steps),
+                max_steps=self._config.eval_max_steps,
+                keep_going=keep_going,
+            )
+        except Aa2cError as error:
+            self._videos = None
+            return {"no_video": str(error)}
+        return {"video": str(path)} if played else {}
 
 
 def seed_of(config: Config, env_steps: int) -> int:

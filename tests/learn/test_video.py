@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from aa2c.cli.video import enlarge, record
 from aa2c.config.config import Config
 from aa2c.envs import game as games
 from aa2c.envs.game import make_game
 from aa2c.envs.vector import env_spec
 from aa2c.errors import ConfigError, StartError
 from aa2c.learn.play import play
+from aa2c.learn.video import enlarge, record
 from aa2c.policy.network import make_policy
 from tests.checkpoints.spaces import ACTIONS, OBSERVATIONS, Task
 

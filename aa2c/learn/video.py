@@ -1,8 +1,12 @@
-"""Videos of episodes, rendered for people, at the game's own speed."""
+"""Videos of episodes, rendered for people, at the game's own speed.
+
+Recorded in the evaluator and the command line.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from aa2c.config.config import Config
 from aa2c.envs.game import Game, GameStep, make_game
 from aa2c.envs.masks import Mask
 from aa2c.errors import ConfigError
-from aa2c.learn.play import TestEpisode, play_on
+from aa2c.learn.play import TestEpisode, always, play_on
 from aa2c.policy.policy import Policy
 
 SUFFIX = ".mp4"
@@ -22,12 +26,20 @@ WIDTH = 480  # pixels; smaller pictures are enlarged by the integer factor that 
 
 
 def record(
-    config: Config, network: Policy, path: Path, *, greedy: bool, seed: int, max_steps: int
-) -> TestEpisode:
+    config: Config,
+    network: Policy,
+    path: Path,
+    *,
+    greedy: bool,
+    seed: int,
+    max_steps: int,
+    keep_going: Callable[[], bool] = always,
+) -> TestEpisode | None:
     """Play one episode, write it to `path` as an H.264 video and return it.
 
     It is the first episode that `play` plays with the same seed. The file appears once it is
-    complete, and replaces one of the same name. Raises `ConfigError`, which names --video, if the
+    complete, and replaces one of the same name; there is none, and no episode, once `keep_going()` is
+    False. Raises `ConfigError`, which names --video, if the
     path cannot be written or the environment cannot be rendered, and `StartError` if the environment
     cannot be made.
     """
@@ -37,10 +49,13 @@ def record(
         recorded = _Recorded(make_game(config, with_pictures=True), partial)
         try:
             episodes = play_on(
-                [recorded], network, episodes=1, greedy=greedy, seed=seed, max_steps=max_steps
-            )
+                [recorded], network, episodes=1, greedy=greedy, seed=seed, max_steps=max_steps,
+                keep_going=keep_going,
+            )  # fmt: skip
         finally:
             recorded.close()
+        if episodes is None:
+            return None
         partial.replace(path)
     except OSError as error:
         reason = error.strerror or "the encoder failed"
@@ -48,7 +63,6 @@ def record(
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-    assert episodes is not None, "play_on was not interrupted"
     return episodes[0]
 
 

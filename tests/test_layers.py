@@ -67,7 +67,7 @@ def uses(file, name):
             ],
         ),
         (["matplotlib"], ["report/"]),
-        (["imageio"], ["learn/video.py", "run/trackers.py"]),
+        (["imageio", "imageio_ffmpeg"], ["learn/video.py", "run/trackers.py"]),
         (["tensorboardX", "wandb"], ["run/trackers.py"]),
         (["aa2c.host.engine"], ["orchestrator.py"]),
         (["aa2c.orchestrator", "aa2c.Orchestrator"], ["cli/", "__init__.py", "training.py"]),

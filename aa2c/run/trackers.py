@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import io
 import os
+import struct
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from aa2c.config.config import Config
 from aa2c.errors import ConfigError
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-GIF_FRAMES, GIF_WIDTH = 300, 240  # at most; of what TensorBoard shows of a video
+GIF_S, GIF_FPS, GIF_WIDTH = 30, 15, 240  # at most, of what TensorBoard shows of a video
 
 
 class Tracker(Protocol):
@@ -37,8 +38,13 @@ class TensorBoard:
     def __init__(self, run_dir: Path, config: Config, env_steps_before: int) -> None:
         from tensorboardX import SummaryWriter
 
-        undone = env_steps_before + 1 if env_steps_before else None
-        self._writer = SummaryWriter(str(run_dir / "tb"), write_to_disk=True, purge_step=undone)
+        # Files of one second have one name but for a suffix.
+        resumed = (
+            {"purge_step": env_steps_before + 1, "filename_suffix": f".{env_steps_before}"}
+            if env_steps_before
+            else {}
+        )
+        self._writer = SummaryWriter(str(run_dir / "tb"), write_to_disk=True, **resumed)
         hyperparameters = _hyperparameters(config)
         rows = "".join(f"|{name}|{value}|\n" for name, value in hyperparameters.items())
         self._writer.add_text("hyperparameters", f"|param|value|\n|-|-|\n{rows}")
@@ -92,22 +98,16 @@ class TensorBoard:
         self._writer.close()
 
 
-def _as_gif(path: Path) -> tuple[bytes, int, int]:
-    """A short and small one of a video, at the same speed; its height and width."""
-    import imageio.v2 as imageio
+def _as_gif(video: Path) -> tuple[bytes, int, int]:
+    """The beginning of a video, small, at the same speed; its height and width."""
+    from imageio_ffmpeg import get_ffmpeg_exe
 
-    reader: Any = imageio.get_reader(path)
-    with reader as video:
-        metadata = video.get_meta_data()
-        every = 1 + int(metadata["fps"] * metadata["duration"]) // GIF_FRAMES
-        shrink = -(-metadata["size"][0] // GIF_WIDTH)
-        pictures = [
-            picture[::shrink, ::shrink] for i, picture in enumerate(video) if i % every == 0
-        ]
-    gif = io.BytesIO()
-    imageio.mimwrite(gif, pictures, format="gif", duration=1000 * every / metadata["fps"], loop=0)
-    height, width, _ = pictures[0].shape
-    return gif.getvalue(), height, width
+    filters = f"fps={GIF_FPS},scale='min({GIF_WIDTH},iw)':-1"
+    command = [get_ffmpeg_exe(), "-v", "error", "-t", str(GIF_S), "-i", str(video)]
+    command += ["-vf", filters, "-f", "gif", "-"]
+    gif = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+    width, height = struct.unpack_from("<HH", gif, 6)
+    return gif, height, width
 
 
 class WeightsAndBiases:

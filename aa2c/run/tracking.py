@@ -123,7 +123,7 @@ class _Feed:
     def tell_losses(self) -> None:
         """What the tracker did not get."""
         if self.is_alive:
-            waiting = self._waiting.qsize()
+            waiting = max(0, self._waiting.qsize() - 1)  # without the end
             self._log.warning("a tracker did not finish in time", tracker=self._name, rows=waiting)
         if self._lost:
             self._log.warning("a tracker has lost rows", tracker=self._name, rows=self._lost)

@@ -13,23 +13,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum, auto
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
 from aa2c.errors import RunFailed
+from aa2c.shared_model import SharedModel, Vector
 
-Vector = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
 LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
-
-PARAMS, STATISTICS = "params", "statistics"  # names among the vectors of a shared model
 
 
 class WaitsFor(IntEnum):
@@ -58,6 +54,7 @@ class Report(StrEnum):
     EPISODES = auto()
     EVALUATED = auto()
     FRAMES = auto()
+    VIDEO = auto()
     CHECKPOINT = auto()
     SAVED = auto()
     UNSAVED = auto()
@@ -108,41 +105,6 @@ class Record(Protocol):
 
     @property
     def arrays(self) -> Arrays: ...
-
-
-class SharedModel(Protocol):
-    """One network and one optimizer state in shared memory, stepped by all workers.
-
-    `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
-    counts publications and steps. Running means and stds are not stepped: the updater publishes them,
-    and they are pulled whole, or not at all (False). Whoever makes a `step` holds the lock.
-    """
-
-    learning_rate: float
-    is_locked: bool
-
-    @property
-    def vectors(self) -> Mapping[str, Vector]: ...
-
-    @property
-    def version(self) -> int: ...
-
-    @property
-    def torn_steps(self) -> int: ...
-
-    def publish_statistics(self, statistics: Vector) -> None: ...
-
-    def pull_statistics(self, out: Vector) -> bool: ...
-
-    def step(self) -> AbstractContextManager[None]: ...
-
-    def count_step(self, worker: int) -> None:
-        """Count a step that a worker made without the lock."""
-
-    def unlock(self) -> None: ...
-
-    def reading(self) -> AbstractContextManager[bool]:
-        """Hold off steps while reading, if there is a lock; False if it could not be acquired."""
 
 
 class Port(Protocol):
@@ -225,14 +187,17 @@ class UpdaterPort(TrainingPort, Protocol):
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Make parameters the newest; returns their policy version, which is above `after`."""
 
-    def count_lag(self, lag: int) -> None: ...
+    def count_lag(self, worker: int, lag: int) -> None: ...
 
 
 class EvaluatorPort(Port, Protocol):
-    """The evaluator's port. `updater` are the updater's counters, to be read."""
+    """The evaluator's port. `updater` are the updater's counters, `run` is as in `TrainingPort`."""
 
     @property
     def updater(self) -> Counters: ...
+
+    @property
+    def run(self) -> Counters: ...
 
     @property
     def last_checkpoint(self) -> Path | None:
@@ -244,6 +209,19 @@ class EvaluatorPort(Port, Protocol):
         """Newest parameters into `out`; waits for some. Their version, 0 once it is to stop."""
 
 
+class Usage(Protocol):
+    """What a process uses: CPU time in seconds, its share of a core, resident memory.
+
+    The last two are None while there is no process.
+    """
+
+    cpu_s: float
+    rss_bytes: int | None
+
+    @property
+    def cpu_share(self) -> float | None: ...
+
+
 class ChildView(Protocol):
     """A place for a child, as it is shown: who holds it now, and how those before ended."""
 
@@ -251,6 +229,9 @@ class ChildView(Protocol):
     generation: int
     last_exit: str | None
     exits: Counter[str]
+
+    @property
+    def usage(self) -> Usage: ...
 
     @property
     def state(self) -> str: ...
@@ -285,12 +266,11 @@ class Telemetry(Protocol):
 
     def worker_wait_per_s(self, worker: int) -> float: ...
 
+    def worker_policy_lag(self, worker: int) -> float | None: ...
+
     def policy_lag(self) -> dict[str, Any]: ...
 
     def lag_histogram(self) -> LagHistogram: ...
-
-    def sample(self) -> None:
-        """Take a sample for the rates; to be called at a steady pace."""
 
 
 class LiveSettings(Protocol):
@@ -306,7 +286,8 @@ class LiveSettings(Protocol):
 class Engine(Protocol):
     """The processes of one run and what they share: started, watched, restarted, given back.
 
-    `control` holds the control flags and what else children are told of the run. `have_come_up` is set
+    `control` holds the control flags and what else children are told of the run, `usage` is that of the
+    process that runs the orchestrator. `have_come_up` is set
     once the updater and all workers have.
     """
 
@@ -315,9 +296,13 @@ class Engine(Protocol):
     control: Counters
     settings: LiveSettings
     telemetry: Telemetry
+    usage: Usage
     updater: ChildView
     evaluator: ChildView
     workers: Sequence[ChildView]
+
+    def sample(self) -> None:
+        """Take a sample for the rates; to be called at a steady pace."""
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         """Fill and counts of a worker's rings, over all its generations."""

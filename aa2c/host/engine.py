@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ from aa2c.errors import Aa2cError, ConfigError, RunFailed
 from aa2c.host.children import Children
 from aa2c.host.memory import RunMemory
 from aa2c.host.settings import Settings
+from aa2c.host.usage import ProcessUsage
 from aa2c.machine import open_standard_descriptors
-from aa2c.ports import ChildView, Counters, LiveSettings, Message, Telemetry
+from aa2c.ports import ChildView, Counters, LiveSettings, Message, Telemetry, Usage
 from aa2c.shm.segment import remove_leftovers
 
 Registered = Mapping[str, bytes]  # environments that only this program knows, by their ids
@@ -70,9 +72,18 @@ class LocalEngine:
         self.control: Counters = self._memory.counters.run
         self.settings: LiveSettings = Settings(config, self.control)
         self.telemetry: Telemetry = self._memory.counters
+        self._own_usage = ProcessUsage()
+        self.usage: Usage = self._own_usage
         self.updater: ChildView = self._children.updater
         self.evaluator: ChildView = self._children.evaluator
         self.workers: Sequence[ChildView] = self._children.workers
+
+    def sample(self) -> None:
+        self._memory.counters.sample()
+        self._own_usage.sample(os.getpid())
+        children = self._children
+        for slot in (children.updater, children.evaluator, *children.workers):
+            slot.usage.sample(slot.pid)
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         return self._memory.ring_status(worker)

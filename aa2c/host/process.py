@@ -23,6 +23,7 @@ from aa2c.clock import LivedClock
 from aa2c.host.commands import ChildSpec, Command, Role, Stop, encode, title_of
 from aa2c.host.handle import Handle
 from aa2c.host.launch import launch
+from aa2c.host.usage import ProcessUsage
 from aa2c.ports import Message, Report
 from aa2c.shm.queue import MESSAGE_LIMIT, Receiver, Sender
 from aa2c.shm.slot import Malformed
@@ -160,6 +161,7 @@ class ChildSlot:
     is_given_up: bool = False
     last_exit: str | None = None
     exits: Counter[str] = field(default_factory=Counter)
+    usage: ProcessUsage = field(default_factory=ProcessUsage)
 
     @property
     def is_awaited(self) -> bool:

@@ -1,8 +1,8 @@
 """The evaluator process: test episodes on published parameters, during training and at its end.
 
 Whole games, greedy and again sampled, on a copy of the parameters taken at the start of each
-evaluation. It runs behind everyone else on the CPU, and no training waits for it. Its last act is to
-evaluate the run's last checkpoint, as it was saved.
+evaluation. It runs behind everyone else on the CPU, and no training waits for it. It records a video when
+asked to. Its last act is to evaluate the run's last checkpoint, as it was saved.
 """
 
 from __future__ import annotations
@@ -16,30 +16,28 @@ from aa2c.checkpoints.tensors import load_checkpoint, load_network
 from aa2c.config.config import Config
 from aa2c.envs.find import no_tick
 from aa2c.envs.game import Game
-from aa2c.errors import Aa2cError
 from aa2c.failpoint import failpoint
-from aa2c.learn.play import games_for, play_on
+from aa2c.learn.play import evaluation_seed, games_for, play_on
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.ports import EvaluatorPort, Report
-
-SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
+from aa2c.roles.recorder import Recorder
 
 
 def run_evaluator(
     config: Config,
+    run_dir: Path,
     connect: Callable[[], EvaluatorPort],
     tick: Callable[[], None] = no_tick,
-    videos: Path | None = None,
 ) -> None:
     """Evaluate every `eval_interval_s` until the port says stop, or has the last checkpoint.
 
-    `tick` is called after each environment that was made, `videos` is the directory for --eval-video.
+    `tick` is called after each environment that was made.
 
     Raises `StartError` if the environment or its network cannot be made.
     """
     with games_for(config, config.eval_episodes, tick) as games:
-        evaluator = Evaluator(config, games, connect, videos if config.eval_video else None)
+        evaluator = Evaluator(config, run_dir, games, connect)
         evaluator.run()
 
 
@@ -49,16 +47,16 @@ class Evaluator:
     def __init__(
         self,
         config: Config,
+        run_dir: Path,
         games: Sequence[Game],
         connect: Callable[[], EvaluatorPort],
-        videos: Path | None = None,
     ) -> None:
         self._config = config
         self._games = games
-        self._videos = videos
         self._policy = make_policy(config, games[0].spec)
         self._params = FlatParameters(self._policy)
         self._port = connect()
+        self._recorder = Recorder(config, games[0].spec, self._port, run_dir)
 
     def run(self) -> None:
         """Evaluate until there is no more to evaluate."""
@@ -69,6 +67,7 @@ class Evaluator:
             if port.last_checkpoint is not None:
                 self._evaluate_last(port.last_checkpoint)
                 return
+            self._recorder.record_if_wanted()
             now, interval_s = time.monotonic(), port.config_now().eval_interval_s
             due = min(due, now + interval_s)
             if now < due or not interval_s:
@@ -82,6 +81,7 @@ class Evaluator:
 
     def _is_wanted(self) -> bool:
         """Whether to continue an evaluation of parameters that are not the last."""
+        self._recorder.record_if_wanted()
         return self._port.beat() and self._port.last_checkpoint is None
 
     def _evaluate_last(self, path: Path) -> None:
@@ -107,13 +107,15 @@ class Evaluator:
                 self._policy,
                 episodes=config.eval_episodes,
                 greedy=policy == "greedy",
-                seed=seed_of(config, env_steps),
+                seed=evaluation_seed(config, env_steps),
                 max_steps=config.eval_max_steps,
                 keep_going=keep_going,
             )
             if episodes is None:
                 return None
-            video = self._record(env_steps, keep_going) if policy == "greedy" else {}
+            recorded = {}
+            if config.eval_video and policy == "greedy":
+                recorded = self._recorder.record_game(self._policy, env_steps, keep_going)
             failpoint("evaluator.before_report")
             self._port.report(
                 Report.EVALUATED,
@@ -122,35 +124,8 @@ class Evaluator:
                 env_steps=env_steps,
                 episodes=[(e.episode_return, e.length) for e in episodes],
                 is_last=is_last,
-                **video,
+                **recorded,
             )
             returns[policy] = [e.episode_return for e in episodes]
         self._port.counters.add("records", 1)
         return returns
-
-    def _record(self, env_steps: int, keep_going: Callable[[], bool]) -> dict[str, str]:
-        """Play the first greedy game once more, for a video: its path, or why there are none."""
-        if self._videos is None:
-            return {}
-        from aa2c.learn.video import record
-
-        path = self._videos / f"step-{env_steps:012}.mp4"
-        try:
-            played = record(
-                self._config,
-                self._policy,
-                path,
-                greedy=True,
-                seed=seed_of(self._config, env_steps),
-                max_steps=self._config.eval_max_steps,
-                keep_going=keep_going,
-            )
-        except Aa2cError as error:
-            self._videos = None
-            return {"no_video": str(error)}
-        return {"video": str(path)} if played else {}
-
-
-def seed_of(config: Config, env_steps: int) -> int:
-    """The seed of an evaluation: the same parameters play the same games, whenever that is."""
-    return (config.seed + SEED_STEP * (1 + env_steps)) % 2**31

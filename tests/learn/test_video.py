@@ -30,7 +30,8 @@ def network_for(config: Config):
 
 
 def recorded(path: Path, config: Config = CARTPOLE, *, greedy=True, seed=0, max_steps=50):
-    return record(config, network_for(config), path, greedy=greedy, seed=seed, max_steps=max_steps)
+    policy = network_for(config)
+    return record(config, policy, path, greedy=greedy, seed=seed, max_steps=max_steps).episode
 
 
 def read(path: Path):

@@ -48,7 +48,7 @@ def draw_loss(runs: Sequence[Run]) -> Figure:
         name: title
         for name, title in LOSS_PANELS.items()
         if any(np.isfinite(run.metrics[name]).any() for run in runs)
-    }
+    } or dict(LOSS_PANELS)
     if not any((np.nan_to_num(run.metrics["approx_kl"]) != 0).any() for run in runs):
         panels.pop("approx_kl", None)  # runs of old have zeros for it, whatever their mode
     rows = (len(panels) + 1) // 2

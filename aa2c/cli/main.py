@@ -235,7 +235,7 @@ def export(arguments: Sequence[str]) -> int:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Plot losses and training and test returns of one or several runs, with a summary table."""
+    """Compare runs: curves and tables, also in one HTML file; seeds of a configuration are averaged."""
     flags = parse("report", _about("report"), arguments, own_flags.Report)
     if not flags.runs:
         raise ConfigError("report needs a run, or several: give directories, such as runs/NAME.")

@@ -24,13 +24,14 @@ from aa2c.host.resting import has_learned
 from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run import files
+from aa2c.run.beforehand import require_importable, require_possible
 from aa2c.run.callback import Caller, Event
 from aa2c.run.controls import HEARD, Controls
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
 from aa2c.run.status import TRAINING_STATES, RunState, Status, how_ended, make_status, state_in
-from aa2c.run.tracking import Tracking, require_packages
+from aa2c.run.tracking import Tracking
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
 
@@ -48,6 +49,7 @@ class Orchestrator:
     `run.controls` are the same controls for a program. It installs no signal handler or loop policy;
     several may run in one loop. `on_event` sees what it logs; `callback(event, status, run)` is called
     each "second", "evaluation" and "checkpoint", and at the "end": its False or error ends the run.
+    Raises `ConfigError` for an id or a module that does not exist.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Orchestrator:
         on_event: Callable[[EventDict], None] | None = None,
         callback: Callback | None = None,
     ) -> None:
+        require_possible(config)
         if resume is None:
             warn_without_recipe(config)
         self.config = config
@@ -85,13 +88,10 @@ class Orchestrator:
         await self.close()
 
     async def start(self) -> None:
-        """Start everything; returns while the children are coming up.
-
-        Raises `ConfigError`, `CheckpointError` or `SharedMemoryTooSmall` for what is seen before.
-        """
+        """Start everything; returns while the children are coming up. Raises for what is seen before."""
+        await require_importable(self.config)
         listening = open_socket(self.config) if self.token else None
         try:
-            require_packages(self.config)
             self.config, registered = with_code(self.config)
             saved = read_to_resume(self._resume) if self._resume else None
             resumed = saved and dir_to_resume(saved, self.config)
@@ -116,7 +116,7 @@ class Orchestrator:
         self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
         if saved:
             tell_of_resuming(self._log, saved, edits)
-        self._history.tracking = Tracking(self.dir, self.config, self._log)
+        self._history.tracking = Tracking(self.dir, self.config, self._log, counts["env_steps"])
         self._engine: Engine = LocalEngine(
             self.config,
             self.id,

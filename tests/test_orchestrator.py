@@ -153,8 +153,8 @@ async def test_an_updater_that_is_killed_too_often_ends_the_run_with_its_reason(
 
 
 async def test_an_environment_that_cannot_be_made_ends_the_run_with_its_cause(small):
-    async with Orchestrator(small(env="Nope-v3")) as run:
-        with pytest.raises(StartError, match="--env Nope-v3 cannot be made: NameNotFound"):
+    async with Orchestrator(small(env_kwargs={"nope": 1})) as run:
+        with pytest.raises(StartError, match="--env-kwargs nope=1 cannot be made: TypeError"):
             await run.wait()
     assert not run.dir.exists(), "nothing was learned"
 

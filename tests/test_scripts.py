@@ -153,7 +153,7 @@ async def test_train_works_where_an_event_loop_is_running_and_says_what_is_wrong
     small,
 ):
     assert train(small(total_env_steps=1000))["progress"]["env_steps"] >= 1000
-    with pytest.raises(StartError, match="NoSuch"):
+    with pytest.raises(ConfigError, match="NoSuch"):
         train(small(env="NoSuch-v0"))
     with pytest.raises(ConfigError, match="Lost"):
         train(small(env="Lost()"))

@@ -111,20 +111,17 @@ def serve(arguments: Sequence[str]) -> int:
 async def _serve(resolved: Resolved[own_flags.Serve]) -> int:
     stop, save = asyncio.Event(), asyncio.Event()
     answer(asyncio.get_running_loop(), stop, save)
-    from aa2c.cli.beforehand import look
-
-    await look(resolved.config, unless=stop)
-    if stop.is_set():
-        return 0
     from aa2c.cli.terminal import Terminal
     from aa2c.orchestrator import Orchestrator  # after the handlers: this import takes a while
 
     flags = resolved.more
     terminal = Terminal(quiet=flags.quiet)
-    orchestrator = Orchestrator(
+    run = Orchestrator(
         resolved.config, http=True, resume=flags.resume or None, on_event=terminal.on_event
     )
-    async with orchestrator as run:
+    if not await _start(run, unless=stop):
+        return 0
+    try:
         terminal.begin(run, resolved.preset)
         stopping = asyncio.create_task(stop.wait())
         ending = asyncio.create_task(run.wait())
@@ -143,7 +140,23 @@ async def _serve(resolved: Resolved[own_flags.Serve]) -> int:
             terminal.say(f"{run.state}; still serving {run.url} (Ctrl-C to exit)")
             await stop.wait()
         await run.wait()  # raises if the run failed
+    finally:
+        await run.close()
     return 0
+
+
+async def _start(run: Orchestrator, unless: asyncio.Event) -> bool:
+    """Start a run, which may first have a module to import; False if it was stopped meanwhile."""
+    starting, stopping = asyncio.create_task(run.start()), asyncio.create_task(unless.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return False
+    return True
 
 
 async def _save_when_told(save: asyncio.Event, run: Orchestrator, terminal: Terminal) -> None:
@@ -222,7 +235,7 @@ def export(arguments: Sequence[str]) -> int:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Plot losses and training and test returns of one or several runs, with a summary table."""
+    """Compare runs: curves and tables, also in one HTML file; seeds of a configuration are averaged."""
     flags = parse("report", _about("report"), arguments, own_flags.Report)
     if not flags.runs:
         raise ConfigError("report needs a run, or several: give directories, such as runs/NAME.")

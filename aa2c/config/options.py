@@ -184,6 +184,10 @@ class EvaluationOptions:
         maximum=10_000,
         basic=True,
     )
+    eval_video: bool = option(
+        False,
+        "record the first greedy game of each evaluation in the run's videos/, for trackers as well",
+    )
     eval_max_steps: int = option(
         27_000,
         "cut longer test episodes off here, and count them as they are",

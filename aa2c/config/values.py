@@ -35,7 +35,8 @@ def converted(value: Any, hint: Any) -> Any:
         raise
     except Exception as error:  # whatever a stranger's object raises when it is asked
         wrong = f"{shown(value)} is not {_in_words(hint)}"
-        near = nearest(value, _choices(hint)) if isinstance(value, str) else ""
+        lone = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+        near = nearest(lone, _choices(hint)) if isinstance(lone, str) else ""
         raise ValueError(wrong + (near or ".")) from error
 
 
@@ -120,7 +121,7 @@ def _in_words(hint: Any) -> str:
         tuple[str, ...]: "a string or a list of strings",
     }
     if get_origin(hint) is tuple and hint not in words:
-        return f"a list of {_in_words(get_args(hint)[0])}"
+        return f"a list of {_in_words(get_args(hint)[0]).replace('one of', 'any of')}"
     return words.get(hint) or f"one of {', '.join(_choices(hint))}"
 
 

@@ -19,7 +19,8 @@ from gymnasium.vector import AutoresetMode
 
 from aa2c.config.config import Config, flag
 from aa2c.config.factory import load_code
-from aa2c.envs.failure import one_line, shown
+from aa2c.config.values import nearest
+from aa2c.envs.failure import shown
 from aa2c.envs.masks import masked, masked_vector
 from aa2c.envs.own_vector import GymnasiumVector, autoreset_mode
 from aa2c.envs.plain import PlainVector, Vector
@@ -91,8 +92,11 @@ def find_env(config: Config) -> tuple[str, AtariGameOptions | None]:
     try:
         registered = gym.spec(env_id)
     except gym.error.UnregisteredEnv as error:
-        more = "" if module else f"; if a package registers it, name that first: PACKAGE:{env_id}"
-        raise StartError(f"{config.env_flag} cannot be made: {one_line(error)}{more}") from error
+        near = _nearest_id(env_id) or "."
+        more = "" if module else f" If a package registers it, name that first: PACKAGE:{env_id}."
+        raise StartError(
+            f"{config.env_flag} cannot be made: Gymnasium has no such id{near}{more}"
+        ) from error
     if config.wrapper or not _is_plain_atari(registered):
         return env_id, None
     if config.action_mask != "none":
@@ -100,6 +104,13 @@ def find_env(config: Config) -> tuple[str, AtariGameOptions | None]:
             f"{config.env_flag} has no action masks, as no Atari game has: use --action-mask none."
         )
     return env_id, _atari_options(config, env_id, registered)
+
+
+def _nearest_id(env_id: str) -> str:
+    """What was meant; of an Atari game most often its id without ALE/."""
+    atari = f"ALE/{env_id}"
+    known = [atari] if atari in gym.registry else gym.registry
+    return nearest(env_id, known, cutoff=0.6)
 
 
 def _atari_options(config: Config, env_id: str, registered: Registered) -> AtariGameOptions:

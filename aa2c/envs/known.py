@@ -1,7 +1,7 @@
 """Whether what --env, --wrapper, --vector and --network name is there, before anything is started.
 
-Nothing is made. `require_known` imports no code of the user's; `say_what_is_wrong` does, and so runs in
-a process of its own.
+Nothing is made. `require_known` imports no code that is not there already; `say_what_is_wrong` does, and
+so runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from aa2c.errors import Aa2cError, ConfigError
 
 
 def require_known(config: Config) -> None:
-    """Raise `ConfigError` for an id that Gymnasium does not have, or a module that is not there."""
+    """Raise `ConfigError` for an id that does not exist, or a module that is not there.
+
+    Of a module that this program has not imported the ids are not known.
+    """
     for name in IMPORTING_OPTIONS:
         for code in codes(getattr(config, name)):
             module = code.partition(":")[0].partition(".")[0] if ":" in code else "sys"
@@ -26,7 +29,8 @@ def require_known(config: Config) -> None:
                     f"{flag(name)} {code} cannot be imported: there is no module {module} here or "
                     "among the installed packages."
                 )
-    if not is_factory(config.env) and ":" not in config.env:
+    module = config.env.rpartition(":")[0]
+    if not is_factory(config.env) and (not module or module in sys.modules):
         _find(config)
 
 

@@ -43,10 +43,14 @@ TEST_LOOKS: dict[str, dict[str, Any]] = {
 
 
 def draw_loss(runs: Sequence[Run]) -> Figure:
-    """Losses, gradient norm, learning rate and policy lag: one panel each."""
-    panels = dict(LOSS_PANELS)
+    """Losses, diagnostics, learning rate and policy lag: one panel each, of what a run's mode has."""
+    panels = {
+        name: title
+        for name, title in LOSS_PANELS.items()
+        if any(np.isfinite(run.metrics[name]).any() for run in runs)
+    } or dict(LOSS_PANELS)
     if not any((np.nan_to_num(run.metrics["approx_kl"]) != 0).any() for run in runs):
-        del panels["approx_kl"]  # no run has it: only mode traj does
+        panels.pop("approx_kl", None)  # runs of old have zeros for it, whatever their mode
     rows = (len(panels) + 1) // 2
     picture = Picture(runs, "Losses", (rows, 2), height=1.2 + 2.1 * rows)
     for index, (name, title) in enumerate(panels.items()):

@@ -113,6 +113,9 @@ class Evaluator:
             )
             if episodes is None:
                 return None
+            recorded = {}
+            if config.eval_video and policy == "greedy":
+                recorded = self._recorder.record_game(self._policy, env_steps, keep_going)
             failpoint("evaluator.before_report")
             self._port.report(
                 Report.EVALUATED,
@@ -121,6 +124,7 @@ class Evaluator:
                 env_steps=env_steps,
                 episodes=[(e.episode_return, e.length) for e in episodes],
                 is_last=is_last,
+                **recorded,
             )
             returns[policy] = [e.episode_return for e in episodes]
         self._port.counters.add("records", 1)

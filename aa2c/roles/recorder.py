@@ -1,4 +1,4 @@
-"""The evaluator's camera: an episode of the newest policy as a video, when the run's owner asks.
+"""The evaluator's camera: episodes as videos, when the run's owner asks, and of each evaluation.
 
 Behind everyone else on the CPU, as the evaluator is, and bounded: in length, in the time that it
 may take, and in size by the encoder's bit rate. Also in the middle of an evaluation, which may be long:
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,9 +20,11 @@ from aa2c.errors import Aa2cError
 from aa2c.learn.play import evaluation_seed
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
+from aa2c.policy.policy import Policy
 from aa2c.ports import EvaluatorPort, Report
 
 FILM = "video.mp4"  # in the run's directory: the newest replaces the one before
+FILMS = "videos"  # in the run's directory: those of evaluations
 MOST_S = 60.0  # of video
 RECORD_S = 120.0  # that it may take, on a busy machine
 
@@ -31,13 +34,18 @@ class _Unwanted(Exception):
 
 
 class Recorder:
-    """Records what is asked for by `videos_wanted`, each request once, even if that kills it."""
+    """Records what is asked for by `videos_wanted`, each request once, even if that kills it.
+
+    And, with --eval-video, the first greedy game of each evaluation.
+    """
 
     def __init__(self, config: Config, spec: EnvSpec, port: EvaluatorPort, run_dir: Path) -> None:
         self._config = config
         self._spec = spec
         self._port = port
         self._path = run_dir / FILM
+        self._films = run_dir / FILMS
+        self._can_film = True
 
     def record_if_wanted(self) -> None:
         """Record an episode, and report it or why there is none."""
@@ -88,6 +96,40 @@ class Recorder:
             "bytes": self._path.stat().st_size,
             "path": str(self._path),
         }
+
+    def record_game(
+        self, policy: Policy, env_steps: int, keep_going: Callable[[], bool]
+    ) -> dict[str, str]:
+        """Play an evaluation's first game once more: the video's path, or why there are none."""
+        if not self._can_film:
+            return {}
+        from aa2c.learn.video import record
+
+        path = self._films / f"step-{env_steps:012}.mp4"
+        until = time.monotonic() + RECORD_S
+
+        def goes_on() -> bool:
+            if not keep_going():
+                raise _Unwanted
+            return time.monotonic() < until
+
+        try:
+            record(
+                self._config,
+                policy,
+                path,
+                greedy=True,
+                seed=evaluation_seed(self._config, env_steps),
+                max_steps=self._config.eval_max_steps,
+                most_s=MOST_S,
+                keep_going=goes_on,
+            )
+        except _Unwanted:
+            return {}
+        except (Aa2cError, ImportError) as error:
+            self._can_film = False
+            return {"no_video": str(error).replace("--video", "--eval-video")}
+        return {"video": str(path)}
 
     def _is_wanted(self) -> bool:
         return self._port.beat() and self._port.last_checkpoint is None

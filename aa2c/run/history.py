@@ -258,7 +258,7 @@ class RunHistory:
         author: int | None = worker
         if message["kind"] == Report.EVALUATED:
             kind, author, env_steps = message["policy"], None, message["env_steps"]
-            self._add_test(kind, env_steps, returns)
+            self._add_test(message, returns)
             if message["is_last"] and kind == POLICIES[-1]:
                 scores = (f"{name} {spread(it.summary())}" for name, it in self.tests.items())
                 self.add_mark(env_steps, "evaluation", f"final evaluation: {', '.join(scores)}")
@@ -269,14 +269,19 @@ class RunHistory:
                 self.tracking.add_episodes(episodes)
         self._recording.write_episodes(self.uptime_s, env_steps, kind, author, episodes)
 
-    def _add_test(self, policy: str, env_steps: int, returns: list[float]) -> None:
+    def _add_test(self, message: Message, returns: list[float]) -> None:
         """A whole evaluation is one point, at the env steps of the parameters that were evaluated."""
+        policy, env_steps = message["policy"], message["env_steps"]
         test = self.tests[policy]
         test.set(env_steps, returns)
         told = test.summary()
         self._charts.add_tests(self.uptime_s, {policy: told})
         if self.tracking is not None:
-            self.tracking.add_test(policy, env_steps, told["mean"])
+            self.tracking.add_test(policy, env_steps, told["mean"], message["episodes"])
+            if video := message.get("video"):
+                self.tracking.add_video(policy, env_steps, Path(video))
+        if reason := message.get("no_video"):
+            self.log.warning("there are no videos of evaluations", reason=reason)
 
     def add_mark(self, env_steps: int, kind: str, text: str) -> None:
         """Keep something that was done to the run."""

@@ -1,105 +1,46 @@
-"""Experiment trackers: TensorBoard and Weights & Biases, with CleanRL's tags over env steps.
+"""Experiment trackers during a run: each has a thread of its own, and none holds up the run.
 
-Runs in the orchestrator, in a thread of its own, because a tracker may block on disk or network. A
-tracker that fails is switched off with a warning; it never ends a run.
+Runs in the orchestrator. What a tracker is given waits until it has taken it, however long it takes
+to open. A tracker that fails is switched off with a warning; what is lost is counted, and told.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import importlib.util
+import functools
 import math
-import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aa2c.config.config import Config
-from aa2c.errors import ConfigError
 from aa2c.run.quantities import QUANTITIES
 from aa2c.run.status import Status
+from aa2c.run.trackers import KINDS, Tracker
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-MOST_WAITING = 100  # rows; a tracker that is slower than the run misses the newest
-CLOSE_TIMEOUT_S = 5.0
+MOST_WAITING = 200_000  # rows: some 100 MB, and minutes of the fastest runs
+CLOSE_TIMEOUT_S = 10.0  # without progress
+MOST_CLOSE_S = 60.0
+POLL_S = 0.05
 
-_Row = tuple[dict[str, float], int]
-
-
-class Tracker(Protocol):
-    """A sink for numbers."""
-
-    def log(self, numbers: Mapping[str, float], env_steps: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class TensorBoard:
-    """Event files in the run's tb/."""
-
-    def __init__(self, run_dir: Path, config: Config) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(run_dir / "tb"), write_to_disk=True)
-        rows = "".join(f"|{name}|{value}|\n" for name, value in _hyperparameters(config).items())
-        self._writer.add_text("hyperparameters", f"|param|value|\n|-|-|\n{rows}")
-
-    def log(self, numbers: Mapping[str, float], env_steps: int) -> None:
-        for tag, number in numbers.items():
-            self._writer.add_scalar(tag, number, env_steps)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class WeightsAndBiases:
-    """A wandb run of the same name; without an account it is kept in the run's wandb/."""
-
-    def __init__(self, run_dir: Path, config: Config) -> None:
-        import wandb
-
-        if not _has_wandb_account():
-            os.environ.setdefault("WANDB_MODE", "offline")  # or it would ask at the terminal
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "aa2c"),
-            name=run_dir.name,
-            id=run_dir.name[-64:],
-            resume="allow",
-            dir=str(run_dir),
-            config=_hyperparameters(config),
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-        )
-        self._run.define_metric("*", step_metric="global_step")
-
-    def log(self, numbers: Mapping[str, float], env_steps: int) -> None:
-        self._run.log({**numbers, "global_step": env_steps})
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-KINDS: dict[str, Callable[[Path, Config], Tracker]] = {
-    "tensorboard": TensorBoard,
-    "wandb": WeightsAndBiases,
-}
+Act = Callable[[Tracker], None]
 
 
 class Tracking:
-    """The trackers that --track names; failures go to `log`."""
+    """The trackers that --track names; failures and losses go to `log`.
 
-    def __init__(self, run_dir: Path, config: Config, log: Any) -> None:
-        self._run_dir = run_dir
-        self._config = config
+    `env_steps_before` are those of the checkpoint that the run is resumed from.
+    """
+
+    def __init__(self, run_dir: Path, config: Config, log: Any, env_steps_before: int = 0) -> None:
         self._log = log
-        self._env_steps = 0
-        self._has_lost = False
-        self._waiting: queue.Queue[_Row | None] = queue.Queue(MOST_WAITING)
-        self._thread = threading.Thread(target=self._run, name="aa2c-tracking", daemon=True)
-        if config.track:
-            self._thread.start()
+        self._env_steps = env_steps_before
+        self._feeds = [
+            _Feed(name, functools.partial(KINDS[name], run_dir, config, env_steps_before), log)
+            for name in dict.fromkeys(config.track)
+        ]
 
     def add_row(self, status: Status) -> None:
         """A second's numbers."""
@@ -112,64 +53,93 @@ class Tracking:
             numbers = {"charts/episodic_return": episode_return, "charts/episodic_length": length}
             self._put(numbers, self._env_steps)
 
-    def add_test(self, policy: str, env_steps: int, mean: float | None) -> None:
+    def add_test(
+        self, policy: str, env_steps: int, mean: float | None, episodes: Sequence[tuple[float, int]]
+    ) -> None:
         """An evaluation of parameters of so many env steps: mean raw return, null if not finite."""
+        lengths = [length for _, length in episodes]
+        numbers = {f"test/{policy}_length": sum(lengths) / max(1, len(lengths))}
         if mean is not None:
-            self._put({f"test/{policy}_return": mean}, env_steps)
+            numbers[f"test/{policy}_return"] = mean
+        self._put(numbers, env_steps)
+
+    def add_video(self, policy: str, env_steps: int, path: Path) -> None:
+        """A game of an evaluation."""
+        for feed in self._feeds:
+            feed.put(lambda tracker: tracker.log_video(f"test/{policy}_game", path, env_steps))
 
     def close(self) -> None:
-        """Let the trackers write what is queued, within a time limit."""
-        if not self._thread.is_alive():
-            return
-        with contextlib.suppress(queue.Full):
-            self._waiting.put(None, timeout=CLOSE_TIMEOUT_S / 2)
-        self._thread.join(CLOSE_TIMEOUT_S / 2)
-        if self._thread.is_alive():
-            self._log.warning("a tracker did not finish in time", trackers=self._config.track)
+        """Let the trackers take what waits, as long as they do take it."""
+        for feed in self._feeds:
+            feed.end()
+        done, deadline, end = -1, 0.0, time.monotonic() + MOST_CLOSE_S
+        while any(feed.is_alive for feed in self._feeds):
+            if (now_done := sum(feed.done for feed in self._feeds)) != done:
+                done, deadline = now_done, time.monotonic() + CLOSE_TIMEOUT_S
+            if time.monotonic() > min(deadline, end):
+                break
+            time.sleep(POLL_S)
+        for feed in self._feeds:
+            feed.tell_losses()
 
     def _put(self, numbers: dict[str, float], env_steps: int) -> None:
-        if not self._thread.is_alive():
+        for feed in self._feeds:
+            feed.put(lambda tracker: tracker.log(numbers, env_steps))
+
+
+class _Feed:
+    """What waits for a tracker, and the thread that gives it: open, act, close."""
+
+    def __init__(self, name: str, make: Callable[[], Tracker], log: Any) -> None:
+        self._name = name
+        self._make = make
+        self._log = log
+        self._waiting: queue.SimpleQueue[Act | None] = queue.SimpleQueue()
+        self._lost = 0
+        self.done = 0
+        self._thread = threading.Thread(target=self._run, name=f"aa2c-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def put(self, act: Act) -> None:
+        """Wait for the tracker, unless it has failed or too much waits."""
+        if not self.is_alive:
             return
-        try:
-            self._waiting.put_nowait((numbers, env_steps))
-        except queue.Full:
-            if not self._has_lost:
-                reason = "it is slower than the run, or its disk is full"
-                self._log.warning(
-                    "a tracker loses rows", trackers=self._config.track, reason=reason
-                )
-            self._has_lost = True
+        if self._waiting.qsize() < MOST_WAITING:
+            self._waiting.put(act)
+            return
+        if not self._lost:
+            reason = "it is slower than the run, or its disk is full"
+            self._log.warning("a tracker loses rows", tracker=self._name, reason=reason)
+        self._lost += 1
+
+    def end(self) -> None:
+        """There is no more to come."""
+        self._waiting.put(None)
+
+    def tell_losses(self) -> None:
+        """What the tracker did not get."""
+        if self.is_alive:
+            waiting = max(0, self._waiting.qsize() - 1)  # without the end
+            self._log.warning("a tracker did not finish in time", tracker=self._name, rows=waiting)
+        if self._lost:
+            self._log.warning("a tracker has lost rows", tracker=self._name, rows=self._lost)
 
     def _run(self) -> None:
-        """The thread: open, log, close; a tracker that fails is dropped."""
-        trackers: dict[str, Tracker] = {}
-        for wanted in self._config.track:
-            with self._warning(wanted, trackers):
-                trackers[wanted] = KINDS[wanted](self._run_dir, self._config)
-        while trackers and (row := self._waiting.get()) is not None:
-            for name, tracker in list(trackers.items()):
-                with self._warning(name, trackers):
-                    tracker.log(*row)
-        for name, tracker in list(trackers.items()):
-            with self._warning(name, trackers):
-                tracker.close()
-
-    @contextlib.contextmanager
-    def _warning(self, name: str, trackers: dict[str, Tracker]) -> Iterator[None]:
         try:
-            yield
+            tracker = self._make()
+            while (act := self._waiting.get()) is not None:
+                act(tracker)
+                self.done += 1
+            tracker.close()
         except Exception as error:  # a library's, or the disk's: the run continues without it
-            trackers.pop(name, None)
             reason = f"{type(error).__name__}: {error}"
-            self._log.warning("a tracker is switched off", tracker=name, reason=reason)
-
-
-def require_packages(config: Config) -> None:
-    """Raises `ConfigError` if a tracker's package is not installed."""
-    for name in config.track:
-        if importlib.util.find_spec(PACKAGES[name]) is None:
-            raise ConfigError(
-                f"--track {name} needs the package {PACKAGES[name]}: pip install 'aa2c[{name}]'."
+            waiting = self._waiting.qsize()
+            self._log.warning(
+                "a tracker is switched off", tracker=self._name, reason=reason, rows_lost=waiting
             )
 
 
@@ -179,18 +149,3 @@ def _numbers(status: Status) -> Iterator[tuple[str, float]]:
             for _, value in quantity.samples(status):
                 if math.isfinite(value):
                     yield quantity.tag, float(value)
-
-
-def _hyperparameters(config: Config) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
-
-
-def _has_wandb_account() -> bool:
-    """Whether wandb could log in without asking at a terminal."""
-    netrc = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
-    return bool(os.environ.get("WANDB_API_KEY")) or (
-        netrc.is_file() and "api.wandb.ai" in netrc.read_text()
-    )

@@ -89,7 +89,8 @@ def test_report_prints_where_its_pictures_are(run_dir, tmp_path, monkeypatch, co
     shutil.copytree(run_dir, copy)
     one = aa2c("report", str(run_dir), cwd=tmp_path)
     assert one.returncode == 0, one.stderr
-    expected = [run_dir / "report" / n for n in ("loss.png", "train.png", "test.png", "summary.md")]
+    names = ("train.png", "test.png", "loss.png", "summary.md", "report.html")
+    expected = [run_dir / "report" / name for name in names]
     assert one.stdout.splitlines() == [str(path) for path in expected]
     monkeypatch.chdir(tmp_path)
     both = command("report", str(run_dir), str(copy), "--out", "both")

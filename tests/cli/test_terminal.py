@@ -159,10 +159,10 @@ async def test_top_tells_how_a_run_ended(small, tmp_path):
         result = await asyncio.to_thread(aa2c, "top", "--url", run.url, cwd=tmp_path)
     assert result.returncode == 0
     assert "finished: " in result.stdout
-    async with Orchestrator(small(env="Nope-v1", port=0), http=True) as run:
+    async with Orchestrator(small(env_kwargs={"nope": 1}, port=0), http=True) as run:
         await until(lambda: run.state == "failed")
         result = await asyncio.to_thread(aa2c, "top", "--url", run.url, cwd=tmp_path)
-    assert (result.returncode, "Nope" in result.stderr) == (1, True)
+    assert (result.returncode, "nope" in result.stderr) == (1, True)
 
 
 class Stranger(http.server.BaseHTTPRequestHandler):

@@ -169,7 +169,7 @@ def test_an_unknown_preset_and_an_unreadable_file_are_refused(document, tmp_path
         ("optimizer = 1", "one of adam, rmsprop"),
         ("optimizer = [1]", "one of adam, rmsprop"),
         ('mode = "gradd"', "one of"),
-        ('track = ["mlflow"]', "a list of one of tensorboard, wandb"),
+        ('track = ["mlflow"]', "a list of any of tensorboard, wandb"),
         ("allowed_host = [1]", "a string or a list of strings"),
     ],
 )

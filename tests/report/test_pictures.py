@@ -49,6 +49,12 @@ def test_the_panels_are_those_of_numbers_that_the_mode_has(tmp_path):
     assert "approx_kl [nats]" in titles(draw_loss(read_runs([grad, traj])))
 
 
+def test_a_run_without_any_loss_is_drawn(tmp_path):
+    row = '{"time_s": 1, "progress": {"env_steps": 2}}\n'
+    figure = draw_loss(read_runs([write_run(tmp_path / "run", metrics=[row], episodes=[])]))
+    assert set(words(figure)) >= {"no update yet"}
+
+
 def test_before_the_first_update_there_are_no_losses(tmp_path):
     metrics = [metrics_row(float(t), 5 * t, value=float(t)) for t in range(5)]
     figure = draw_loss(read_runs([write_run(tmp_path / "run", metrics=metrics)]))

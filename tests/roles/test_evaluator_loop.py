@@ -138,3 +138,21 @@ def test_the_last_evaluation_does_not_wait_for_its_time(tmp_path, interval_s):
     port.config_now = lambda: SimpleNamespace(eval_interval_s=interval_s)
     told, _ = evaluate(config, port)
     assert told[-1]["is_last"]
+
+
+def test_the_first_greedy_game_of_each_evaluation_is_a_video_where_asked_for(tmp_path):
+    config = Config(env="CartPole-v1", **SMALL | {"eval_max_steps": 10, "eval_video": True})
+    port = EvaluatorPort(config, versions=(1, 2))
+    told, _ = evaluate(config, port, tmp_path)
+    paths = [tmp_path / "videos" / f"step-{steps:012}.mp4" for steps in (100, 200)]
+    assert [one.get("video") for one in told] == [str(paths[0]), None, str(paths[1]), None]
+    assert all(path.read_bytes()[4:8] == b"ftyp" for path in paths)
+
+
+def test_why_there_are_no_videos_is_told_once_and_costs_no_score(tmp_path):
+    config = Config(env=Endless, **SMALL | {"eval_video": True})
+    told, _ = evaluate(config, EvaluatorPort(config, versions=(1, 2)), tmp_path)
+    assert len(told) == 4
+    [said] = [one["no_video"] for one in told if "no_video" in one]
+    assert said.startswith("--eval-video: ")
+    assert not list(tmp_path.glob("videos/*"))

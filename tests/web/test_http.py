@@ -156,13 +156,13 @@ async def test_a_taken_port_is_refused_before_anything_starts(small, tmp_path):
 
 
 async def test_health_tells_that_a_run_failed(small):
-    async with Orchestrator(small(env="Nope-v1", port=0), http=True) as run:
+    async with Orchestrator(small(env_kwargs={"nope": 1}, port=0), http=True) as run:
         assert (await get(run, "readyz"))[0] == 503
-        with pytest.raises(Exception, match="Nope"):
+        with pytest.raises(Exception, match="nope"):
             await run.wait()
         status, text, _ = await get(run, "healthz")
         assert status == 503
-        assert "Nope-v1" in text
+        assert "nope=1" in text
         assert (await get(run, "metrics"))[0] == 200
 
 

@@ -25,7 +25,7 @@ from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Engine, LagHistogram, Message, Report
 from aa2c.run import files
 from aa2c.run.callback import Caller, Event
-from aa2c.run.controls import Controls
+from aa2c.run.controls import HEARD, Controls
 from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
@@ -296,7 +296,7 @@ class Orchestrator:
         match message["kind"]:
             case Report.EPISODES | Report.EVALUATED:
                 self._history.hear(self._counters.env_steps, child, message)
-            case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK | Report.OPTIONS_UNDONE:
+            case kind if kind in HEARD:
                 self.controls.hear(message)
             case Report.SAVED:
                 self._saved = Path(message["path"])
@@ -347,4 +347,4 @@ class Orchestrator:
         }
         returns = self._history.returns, self._history.tests
         status = make_status(run, self.config, self._engine, returns)
-        return status | {"settings": self.controls.changeable()} | self._history.told(status)
+        return status | self.controls.told() | self._history.told(status)

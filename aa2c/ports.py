@@ -54,6 +54,7 @@ class Report(StrEnum):
     EPISODES = auto()
     EVALUATED = auto()
     FRAMES = auto()
+    VIDEO = auto()
     CHECKPOINT = auto()
     SAVED = auto()
     UNSAVED = auto()
@@ -190,10 +191,13 @@ class UpdaterPort(TrainingPort, Protocol):
 
 
 class EvaluatorPort(Port, Protocol):
-    """The evaluator's port. `updater` are the updater's counters, to be read."""
+    """The evaluator's port. `updater` are the updater's counters, `run` is as in `TrainingPort`."""
 
     @property
     def updater(self) -> Counters: ...
+
+    @property
+    def run(self) -> Counters: ...
 
     @property
     def last_checkpoint(self) -> Path | None:

@@ -67,7 +67,7 @@ def uses(file, name):
             ],
         ),
         (["matplotlib"], ["report/"]),
-        (["imageio"], ["cli/video.py"]),
+        (["imageio"], ["learn/video.py"]),
         (["tensorboardX", "wandb"], ["run/tracking.py"]),
         (["aa2c.host.engine"], ["orchestrator.py"]),
         (["aa2c.orchestrator", "aa2c.Orchestrator"], ["cli/", "__init__.py", "training.py"]),

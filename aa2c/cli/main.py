@@ -163,7 +163,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     run = _trained_run("eval", flags.run)
     video = Path(flags.video) if flags.video else None
     if video is not None:
-        from aa2c.cli.video import check_film, record
+        from aa2c.learn.video import check_film, record
 
         check_film(video)  # before the games are played
     import torch

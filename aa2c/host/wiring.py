@@ -181,7 +181,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
             report=report.send,
         )
 
-    run_evaluator(spec.config, connect, tick)
+    run_evaluator(spec.config, spec.run_dir, connect, tick)
 
 
 ROLES: dict[Role, Callable[[ChildSpec, Commands, Sender], None]] = {

@@ -83,9 +83,10 @@ class Updater:
         if not is_learned_already:
             self._count(records)
         told = {"learning_rate": learning_rate} | dict(outcome.losses)
-        for name in (*self._mode.losses, "learning_rate"):
+        for name in (*self._mode.losses, *self._mode.diagnostics, "learning_rate"):
             if name in told:
                 counters.set(name, told[name])
+        counters.set("value_unit", self._policy.unit_of_loss)
         counters.add("updates", outcome.updates)
         if outcome.policy_version is None:
             self._port.publish(self._params.numpy)

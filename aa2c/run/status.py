@@ -204,7 +204,8 @@ def _losses(counters: Telemetry, mode: ModeFacts) -> Status:
     """Of the latest update; null before this start's first, and for losses the mode does not have."""
     told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}
     has_learned = any(told.values())  # a resumed run has made updates, but has no losses yet
-    known = (*mode.losses, "learning_rate") if has_learned else ()
+    of_mode = (*mode.losses, *mode.diagnostics, "value_unit", "learning_rate")
+    known = of_mode if has_learned else ()
     return told | {name: None for name in LOSSES if name not in known}
 
 

@@ -60,6 +60,11 @@ UPDATER = RowLayout(
         "entropy",
         "grad_norm",
         "approx_kl",
+        "explained_variance",
+        "grad_share",
+        "ratio",
+        "clip_fraction",
+        "value_unit",
         "learning_rate",
         "halved_rate",
         "halvings",
@@ -71,7 +76,7 @@ WORKER = RowLayout(
     floats=("wait_s",),
 )
 RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost", "learned"), floats=("lag_sum",))
-EVALUATOR = RowLayout(ints=("beats", "waits_for", "records"))
+EVALUATOR = RowLayout(ints=("beats", "waits_for", "records", "videos_taken", "recorder_pid"))
 RUN = RowLayout(
     ints=(
         "beats",
@@ -80,6 +85,7 @@ RUN = RowLayout(
         "is_paused",
         "checkpoints_wanted",
         "frames_wanted",
+        "videos_wanted",
         "settings_changed",
     ),
     floats=("train_return_mean", *LIVE_OPTIONS),

@@ -58,7 +58,7 @@ class ModelProducer(RolloutProducer):
         if not math.isfinite(grad_norm):
             self._set_aside(port, losses, grad_norm)
         values = {"env_steps": float(self._rollout.env_steps), "learned_at": float(learned_at)}
-        add_losses(values, losses, grad_norm)
+        add_losses(values, losses, grad_norm, self._config.max_grad_norm)
         self._statistics.write(arrays)
         port.commit(version, values)
 

@@ -93,6 +93,19 @@ def test_a_kind_without_a_preset_has_the_recipe_of_all_others(monkeypatch):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_every_mode_has_a_recipe_for_continuous_actions_and_for_memory(mode, nothing_is_made):
+    assert recipes.preset_for(mode, "Pendulum-v1", {}, "none") == f"{mode}/continuous"
+    assert recipes.preset_for(mode, "CartPole-v1", {}, "gru") == f"{mode}/memory"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_memory_that_is_asked_for_overrides_that_of_its_recipe(mode, nothing_is_made):
+    config = aa2c.recipe("CartPole-v1", mode=mode, memory="lstm")
+    assert (config.memory, config.memory_size) == ("lstm", 64)
+    assert load_config(preset=f"{mode}/memory").memory == "gru"
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_recipe_is_what_serve_would_train_with(mode, nothing_is_made):
     for env in ("ALE/Pong-v5", "Pendulum-v1", "CartPole-v1"):
         resolved = resolve("config", "", ["--env", env, "--mode", mode], Nothing)

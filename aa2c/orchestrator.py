@@ -27,10 +27,11 @@ from aa2c.run import files
 from aa2c.run.callback import Caller, Event
 from aa2c.run.controls import Controls
 from aa2c.run.history import RunHistory
+from aa2c.run.packages import require_packages
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
 from aa2c.run.status import TRAINING_STATES, RunState, Status, how_ended, make_status, state_in
-from aa2c.run.tracking import Tracking, require_packages
+from aa2c.run.tracking import Tracking
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
 
@@ -131,11 +132,7 @@ class Orchestrator:
         self._counters = self._engine.telemetry
         self._progress = ProgressWatch(self.config.no_progress_s, self._engine, self._log)
         self.controls = Controls(
-            self.config,
-            self._engine,
-            note=self._note,
-            phase=lambda: self._phase,
-            end=self._end,
+            self.config, self._engine, note=self._note, phase=lambda: self._phase, end=self._end
         )
 
     async def _serve(self, listening: socket.socket) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import math
 import os
 import queue
@@ -18,11 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aa2c.config.config import Config
-from aa2c.errors import ConfigError
 from aa2c.run.quantities import QUANTITIES
 from aa2c.run.status import Status
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 MOST_WAITING = 100  # rows; a tracker that is slower than the run misses the newest
 CLOSE_TIMEOUT_S = 5.0
 
@@ -162,15 +159,6 @@ class Tracking:
             trackers.pop(name, None)
             reason = f"{type(error).__name__}: {error}"
             self._log.warning("a tracker is switched off", tracker=name, reason=reason)
-
-
-def require_packages(config: Config) -> None:
-    """Raises `ConfigError` if a tracker's package is not installed."""
-    for name in config.track:
-        if importlib.util.find_spec(PACKAGES[name]) is None:
-            raise ConfigError(
-                f"--track {name} needs the package {PACKAGES[name]}: pip install 'aa2c[{name}]'."
-            )
 
 
 def _numbers(status: Status) -> Iterator[tuple[str, float]]:

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from aa2c import Orchestrator
+from aa2c.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("options", "package", "extra"),
+    [
+        ({"track": ("tensorboard",)}, "tensorboardX", "tensorboard"),
+        ({"track": ("wandb",)}, "wandb", "wandb"),
+        ({"engine": "ray"}, "ray", "ray"),
+    ],
+)
+async def test_a_missing_package_is_refused_before_anything_starts(
+    small, options, package, extra, monkeypatch, tmp_path
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else find(name)
+    )
+    with pytest.raises(ConfigError, match=rf"needs .* {package}: pip install 'aa2c\[{extra}\]'"):
+        await Orchestrator(small(**options)).start()
+    assert not (tmp_path / "runs").exists()

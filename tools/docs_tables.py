@@ -18,8 +18,8 @@ from aa2c.config.option import help_of
 from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, preset_says
 from aa2c.envs.recipes import KINDS
+from aa2c.host.incarnation import ChildSlot
 from aa2c.host.memory import RunMemory
-from aa2c.host.process import ChildSlot
 from aa2c.run.status import Returns, TestReturns, make_status
 from aa2c.web.prometheus import RunCollector
 

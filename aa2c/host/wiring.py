@@ -5,6 +5,7 @@ Runs in the child.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -184,8 +185,20 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
     run_evaluator(spec.config, connect, tick)
 
 
+def run_engine_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
+    """Run the bridge to the hosts of a cluster."""
+    from aa2c.host.cluster.bridge import Bridge
+
+    assert spec.make_cluster is not None
+    signs_of_life(spec)
+    cluster = spec.make_cluster(spec.config, spec.run_dir)
+    cluster.open()
+    asyncio.run(Bridge(spec, report, cluster).run())
+
+
 ROLES: dict[Role, Callable[[ChildSpec, Commands, Sender], None]] = {
     "worker": run_worker_role,
     "updater": run_updater_role,
     "evaluator": run_evaluator_role,
+    "engine": run_engine_role,
 }

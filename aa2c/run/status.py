@@ -15,7 +15,7 @@ import numpy as np
 
 from aa2c.config.config import Config
 from aa2c.config.modes import ModeFacts
-from aa2c.ports import ChildView, Engine, Telemetry
+from aa2c.engine import ChildView, Engine, Telemetry
 from aa2c.run.bottleneck import Down, advise
 from aa2c.run.quantities import QUANTITIES
 

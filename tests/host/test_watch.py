@@ -16,7 +16,7 @@ from aa2c import Config, Orchestrator
 from aa2c.clock import LivedClock
 from aa2c.host import upkeep
 from aa2c.host.commands import Stopped
-from aa2c.host.process import ChildSlot
+from aa2c.host.incarnation import ChildSlot
 from aa2c.host.resting import MISSED_AFTER_S, Resting
 from aa2c.host.watch import TOO_LATE, watch
 from aa2c.roles.evaluator import run_evaluator

@@ -1,0 +1,213 @@
+"""Hosts on the nodes of a Ray cluster: one actor for each share of the workers.
+
+The only file that knows Ray, which is imported in the engine's process and on hosts only. An actor is
+never restarted and no call is made twice: what fails is lost, and the bridge starts another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import platform
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aa2c.config.config import Config
+from aa2c.errors import StartError
+from aa2c.host.cluster.frames import ShareSpec
+from aa2c.ports import Vector
+from aa2c.version import __version__
+
+OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
+KEPT_VERSIONS = 2  # of the parameters, for hosts that still fetch them
+MOST_CALLS = 4  # at once to an actor: one of each kind, and room
+_AUTH = "RAY_AUTH_MODE"
+
+# Asked without a token, by an interpreter that has never had one: an answer means that nobody needs any.
+_PROBE = """\
+import sys
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=5)
+"""
+
+
+def versions() -> dict[str, str]:
+    """What must be the same everywhere."""
+    import ray
+
+    return {"aa2c": __version__, "Ray": ray.__version__, "Python": platform.python_version()}
+
+
+class HostActor:
+    """What runs in an actor's process on a node."""
+
+    async def begin(self, wanted: dict[str, str], pickled: bytes) -> str:
+        """Start the share, which only its driver can have pickled. Returns why not, or ''."""
+        for name, version in versions().items():
+            if wanted[name] != version:
+                return (
+                    f"{socket.gethostname()} has {name} {version}, and {name} {wanted[name]} is "
+                    "wanted: install the same versions on all machines."
+                )
+        from aa2c.host.cluster.share import Share
+
+        spec: ShareSpec = pickle.loads(pickled)
+        self._share = Share(spec, on_end=lambda: os._exit(0))
+        return ""
+
+    async def where(self) -> tuple[str, str]:
+        """Name and address of this host."""
+        import ray
+
+        return socket.gethostname(), ray.util.get_node_ip_address()
+
+    async def tell(self, frame: bytes, params: list[Any]) -> None:
+        """See `Share`; the parameters come as a reference, so that a node fetches them once."""
+        await self._share.tell(frame, await params[0] if params else None)
+
+    async def collect(self) -> tuple[bytes, list[Any]]:
+        """See `Share`."""
+        return await self._share.collect()
+
+
+class RayLink:
+    """An actor, from the engine's process."""
+
+    def __init__(self, cluster: RayCluster, actor: Any) -> None:
+        self._cluster = cluster
+        self.actor = actor
+        self.name = self.address = ""
+
+    async def tell(self, frame: bytes, version: int, params: Vector | None) -> None:
+        refs = [] if params is None else [self._cluster.shared(version, params)]
+        await self.actor.tell.remote(frame, refs)
+
+    async def collect(self) -> tuple[bytes, list[Any]]:
+        frame, blocks = await self.actor.collect.remote()
+        return frame, blocks
+
+    def kill(self) -> None:
+        import ray
+
+        with contextlib.suppress(Exception):  # it is gone, or the cluster is
+            ray.kill(self.actor)
+
+
+class RayCluster:
+    """A running Ray cluster, or one of this run's own on this machine."""
+
+    def __init__(self, config: Config, run_dir: Path) -> None:
+        self._config = config
+        self._run_dir = run_dir
+        self._shared: dict[int, Any] = {}
+
+    def open(self) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_DEDUP_LOGS"] = "0"
+        address = self._config.address
+        if address and not self._config.ray_insecure:
+            _require_token(address)
+        if not address and _AUTH not in os.environ:
+            self._make_token()
+        with _signals_as_usual():
+            self._connect(address)
+
+    def _make_token(self) -> None:
+        """The token of a Ray of its own, which only this user can read."""
+        path = self._run_dir / ".ray-token"
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        os.environ |= {_AUTH: "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+
+    def _connect(self, address: str) -> None:
+        import ray
+
+        hosts = -(-self._config.workers // self._config.workers_per_host)
+        own = {
+            "num_cpus": hosts + 1,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level="ERROR",
+                **({} if address else own),
+            )
+        except Exception as error:  # Ray's own kinds, OSError, RuntimeError, ValueError
+            where = f"the Ray cluster at {address}" if address else "a Ray of its own"
+            first = str(error).strip().partition("\n")[0]
+            raise StartError(f"--engine ray cannot connect to {where}: {first}") from None
+
+    async def start(self, share: ShareSpec) -> RayLink:
+        import ray
+
+        options: dict[str, Any] = {
+            "num_cpus": 1,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": MOST_CALLS,
+            "scheduling_strategy": "SPREAD",
+        }
+        link = RayLink(self, ray.remote(HostActor).options(**options).remote())
+        try:
+            refused = await link.actor.begin.remote(versions(), pickle.dumps(share))
+            if refused:
+                raise StartError(f"--engine ray: {refused}")
+            link.name, link.address = await link.actor.where.remote()
+        except BaseException:
+            link.kill()
+            raise
+        return link
+
+    def shared(self, version: int, params: Vector) -> Any:
+        """A reference to these parameters, which are put once for all hosts."""
+        import ray
+
+        if version not in self._shared:
+            self._shared[version] = ray.put(params)
+            for old in sorted(self._shared)[:-KEPT_VERSIONS]:
+                del self._shared[old]
+        return self._shared[version]
+
+    def close(self) -> None:
+        import ray
+
+        self._shared.clear()
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _signals_as_usual() -> Iterator[None]:
+    """What Ray starts must not inherit a blocked SIGTERM, with which Ray ends it."""
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _require_token(address: str) -> None:
+    """Refuse a cluster that answers without a token. Raises `StartError`."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    result = subprocess.run(
+        [sys.executable, "-c", _PROBE, address],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    if result.returncode == 0:
+        raise StartError(
+            f"the Ray cluster at {address} asks for no token, so that whoever reaches it runs code there: "
+            "start its nodes with RAY_AUTH_MODE=token, or say --ray-insecure on a network of your own."
+        )

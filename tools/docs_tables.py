@@ -59,6 +59,7 @@ def metric_families() -> list[Metric]:
             evaluator=ChildSlot("evaluator"),
             workers=[ChildSlot("worker")],
             ring_status=memory.ring_status,
+            hosts=list,
         )
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
         status = make_status(run, config, engine, (Returns(), tests))

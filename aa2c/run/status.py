@@ -146,6 +146,7 @@ def make_status(
         },
         "workers": [_worker_status(slot, counters) for slot in workers],
         "rings": [engine.ring_status(slot.index) for slot in workers],
+        "hosts": engine.hosts(),
     }
 
 

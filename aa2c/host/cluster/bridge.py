@@ -116,7 +116,7 @@ class Bridge:
         return ShareSpec(
             config=self._config,
             registered=dict(self._spec.registered),
-            run_id=f"{self._spec.run_dir.name[-8:]}{host.index}",
+            run_id=f"{self._spec.run_dir.name[-8:]}-{self._epoch}",
             epoch=self._epoch,
             first=host.workers.start,
             count=len(host.workers),

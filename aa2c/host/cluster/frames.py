@@ -104,6 +104,9 @@ class Link(Protocol):
     async def collect(self) -> tuple[bytes, list[Any]]:
         """The next frame up with the records' bytes; waits a moment for something to tell."""
 
+    async def end(self) -> None:
+        """End it in good order."""
+
     def kill(self) -> None: ...
 
 

@@ -76,6 +76,10 @@ class HostActor:
         """See `Share`."""
         return await self._share.collect()
 
+    async def end(self) -> None:
+        """Ends the actor's process, too: its caller hears that it died."""
+        self._share.end()
+
 
 class RayLink:
     """An actor, from the engine's process."""
@@ -92,6 +96,9 @@ class RayLink:
     async def collect(self) -> tuple[bytes, list[Any]]:
         frame, blocks = await self.actor.collect.remote()
         return frame, blocks
+
+    async def end(self) -> None:
+        await self.actor.end.remote()
 
     def kill(self) -> None:
         import ray

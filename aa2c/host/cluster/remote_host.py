@@ -19,6 +19,7 @@ from aa2c.shm.counters import row_bytes
 from aa2c.shm.queue import Sender
 
 LOST_AFTER_S = 20.0  # without an answer
+END_S = 3.0
 TELL_EVERY_S = 0.5  # at least: the run's heartbeat is among what it is told
 
 _Key = tuple[int, int]  # worker, generation
@@ -86,6 +87,9 @@ class RemoteHost:
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+            with contextlib.suppress(Exception):  # its end is what it answers with, or it is gone
+                async with asyncio.timeout(END_S):
+                    await link.end()
             link.kill()
             self._link = None
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ from aa2c.ports import Message, Vector
 from aa2c.shm.board import ParameterBoard
 from aa2c.shm.counters import row_bytes, updater_row, worker_row
 from aa2c.shm.relay import RingSource
-from aa2c.shm.segment import Segment, remove_leftovers
+from aa2c.shm.segment import Segment, name_prefix, remove_leftovers
 from aa2c.shm.wakeup import RECHECK_S
 
 LEASE_S = 30.0
@@ -42,6 +43,8 @@ POLL_S = 0.5
 ROWS_EVERY_S = 1.0
 MOST_BYTES = 64 * 2**20  # of records in one frame, beyond the first
 MOST_LOG_BYTES = 2**16
+
+_CLEANER = str(Path(__file__).with_name("cleaner.py"))
 
 _Key = tuple[int, int]  # worker, generation
 
@@ -61,6 +64,7 @@ class Share:
         self._log_read = 0
         self._memory = RunMemory(spec.config, spec.run_id, here=spec.workers, rings=spec.count)
         self._table = self._memory.counters_segment
+        self._start_cleaner()
         self._updater = updater_row(self._table)
         self._starter = Starter(
             spec.config,
@@ -85,6 +89,19 @@ class Share:
         self._asked_at = self._clock.look()
         self._has_ended = False
         self._tasks = {self._loop.create_task(self._end_unless_asked())}
+
+    def _start_cleaner(self) -> None:
+        kept = bool(os.environ.get(JOURNAL))  # for who audits it
+        prefix = name_prefix(self._spec.run_id)
+        with contextlib.suppress(OSError):  # out of processes: the next host here removes segments
+            subprocess.run(
+                [sys.executable, "-I", "-S", _CLEANER, str(os.getpid()), prefix]
+                + ["" if kept else str(self._dir)],
+                env={},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
 
     async def tell(self, frame: bytes, params: Vector | None) -> None:
         """Act on a frame. Raises `OutOfOrder`, after which it has ended."""
@@ -246,7 +263,7 @@ class Share:
         self.end()
 
     def end(self) -> None:
-        """Kill the workers and leave nothing behind."""
+        """Kill the workers and end, as far as it can; the cleaner removes what is left."""
         if self._has_ended:
             return
         self._has_ended = True
@@ -259,6 +276,4 @@ class Share:
         self._board = None
         self._memory.release()
         self._log_file.close()
-        if not os.environ.get(JOURNAL):
-            shutil.rmtree(self._dir, ignore_errors=True)
         self._on_end()

@@ -1,0 +1,98 @@
+"""Whole runs whose workers are on hosts: processes of this machine, without Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aa2c import Orchestrator
+from aa2c.checkpoints.tensors import load_checkpoint
+from aa2c.host import journal
+from tests.conftest import now, until
+from tests.host.cluster.pipes import journals
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(autouse=True)
+def has_ray(monkeypatch):
+    monkeypatch.setattr("aa2c.orchestrator.require_packages", lambda config: None)
+
+
+@pytest.mark.parametrize("mode", ["grad", "traj"])
+async def test_a_run_on_hosts_learns_all_that_its_workers_made(on_hosts, mode, tmp_path):
+    async with Orchestrator(on_hosts(mode=mode, total_env_steps=3000)) as run:
+        status = await run.wait()
+    assert status["run"]["state"] == "finished"
+    assert status["progress"]["env_steps"] >= 3000
+    told = journal.check(journals(run.dir, tmp_path))
+    batch = 2 if mode == "traj" else 1
+    assert told["lost"] == 0
+    assert load_checkpoint(run.dir).counts["records"] == told["taken"] // batch * batch > 0
+    log = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
+    assert [line for line in log if line["level"] not in ("info",)] == []
+
+
+async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(on_hosts, tmp_path):
+    """One after the other: a worker, a host, the updater, the engine's process."""
+    config = on_hosts(total_env_steps=10**9, checkpoint_interval_s=1.0)
+    async with Orchestrator(config) as run:
+        await run.ready()
+
+        def workers():
+            return run.status()["workers"]
+
+        async def all_work():
+            await until(lambda: all(w["state"] == "running" for w in workers()))
+            steps = [w["env_steps"] for w in workers()]
+            await until(
+                lambda: all(w["env_steps"] > s for w, s in zip(workers(), steps, strict=True))
+            )
+            updates = now(run)["updates"]
+            await until(lambda: now(run)["updates"] > updates)
+
+        await all_work()
+        os.kill(workers()[0]["pid"], signal.SIGKILL)
+        await until(lambda: workers()[0]["exits"] == {"SIGKILL": 1})
+        await all_work()
+
+        await until(lambda: len(run.status()["hosts"]) == 2)
+        pid = int(run.status()["hosts"][1]["address"].removeprefix("pid "))
+        left = psutil.Process(pid).children(recursive=True)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: workers()[1]["exits"] == {"host lost": 1})
+        await until(lambda: not any(process.is_running() for process in left))
+        await all_work()
+
+        os.kill(run.status()["updater"]["pid"], signal.SIGKILL)
+        await until(lambda: run.status()["updater"]["restarts"] == 1)
+        await until(lambda: run.status()["updater"]["state"] == "running")
+        await all_work()
+
+        engine = run._engine._remote.engine
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: all(w["exits"].get("engine lost") == 1 for w in workers()))
+        await all_work()
+        assert engine.generation == 1
+        steps = now(run)["env_steps"]
+        status = await run.stop()
+    assert status["progress"]["env_steps"] >= steps
+    told = journal.check(journals(run.dir, tmp_path))
+    assert told["updaters"] == 2
+    log = (run.dir / "log.jsonl").read_text()
+    assert "a host is lost and is started again" in log
+    assert "orchestrator failed" not in log
+    assert not [path for path in Path("/dev/shm").glob("aa2c-*") if run.dir.name[-8:] in path.name]
+
+
+async def test_an_environment_that_cannot_be_made_on_hosts_ends_the_run_with_its_sentence(on_hosts):
+    from aa2c.errors import StartError
+
+    with pytest.raises(StartError, match="NoSuchThing"):
+        async with Orchestrator(on_hosts(env="NoSuchThing-v0")) as run:
+            await run.wait()

@@ -205,7 +205,12 @@ class Sharing:
         child = slot.child
         if slot.role == "updater":
             self.tell_spaces()
-        if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
+        if (
+            slot.role in ("updater", "engine")
+            or not child
+            or not child.is_alive
+            or not self._memory.is_sized
+        ):
             return
         if slot.role == "evaluator":
             child.send(self._memory.board_attachment)

@@ -91,12 +91,12 @@ class Share:
         self._tasks = {self._loop.create_task(self._end_unless_asked())}
 
     def _start_cleaner(self) -> None:
-        kept = bool(os.environ.get(JOURNAL))  # for who audits it
-        prefix = name_prefix(self._spec.run_id)
+        """Where a journal is kept, for who audits it, the directory stays."""
+        directory = "" if os.environ.get(JOURNAL) else str(self._dir)
+        told = [str(os.getpid()), name_prefix(self._spec.run_id), directory]
         with contextlib.suppress(OSError):  # out of processes: the next host here removes segments
             subprocess.run(
-                [sys.executable, "-I", "-S", _CLEANER, str(os.getpid()), prefix]
-                + ["" if kept else str(self._dir)],
+                [sys.executable, "-I", "-S", _CLEANER, *told],
                 env={},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -96,7 +96,7 @@ class PipeCluster:
     async def start(self, share):
         ours, theirs = socket.socketpair()
         code = f"from {HERE} import serve; serve({theirs.fileno()})"
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-c", code],
             pass_fds=[theirs.fileno()],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(_absolute(sys.path))},

@@ -18,6 +18,19 @@ from aa2c.ports import Counters
 LagHistogram = tuple[list[tuple[str, float]], float]  # cumulative buckets by upper bound; the sum
 
 
+class Usage(Protocol):
+    """What a process uses: CPU time in seconds, its share of a core, resident memory.
+
+    The last two are None while there is no process.
+    """
+
+    cpu_s: float
+    rss_bytes: int | None
+
+    @property
+    def cpu_share(self) -> float | None: ...
+
+
 class ChildView(Protocol):
     """A place for a child, as it is shown: who holds it now, and how those before ended."""
 
@@ -25,6 +38,9 @@ class ChildView(Protocol):
     generation: int
     last_exit: str | None
     exits: Counter[str]
+
+    @property
+    def usage(self) -> Usage: ...
 
     @property
     def state(self) -> str: ...
@@ -59,12 +75,11 @@ class Telemetry(Protocol):
 
     def worker_wait_per_s(self, worker: int) -> float: ...
 
+    def worker_policy_lag(self, worker: int) -> float | None: ...
+
     def policy_lag(self) -> dict[str, Any]: ...
 
     def lag_histogram(self) -> LagHistogram: ...
-
-    def sample(self) -> None:
-        """Take a sample for the rates; to be called at a steady pace."""
 
 
 class LiveSettings(Protocol):
@@ -80,8 +95,8 @@ class LiveSettings(Protocol):
 class Engine(Protocol):
     """The processes of one run and what they share: started, watched, restarted, given back.
 
-    `control` holds the control flags and what else children are told of the run. `have_come_up` is set
-    once the updater and all workers have.
+    `control` holds the control flags and what else children are told of the run, `usage` is that of the
+    process that runs the orchestrator. `have_come_up` is set once the updater and all workers have.
     """
 
     most_workers: int
@@ -89,9 +104,13 @@ class Engine(Protocol):
     control: Counters
     settings: LiveSettings
     telemetry: Telemetry
+    usage: Usage
     updater: ChildView
     evaluator: ChildView
     workers: Sequence[ChildView]
+
+    def sample(self) -> None:
+        """Take a sample for the rates; to be called at a steady pace."""
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         """Fill and counts of a worker's rings, over all its generations."""

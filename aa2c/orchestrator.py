@@ -26,7 +26,7 @@ from aa2c.log import EventDict, LogFile, make_logger
 from aa2c.ports import Message, Report
 from aa2c.run import files
 from aa2c.run.callback import Caller, Event
-from aa2c.run.controls import Controls
+from aa2c.run.controls import HEARD, Controls
 from aa2c.run.history import RunHistory
 from aa2c.run.packages import require_packages
 from aa2c.run.progress import ProgressWatch
@@ -272,7 +272,7 @@ class Orchestrator:
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
-                self._counters.sample()
+                self._engine.sample()
                 self.controls.tell_score(self._history.returns)
                 self._progress.look(is_training=self.state in TRAINING_STATES)
                 self._history.add_row(self.status())
@@ -294,7 +294,7 @@ class Orchestrator:
         match message["kind"]:
             case Report.EPISODES | Report.EVALUATED:
                 self._history.hear(self._counters.env_steps, child, message)
-            case Report.CHECKPOINT | Report.FRAMES | Report.ROLLED_BACK | Report.OPTIONS_UNDONE:
+            case kind if kind in HEARD:
                 self.controls.hear(message)
             case Report.SAVED:
                 self._saved = Path(message["path"])
@@ -345,4 +345,4 @@ class Orchestrator:
         }
         returns = self._history.returns, self._history.tests
         status = make_status(run, self.config, self._engine, returns)
-        return status | {"settings": self.controls.changeable()} | self._history.told(status)
+        return status | self.controls.told() | self._history.told(status)

@@ -9,21 +9,17 @@ in memory, is of one host by its nature: it asks its port for the shared model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum, auto
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
+from aa2c.shared_model import SharedModel, Vector
 
-Vector = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
 Message = dict[str, Any]  # its kind, one of `Report`, and what that kind tells
-
-PARAMS, STATISTICS = "params", "statistics"  # names among the vectors of a shared model
 
 
 class WaitsFor(IntEnum):
@@ -57,6 +53,7 @@ class Report(StrEnum):
     EPISODES = auto()
     EVALUATED = auto()
     FRAMES = auto()
+    VIDEO = auto()
     CHECKPOINT = auto()
     SAVED = auto()
     UNSAVED = auto()
@@ -107,41 +104,6 @@ class Record(Protocol):
 
     @property
     def arrays(self) -> Arrays: ...
-
-
-class SharedModel(Protocol):
-    """One network and one optimizer state in shared memory, stepped by all workers.
-
-    `vectors` are float32 vectors by name, `learning_rate` is set by the updater, and the version
-    counts publications and steps. Running means and stds are not stepped: the updater publishes them,
-    and they are pulled whole, or not at all (False). Whoever makes a `step` holds the lock.
-    """
-
-    learning_rate: float
-    is_locked: bool
-
-    @property
-    def vectors(self) -> Mapping[str, Vector]: ...
-
-    @property
-    def version(self) -> int: ...
-
-    @property
-    def torn_steps(self) -> int: ...
-
-    def publish_statistics(self, statistics: Vector) -> None: ...
-
-    def pull_statistics(self, out: Vector) -> bool: ...
-
-    def step(self) -> AbstractContextManager[None]: ...
-
-    def count_step(self, worker: int) -> None:
-        """Count a step that a worker made without the lock."""
-
-    def unlock(self) -> None: ...
-
-    def reading(self) -> AbstractContextManager[bool]:
-        """Hold off steps while reading, if there is a lock; False if it could not be acquired."""
 
 
 class Port(Protocol):
@@ -224,14 +186,17 @@ class UpdaterPort(TrainingPort, Protocol):
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         """Make parameters the newest; returns their policy version, which is above `after`."""
 
-    def count_lag(self, lag: int) -> None: ...
+    def count_lag(self, worker: int, lag: int) -> None: ...
 
 
 class EvaluatorPort(Port, Protocol):
-    """The evaluator's port. `updater` are the updater's counters, to be read."""
+    """The evaluator's port. `updater` are the updater's counters, `run` is as in `TrainingPort`."""
 
     @property
     def updater(self) -> Counters: ...
+
+    @property
+    def run(self) -> Counters: ...
 
     @property
     def last_checkpoint(self) -> Path | None:

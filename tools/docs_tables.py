@@ -20,9 +20,12 @@ from aa2c.config.toml import load_config, preset_names, preset_says
 from aa2c.envs.recipes import KINDS
 from aa2c.host.incarnation import ChildSlot
 from aa2c.host.memory import RunMemory
+from aa2c.host.usage import ProcessUsage
+from aa2c.run.quantities import QUANTITIES
 from aa2c.run.status import Returns, TestReturns, make_status
 from aa2c.web.prometheus import RunCollector
 
+LABELS = {f"aa2c_{q.gauge or q.counter}": set(q.labels) for q in QUANTITIES}
 DOCS = Path(__file__).parent.parent / "aa2c" / "docs"
 
 
@@ -60,6 +63,7 @@ def metric_families() -> list[Metric]:
             workers=[ChildSlot("worker")],
             ring_status=memory.ring_status,
             hosts=list,
+            usage=ProcessUsage(),
         )
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}
         status = make_status(run, config, engine, (Returns(), tests))
@@ -73,7 +77,8 @@ def metrics_table() -> str:
     lines = ["| metric | type | meaning |", "|---|---|---|"]
     for family in metric_families():
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-        labels = sorted({label for sample in family.samples for label in sample.labels})
+        found = {label for sample in family.samples for label in sample.labels}
+        labels = sorted(found | LABELS.get(family.name, set()))
         shown = f"{{{','.join(labels)}}}" if family.type in ("counter", "gauge") and labels else ""
         lines.append(f"| `{family.name}{suffix}{shown}` | {family.type} | {family.documentation} |")
     return "\n".join(lines)

@@ -163,7 +163,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     run = _trained_run("eval", flags.run)
     video = Path(flags.video) if flags.video else None
     if video is not None:
-        from aa2c.cli.video import check_film, record
+        from aa2c.learn.video import check_film, record
 
         check_film(video)  # before the games are played
     import torch
@@ -226,7 +226,7 @@ def report(arguments: Sequence[str]) -> int:
     flags = parse("report", _about("report"), arguments, own_flags.Report)
     if not flags.runs:
         raise ConfigError("report needs a run, or several: give directories, such as runs/NAME.")
-    from aa2c.report.pictures import draw_report
+    from aa2c.report.report import draw_report
 
     for path in draw_report(list(map(Path, flags.runs)), Path(flags.out) if flags.out else None):
         print(path)

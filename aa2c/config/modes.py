@@ -21,7 +21,8 @@ class ModeFacts:
     `uses` are the mode-specific options that this mode uses; it refuses those that only other modes
     use. `loss_in` is the role that evaluates the loss. With `workers_step`, workers step one network
     in shared memory themselves (one at a time in lock-step), and the updater only counts. `losses`
-    are the loss terms that an update reports. `advice` has a sentence for each bottleneck, with
+    are the loss terms that an update reports, and `diagnostics` what it tells beside them, where that
+    is known, of how learning goes. `advice` has a sentence for each bottleneck, with
     {share} for the share of time spent waiting.
     """
 
@@ -32,6 +33,7 @@ class ModeFacts:
     loss_in: ClassVar[Literal["worker", "updater"]] = "worker"
     workers_step: ClassVar[bool] = False
     losses: ClassVar[tuple[str, ...]] = ("policy", "value", "entropy", "grad_norm")
+    diagnostics: ClassVar[tuple[str, ...]] = ("explained_variance", "grad_share")
     advice: ClassVar[Mapping[str, str]] = {"balanced": BALANCED}
 
     def check(self, config: Config) -> None:

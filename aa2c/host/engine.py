@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from aa2c.checkpoints.files import CheckpointFiles, last_sequence
 from aa2c.config.config import IMPORTING_OPTIONS, Config, codes, flag
 from aa2c.config.factory import Factory, factory_of, is_factory
-from aa2c.engine import ChildView, LiveSettings, Telemetry
+from aa2c.engine import ChildView, LiveSettings, Telemetry, Usage
 from aa2c.envs.registered import not_sent, registered_here
 from aa2c.errors import Aa2cError, ConfigError, RunFailed
 from aa2c.host.children import Children
@@ -26,6 +27,7 @@ from aa2c.host.cluster.remote import RemoteWorkers
 from aa2c.host.memory import RunMemory
 from aa2c.host.settings import Settings
 from aa2c.host.starter import Starter
+from aa2c.host.usage import ProcessUsage
 from aa2c.machine import open_standard_descriptors
 from aa2c.ports import Counters, Message
 from aa2c.shm.segment import remove_leftovers
@@ -58,8 +60,7 @@ class LocalEngine:
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         open_standard_descriptors()  # children have their own, in place of any pipe of that number
-        leftovers = remove_leftovers()
-        if leftovers:
+        if leftovers := remove_leftovers():
             log.warning("removed shared memory of dead runs", segments=leftovers)
         make_cluster = CLUSTERS.get(config.engine)
         here = range(0) if make_cluster else None
@@ -70,7 +71,6 @@ class LocalEngine:
             run_dir,
             self._memory,
             registered=registered,
-            env_steps_before=self._memory.counters.env_steps_before,
             resume=resume.path if resume else None,
             last_sequence=last_sequence(run_dir / "checkpoints"),
             make_cluster=make_cluster,
@@ -91,9 +91,18 @@ class LocalEngine:
         self.control: Counters = self._memory.counters.run
         self.settings: LiveSettings = Settings(config, self.control)
         self.telemetry: Telemetry = self._memory.counters
+        self._own_usage = ProcessUsage()
+        self.usage: Usage = self._own_usage
         self.updater: ChildView = self._children.updater
         self.evaluator: ChildView = self._children.evaluator
         self.workers: Sequence[ChildView] = self._children.workers
+
+    def sample(self) -> None:
+        self._memory.counters.sample()
+        self._own_usage.sample(os.getpid())
+        children = self._children
+        for slot in (children.updater, children.evaluator, *children.workers):
+            slot.usage.sample(slot.pid_here)
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         return self._memory.ring_status(worker)

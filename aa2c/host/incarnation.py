@@ -15,6 +15,7 @@ from typing import Any
 
 from aa2c.clock import LivedClock
 from aa2c.host.commands import Command, Role, Stop, title_of
+from aa2c.host.usage import ProcessUsage
 from aa2c.ports import Message, Report
 
 LOOK_S = 0.5
@@ -104,6 +105,7 @@ class ChildSlot:
     is_given_up: bool = False
     last_exit: str | None = None
     exits: Counter[str] = field(default_factory=Counter)
+    usage: ProcessUsage = field(default_factory=ProcessUsage)
 
     @property
     def is_awaited(self) -> bool:
@@ -134,6 +136,11 @@ class ChildSlot:
     @property
     def pid(self) -> int | None:
         return self.child.pid if self.child and self.child.is_alive else None
+
+    @property
+    def pid_here(self) -> int | None:
+        """Only if it is a process of this machine."""
+        return None if self.child and self.child.is_watched_elsewhere else self.pid
 
 
 def exit_in_words(exit_code: int) -> str:

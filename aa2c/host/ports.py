@@ -16,7 +16,8 @@ from aa2c.host.lock_step import LockStep
 from aa2c.host.resting import Resting
 from aa2c.host.set_aside import SetAside
 from aa2c.host.settings import Settings
-from aa2c.ports import Record, Report, Vector, WaitsFor
+from aa2c.ports import Record, Report, WaitsFor
+from aa2c.shared_model import Vector
 from aa2c.shm.board import ParameterBoard
 from aa2c.shm.counters import (
     Counters,
@@ -336,8 +337,10 @@ class ShmUpdaterPort(_ShmPort):
             if record.release():
                 self._spaces[record.header.worker].post()
 
-    def count_lag(self, lag: int) -> None:
+    def count_lag(self, worker: int, lag: int) -> None:
         count_lag(self.counters, lag)
+        self._ring_counters[worker].add("lag_sum", lag)
+        self._ring_counters[worker].add("learned", 1)
 
     def publish(self, vector: Vector, *, after: int = 0) -> int:
         version = self._board.publish(vector, after=after)

@@ -30,7 +30,7 @@ class Starter:
         memory: RunMemory,
         *,
         registered: Mapping[str, bytes],
-        env_steps_before: int,
+        env_steps_before: int | None = None,
         resume: Path | None = None,
         last_sequence: int = 0,
         make_cluster: Callable[[Config, Path], Cluster] | None = None,
@@ -40,7 +40,8 @@ class Starter:
         self._run_dir = run_dir
         self._memory = memory
         self._registered = registered
-        self._env_steps_before = env_steps_before
+        known = memory.counters.env_steps_before
+        self._env_steps_before = known if env_steps_before is None else env_steps_before
         self._resume = resume
         self._last_sequence = last_sequence
         self._make_cluster = make_cluster

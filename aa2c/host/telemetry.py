@@ -13,10 +13,10 @@ from typing import Any
 
 from aa2c.checkpoints.files import KEPT_COUNTS
 from aa2c.engine import LagHistogram
+from aa2c.host.rate import Rate
 from aa2c.ports import Counters
 from aa2c.shm.counters import (
     LAG_BUCKETS,
-    RING,
     engine_row,
     evaluator_row,
     ring_row,
@@ -24,29 +24,10 @@ from aa2c.shm.counters import (
     updater_row,
     worker_row,
 )
+from aa2c.shm.ring import DROP_REASONS
 from aa2c.shm.segment import Segment
 
-RATE_WINDOW_S = 10.0
 LAG_WINDOW_S = 60.0
-
-
-class Rate:
-    """Increase per second of a counter over the last seconds."""
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[float, float]] = deque()
-
-    def sample(self, now: float, value: float) -> None:
-        self._samples.append((now, value))
-        while len(self._samples) > 2 and now - self._samples[0][0] > RATE_WINDOW_S:
-            self._samples.popleft()
-
-    @property
-    def per_second(self) -> float:
-        if len(self._samples) < 2:
-            return 0.0
-        (start, first), (end, last) = self._samples[0], self._samples[-1]
-        return (last - first) / (end - start) if end > start else 0.0
 
 
 class RunCounters:
@@ -69,6 +50,7 @@ class RunCounters:
         self._updater_wait = Rate()
         self._env_steps = [Rate() for _ in range(workers)]
         self._waits = [Rate() for _ in range(workers)]
+        self._lags = [(Rate(), Rate()) for _ in range(workers)]  # sum, and of how many records
         self._lag_counts: deque[tuple[float, list[int]]] = deque()
         if before:
             for name in KEPT_COUNTS:  # an updater continues from these, its first or its next
@@ -82,6 +64,9 @@ class RunCounters:
         for row, steps, wait in zip(self.workers, self._env_steps, self._waits, strict=True):
             steps.sample(now, row.count("env_steps"))
             wait.sample(now, row.value("wait_s"))
+        for ring, (lag_sum, learned) in zip(self._rings, self._lags, strict=True):
+            lag_sum.sample(now, ring.value("lag_sum"))
+            learned.sample(now, ring.count("learned"))
         self._lag_counts.append((now, self._count_lags()))
         while now - self._lag_counts[0][0] > LAG_WINDOW_S:
             self._lag_counts.popleft()
@@ -115,6 +100,11 @@ class RunCounters:
     def worker_wait_per_s(self, worker: int) -> float:
         return self._waits[worker].per_second
 
+    def worker_policy_lag(self, worker: int) -> float | None:
+        """Mean lag of the worker's records of the last seconds; None if there were none."""
+        lag_sum, learned = (rate.per_second for rate in self._lags[worker])
+        return lag_sum / learned if learned else None
+
     def policy_lag(self) -> dict[str, Any]:
         """The range of the newest records' lags, and their distribution over the last minute."""
         row = self.updater
@@ -140,7 +130,7 @@ class RunCounters:
         return buckets, self.updater.value("lag_sum")
 
     def dropped(self, worker: int) -> dict[str, int]:
-        return {name: self._rings[worker].count(name) for name in RING.ints}
+        return {name: self._rings[worker].count(name) for name in DROP_REASONS}
 
     def close(self) -> None:
         for row in self._rows:

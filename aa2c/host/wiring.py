@@ -182,7 +182,7 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
             report=report.send,
         )
 
-    run_evaluator(spec.config, connect, tick)
+    run_evaluator(spec.config, spec.run_dir, connect, tick)
 
 
 def run_engine_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:

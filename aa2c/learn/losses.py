@@ -12,12 +12,13 @@ from aa2c.policy.distributions import Distribution
 
 
 class Losses(NamedTuple):
-    """`total` is what is differentiated; the others are its parts, without their weights."""
+    """`total` is what is differentiated; then its parts, without their weights, and how good values are."""
 
     total: Tensor
     policy: Tensor
     value: Tensor
     entropy: Tensor
+    explained_variance: Tensor
 
 
 def a2c_loss(
@@ -44,17 +45,24 @@ def a2c_loss(
     policy = -masked_mean(chosen * torch.where(valid > 0, advantages, 0.0), valid)
     entropy = masked_mean(distribution.entropy(), valid)
     value = masked_mean(_value_errors(values, returns, value_loss), valid)
-    return Losses(policy + vf_coef * value - ent_coef * entropy, policy, value, entropy)
+    explained = explained_variance(values.detach(), returns, valid)
+    return Losses(policy + vf_coef * value - ent_coef * entropy, policy, value, entropy, explained)
 
 
 class PpoLosses(NamedTuple):
-    """As `Losses`, and `approx_kl`, an estimate of KL(acted || learning) in nats."""
+    """As `Losses`, and how far the policy has moved from the one that acted.
+
+    `approx_kl` estimates KL(acted || learning) in nats, `ratio` is the mean probability ratio, and
+    `clip_fraction` the share of ratios outside the clipping range.
+    """
 
     total: Tensor
     policy: Tensor
     value: Tensor
     entropy: Tensor
     approx_kl: Tensor
+    ratio: Tensor
+    clip_fraction: Tensor
 
 
 def ppo_loss(
@@ -96,14 +104,35 @@ def ppo_loss(
     value = total_of(errors)
     with torch.no_grad():
         approx_kl = total_of(ratios - 1 - log_ratios)
+        ratio = total_of(ratios)
+        clip_fraction = total_of(((ratios - 1).abs() > clip_coef).float())
     total = policy + vf_coef * value - ent_coef * entropy
-    return PpoLosses(total, policy, value, entropy, approx_kl)
+    return PpoLosses(total, policy, value, entropy, approx_kl, ratio, clip_fraction)
 
 
 def _value_errors(values: Tensor, returns: Tensor, kind: Literal["mse", "huber"]) -> Tensor:
     if kind == "huber":
         return functional.huber_loss(values, returns, reduction="none")
     return (returns - values).square()
+
+
+def explained_variance(values: Tensor, returns: Tensor, valid: Tensor) -> Tensor:
+    """1 - Var(returns - values) / Var(returns) over the valid rows of [N], as in SB3 and CleanRL.
+
+    NaN where returns do not vary, or where there are none.
+    """
+    chosen = valid > 0
+    explained, residuals = returns[chosen], (returns - values)[chosen]
+    if len(explained) < 2:
+        return torch.tensor(torch.nan)
+    variance = explained.var(correction=0)
+    ratio = residuals.var(correction=0) / variance
+    return torch.where(variance > 0, 1 - ratio, torch.nan)
+
+
+def share_left(grad_norm: float, max_grad_norm: float) -> float:
+    """The share of a gradient of this norm that clipping to `max_grad_norm` (0: off) leaves."""
+    return 1.0 if not max_grad_norm or grad_norm <= max_grad_norm else max_grad_norm / grad_norm
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:

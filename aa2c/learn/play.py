@@ -21,6 +21,7 @@ from aa2c.envs.game import SEEDS, Game, make_game
 from aa2c.policy.policy import Policy
 
 MAX_GAMES = 16  # side by side
+SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
 
 Actions = NDArray[Any]  # one environment's
 
@@ -36,6 +37,11 @@ class TestEpisode(NamedTuple):
 def always() -> bool:
     """Keep going to the end."""
     return True
+
+
+def evaluation_seed(config: Config, env_steps: int) -> int:
+    """The seed of an evaluation: the same parameters play the same games, whenever that is."""
+    return (config.seed + SEED_STEP * (1 + env_steps)) % 2**31
 
 
 def play(

@@ -16,7 +16,7 @@ from aa2c.config.config import Config
 from aa2c.config.modes import ModeFacts
 from aa2c.envs.state import CannotBeSaved
 from aa2c.failpoint import failpoint
-from aa2c.learn.losses import Losses, a2c_loss
+from aa2c.learn.losses import Losses, a2c_loss, share_left
 from aa2c.learn.returns import clip_rewards, gae, normalize
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.learn.schema import begins_episode, next_values
@@ -28,6 +28,7 @@ from aa2c.ports import Record, Report, WorkerPort
 
 EPISODES_PER_MESSAGE = 1000
 LOSSES = ModeFacts.losses  # of what workers evaluate
+DIAGNOSTICS = ModeFacts.diagnostics
 
 
 class RolloutProducer:
@@ -108,7 +109,7 @@ class RolloutProducer:
     def _set_aside(self, port: WorkerPort, losses: Losses, grad_norm: float) -> None:
         """Keep a rollout whose gradient is not finite; the updater will refuse its record."""
         told: dict[str, float] = {}
-        add_losses(told, losses, grad_norm)
+        add_losses(told, losses, grad_norm, self._config.max_grad_norm)
         port.set_aside(self._rollout.arrays, told)
 
 
@@ -178,17 +179,31 @@ def rollout_loss(
 
 
 def add_losses(
-    values: dict[str, float], losses: Losses, grad_norm: float, *, weight: float = 1.0
+    values: dict[str, float],
+    losses: Losses,
+    grad_norm: float,
+    max_grad_norm: float = 0.0,
+    *,
+    weight: float = 1.0,
 ) -> None:
-    """Add the parts of a rollout's loss to a record's values."""
+    """Add the parts of a rollout's loss, and its diagnostics, to a record's values."""
     parts = {
         "policy": losses.policy.item(),
         "value": losses.value.item(),
         "entropy": losses.entropy.item(),
         "grad_norm": grad_norm,
+        "explained_variance": losses.explained_variance.item(),
+        "grad_share": share_left(grad_norm, max_grad_norm),
     }
     for name, part in parts.items():
         values[name] = values.get(name, 0.0) + weight * part
+
+
+def losses_of(record: Record) -> dict[str, float]:
+    """What a record of A3C tells of its loss; diagnostics that it does not have are NaN."""
+    values = record.header.values
+    known = {name: values.get(name, math.nan) for name in DIAGNOSTICS}
+    return {name: values[name] for name in LOSSES} | known
 
 
 def has_losses(values: Mapping[str, Any]) -> bool:

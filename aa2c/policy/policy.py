@@ -253,3 +253,9 @@ class Policy(nn.Module):
     def value_unit(self) -> Tensor:
         """The std of returns in whose units the value head learns, [1]."""
         return torch.ones(1) if self.return_rms is None else self.return_rms.std
+
+    @property
+    def unit_of_loss(self) -> float:
+        """What one unit of the value loss's errors is in clipped rewards."""
+        of_rewards = 1.0 if self.reward_rms is None else float(self.reward_rms.std)
+        return of_rewards if self.return_rms is None else of_rewards * float(self.return_rms.std)

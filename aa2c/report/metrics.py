@@ -8,7 +8,7 @@ from typing import Any
 
 from aa2c.errors import ConfigError
 from aa2c.report.reading import drop_undone, find_resumes, parse_metrics, read_rows
-from aa2c.run.history import POLICIES
+from aa2c.run.episodes import POLICIES
 from aa2c.run.quantities import QUANTITIES
 
 COLUMNS = {quantity.name: quantity.row_keys for quantity in QUANTITIES if quantity.series} | {

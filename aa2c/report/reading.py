@@ -22,7 +22,7 @@ import numpy.typing as npt
 from aa2c.config.config import Config
 from aa2c.config.toml import load_config
 from aa2c.errors import ConfigError
-from aa2c.run.files import EPISODE_COLUMNS
+from aa2c.run.episodes import HEADER, KINDS, parse_episode
 from aa2c.run.quantities import QUANTITIES, Keys, value_at
 
 Floats = npt.NDArray[np.float64]
@@ -35,8 +35,6 @@ METRICS = {
     if quantity.panel or quantity.name in AXES
 }
 EPISODES = ("time_s", "env_steps", "kind", "return", "length")
-EPISODES_HEADER = ",".join(EPISODE_COLUMNS)
-KINDS = ("train", "greedy", "sampled")
 POINTS = 3000  # more than there are pixels
 WINDOW = 100  # episodes, as on the dashboard and in the literature
 LARGEST = 1e18  # a larger number is damage, and no axis could show it
@@ -77,7 +75,7 @@ def _read_run(path: Path, name: str) -> Run:
         metrics, damaged = read_rows(path / "metrics.jsonl", parse_metrics, tuple(METRICS))
         episodes, unusable = _nothing(EPISODES), 0
         if (path / "episodes.csv").is_file():
-            episodes, unusable = read_rows(path / "episodes.csv", parse_episode, EPISODES)
+            episodes, unusable = read_rows(path / "episodes.csv", episode_numbers, EPISODES)
     except ConfigError as error:
         reason = str(error).removeprefix("--config ")
         raise ConfigError(reason if str(path) in reason else f"run {path}: {reason}") from None
@@ -137,18 +135,17 @@ def _number(value: Any) -> float:
     return float(value) if type(value) in (int, float) and abs(value) < LARGEST else math.nan
 
 
-def parse_episode(line: str) -> list[float] | None:
+def episode_numbers(line: str) -> list[float] | None:
     """The numbers of a row of episodes.csv; none for the header, None for a damaged line."""
-    if line == EPISODES_HEADER:
+    if line == HEADER:
         return []
     try:
-        time_s, env_steps, kind, _, episode_return, length = line.split(",")
-        row = [float(time_s), float(env_steps), KINDS.index(kind)]
-        row += [float(episode_return), float(length)]
+        time_s, env_steps, kind, episode_return, length = parse_episode(line)
     except ValueError:
         return None
-    sane = 0 <= row[0] < LARGEST and 0 <= row[1] < LARGEST and 0 <= row[4] < LARGEST
-    return row if sane and abs(row[3]) < LARGEST else None
+    sane = all(0 <= number < LARGEST for number in (time_s, env_steps, length))
+    sane &= abs(episode_return) < LARGEST  # not a number is not
+    return [time_s, env_steps, KINDS.index(kind), episode_return, length] if sane else None
 
 
 def _nothing(names: Sequence[str]) -> Columns:

@@ -1,8 +1,8 @@
 """The evaluator process: test episodes on published parameters, during training and at its end.
 
 Whole games, greedy and again sampled, on a copy of the parameters taken at the start of each
-evaluation. It runs behind everyone else on the CPU, and no training waits for it. Its last act is to
-evaluate the run's last checkpoint, as it was saved.
+evaluation. It runs behind everyone else on the CPU, and no training waits for it. It records a video when
+asked to. Its last act is to evaluate the run's last checkpoint, as it was saved.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from aa2c.config.config import Config
 from aa2c.envs.find import no_tick
 from aa2c.envs.game import Game
 from aa2c.failpoint import failpoint
-from aa2c.learn.play import games_for, play_on
+from aa2c.learn.play import evaluation_seed, games_for, play_on
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.ports import EvaluatorPort, Report
-
-SEED_STEP = 1_000_003  # between evaluations; any odd number that no other seeds use
+from aa2c.roles.recorder import Recorder
 
 
 def run_evaluator(
-    config: Config, connect: Callable[[], EvaluatorPort], tick: Callable[[], None] = no_tick
+    config: Config,
+    run_dir: Path,
+    connect: Callable[[], EvaluatorPort],
+    tick: Callable[[], None] = no_tick,
 ) -> None:
     """Evaluate every `eval_interval_s` until the port says stop, or has the last checkpoint.
 
@@ -35,7 +37,7 @@ def run_evaluator(
     Raises `StartError` if the environment or its network cannot be made.
     """
     with games_for(config, config.eval_episodes, tick) as games:
-        evaluator = Evaluator(config, games, connect)
+        evaluator = Evaluator(config, run_dir, games, connect)
         evaluator.run()
 
 
@@ -43,13 +45,18 @@ class Evaluator:
     """Plays with a policy of its own, into which it pulls or loads the parameters."""
 
     def __init__(
-        self, config: Config, games: Sequence[Game], connect: Callable[[], EvaluatorPort]
+        self,
+        config: Config,
+        run_dir: Path,
+        games: Sequence[Game],
+        connect: Callable[[], EvaluatorPort],
     ) -> None:
         self._config = config
         self._games = games
         self._policy = make_policy(config, games[0].spec)
         self._params = FlatParameters(self._policy)
         self._port = connect()
+        self._recorder = Recorder(config, games[0].spec, self._port, run_dir)
 
     def run(self) -> None:
         """Evaluate until there is no more to evaluate."""
@@ -60,6 +67,7 @@ class Evaluator:
             if port.last_checkpoint is not None:
                 self._evaluate_last(port.last_checkpoint)
                 return
+            self._recorder.record_if_wanted()
             now, interval_s = time.monotonic(), port.config_now().eval_interval_s
             due = min(due, now + interval_s)
             if now < due or not interval_s:
@@ -73,6 +81,7 @@ class Evaluator:
 
     def _is_wanted(self) -> bool:
         """Whether to continue an evaluation of parameters that are not the last."""
+        self._recorder.record_if_wanted()
         return self._port.beat() and self._port.last_checkpoint is None
 
     def _evaluate_last(self, path: Path) -> None:
@@ -98,7 +107,7 @@ class Evaluator:
                 self._policy,
                 episodes=config.eval_episodes,
                 greedy=policy == "greedy",
-                seed=seed_of(config, env_steps),
+                seed=evaluation_seed(config, env_steps),
                 max_steps=config.eval_max_steps,
                 keep_going=keep_going,
             )
@@ -116,8 +125,3 @@ class Evaluator:
             returns[policy] = [e.episode_return for e in episodes]
         self._port.counters.add("records", 1)
         return returns
-
-
-def seed_of(config: Config, env_steps: int) -> int:
-    """The seed of an evaluation: the same parameters play the same games, whenever that is."""
-    return (config.seed + SEED_STEP * (1 + env_steps)) % 2**31

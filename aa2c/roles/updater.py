@@ -83,9 +83,10 @@ class Updater:
         if not is_learned_already:
             self._count(records)
         told = {"learning_rate": learning_rate} | dict(outcome.losses)
-        for name in (*self._mode.losses, "learning_rate"):
+        for name in (*self._mode.losses, *self._mode.diagnostics, "learning_rate"):
             if name in told:
                 counters.set(name, told[name])
+        counters.set("value_unit", self._policy.unit_of_loss)
         counters.add("updates", outcome.updates)
         if outcome.policy_version is None:
             self._port.publish(self._params.numpy)
@@ -106,7 +107,7 @@ class Updater:
         for record in records:
             learned_at = self.consumer.learned_at(record, version)
             self._lags.append(max(0, learned_at - record.header.policy_version))
-            self._port.count_lag(self._lags[-1])
+            self._port.count_lag(record.header.worker, self._lags[-1])
             counters.add("env_steps", record.header.values["env_steps"])
         counters.add("records", len(records))
         counters.set("lag_min", min(self._lags))

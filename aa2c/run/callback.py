@@ -12,7 +12,7 @@ import numpy as np
 
 from aa2c.errors import Aa2cError, RunFailed
 from aa2c.ports import Message, Report
-from aa2c.run.history import POLICIES
+from aa2c.run.episodes import POLICIES
 
 Event = Literal["second", "evaluation", "checkpoint", "end"]
 

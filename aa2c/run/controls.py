@@ -20,10 +20,15 @@ from aa2c.engine import Engine
 from aa2c.errors import ConfigError, ControlRefused
 from aa2c.ports import Message, Report
 from aa2c.run.status import RECENT_EPISODES, Returns, Status
+from aa2c.run.videos import Videos
 
 CHECKPOINT_WAIT_S = 10.0
 ROUND_WAIT_S = 3.0
 FRAMES_WAIT_S = 5.0
+
+HEARD = (
+    Report.CHECKPOINT, Report.FRAMES, Report.VIDEO, Report.ROLLED_BACK, Report.OPTIONS_UNDONE
+)  # fmt: skip
 
 Note = Callable[[str, str], None]  # kind and text of a mark
 
@@ -50,6 +55,11 @@ class Controls:
         self._note = note
         self._phase = phase
         self._end = end
+        self.videos = Videos(
+            engine,
+            has_evaluator=bool(config.eval_interval_s),
+            is_training=lambda: phase() == "running",
+        )
         self._changing_workers = asyncio.Lock()
         self._saved: list[asyncio.Future[str]] = []
         self._shown: list[asyncio.Future[Message]] = []
@@ -111,6 +121,13 @@ class Controls:
         message: Message = await asyncio.wait_for(shown, FRAMES_WAIT_S)
         return message
 
+    def video(self) -> str:
+        """Let the evaluator record an episode of the newest policy; `videos` has what becomes of it."""
+        self._require_training()
+        if self.is_paused:
+            raise ControlRefused("the run is paused: the evaluator rests.")
+        return self.videos.ask()
+
     async def set_workers(self, count: int) -> str:
         """Change the number of workers; returns when that is done. Raises `ConfigError`."""
         self._require_training()
@@ -170,6 +187,10 @@ class Controls:
         }
         return told
 
+    def told(self) -> Status:
+        """The controls' parts of the status document."""
+        return {"settings": self.changeable(), "video": self.videos.document()}
+
     def tell_score(self, returns: Returns) -> None:
         """Tell the updater the mean return, once there is one: it keeps the best checkpoint."""
         self._flags.set("episodes", returns.count)
@@ -179,13 +200,16 @@ class Controls:
             self._flags.set("episodes_in_mean", RECENT_EPISODES)
 
     def hear(self, message: Message) -> None:
-        """A rollback by the updater, or an answer: a requested checkpoint, or frames."""
+        """A rollback by the updater, or an answer: a requested checkpoint, frames, or a video."""
         if message["kind"] == Report.ROLLED_BACK:
             name, rate = Path(message["path"]).name, message["learning_rate"]
             self._note("rollback", f"rollback to {name}, learning_rate → {_shown(rate)}")
             return
         if message["kind"] == Report.OPTIONS_UNDONE:
             self._undo(message["options"])
+            return
+        if message["kind"] == Report.VIDEO:
+            self.videos.hear(message)
             return
         is_frames = message["kind"] == Report.FRAMES
         waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import time
-from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +21,7 @@ from typing import IO, Any
 from aa2c.config.config import Config
 from aa2c.config.toml import to_toml
 from aa2c.errors import Aa2cError, ConfigError, StartError
+from aa2c.run.episodes import COLUMNS
 from aa2c.strict_json import strict_json
 
 DISK_ERRORS = {
@@ -30,7 +30,6 @@ DISK_ERRORS = {
 }  # fmt: skip
 TAIL_BYTES = 65536  # at the end of a file, which have its last rows
 TOKEN, ADDRESS, LOCK = "token", "address", "lock"
-EPISODE_COLUMNS = ("time_s", "env_steps", "kind", "worker", "return", "length")
 
 
 def make_run_dir(config: Config) -> Path:
@@ -150,7 +149,7 @@ class Recording:
         self._lock, self._metrics, self._episodes, self._marks = lock, metrics, episodes, marks
         self._episode_rows = csv.writer(episodes)
         if not episodes.tell():
-            self._episode_rows.writerow(EPISODE_COLUMNS)
+            self._episode_rows.writerow(COLUMNS)
 
     def reopen_if_removed(self) -> bool:
         """Recreate the files if the directory was removed, so that checkpoints can be resumed.
@@ -260,29 +259,6 @@ def last_rows(path: Path) -> list[dict[str, Any]]:
             if isinstance(row, dict):
                 rows.append(row)
     return rows
-
-
-def episodes_before(run_dir: Path, env_steps: int) -> Iterator[tuple[float, float, float]]:
-    """Time, env steps and return of the training episodes up to a checkpoint, but for undone ones.
-
-    Env steps that fall show a resume, which undid what was beyond. Damaged lines are skipped.
-    """
-    path = run_dir / "episodes.csv"
-    kept = array("d"), array("d"), array("d")
-    if path.exists():
-        with path.open(newline="", errors="replace") as file:
-            for line in file:
-                with contextlib.suppress(ValueError):
-                    time_s, at, kind, _, episode_return, _ = line.split(",")
-                    if kind != "train":
-                        continue
-                    row = float(time_s), float(at), float(episode_return)
-                    while kept[1] and kept[1][-1] > row[1]:
-                        for column in kept:
-                            column.pop()
-                    for column, value in zip(kept, row, strict=True):
-                        column.append(value)
-    yield from (row for row in zip(*kept, strict=True) if row[1] <= env_steps)
 
 
 def _open_to_append(path: Path, buffering: int) -> IO[str]:

@@ -17,7 +17,8 @@ from aa2c.config.config import Config
 from aa2c.log import EventDict, readable
 from aa2c.ports import Message, Report
 from aa2c.run.about import about, log_tail
-from aa2c.run.files import Recording, episodes_before, metrics_row, rows_of
+from aa2c.run.episodes import POLICIES, episodes_before
+from aa2c.run.files import Recording, metrics_row, rows_of
 from aa2c.run.quantities import QUANTITIES, value_at
 from aa2c.run.status import RECENT_EPISODES, Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
@@ -29,8 +30,6 @@ KEPT_RECORDS = 1000
 KEPT_WARNINGS = 20
 MARK_KEYS = {"time_s", "env_steps", "kind", "text"}
 WARNING_LEVELS = ("warning", "error", "critical")
-
-POLICIES = ("greedy", "sampled")
 
 _SERIES = {quantity.name: quantity.row_keys for quantity in QUANTITIES if quantity.series}
 

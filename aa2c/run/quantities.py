@@ -19,6 +19,7 @@ class Quantity:
 
     `gauge` or `counter` is its Prometheus name without the prefix, `tag` its name in trackers. A
     `series` is a column of /history, `panel` the title of its panel in the report's loss.png.
+    `reading` says what a practitioner makes of it, after `help`, which says what it is.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Quantity:
     panel: str = ""
     series: bool = False
     row: str = ""  # its path in metrics.jsonl, where that differs
+    reading: str = ""
     number: Callable[[Any], float | None] = lambda value: value
 
     @property
@@ -106,15 +108,49 @@ RUN = (
     Quantity("test_episodes", "returns.test.{policy}.count", "Test episodes played.",
              counter="test_episodes"),
     Quantity("policy", "losses.policy", "Policy loss, latest update.",
-             gauge="loss_policy", tag="losses/policy_loss", panel="policy loss", series=True),
+             gauge="loss_policy", tag="losses/policy_loss", panel="policy loss", series=True,
+             reading="Hovers around 0 and says little by itself: it is no measure of how good the policy is."),
     Quantity("value", "losses.value", "Value loss, latest update.",
-             gauge="loss_value", tag="losses/value_loss", panel="value loss", series=True),
+             gauge="loss_value", tag="losses/value_loss", panel="value loss", series=True,
+             reading="In squared value units. Rises while returns rise; one that explodes calls for norm_rewards or a "
+             "lower learning rate."),
+    Quantity("explained_variance", "losses.explained_variance",
+             "Explained variance of the returns by the values: 1 - Var(returns - values) / Var(returns), latest batch.",
+             "ratio", gauge="explained_variance_ratio", tag="losses/explained_variance",
+             panel="explained variance", series=True,
+             reading="1: the values predict the returns; 0: no better than a constant; below 0: worse. Near 0 at first "
+             "and where returns hardly vary; otherwise a value function that does not learn."),
+    Quantity("value_unit", "losses.value_unit",
+             "Value unit: the rewards (as they are clipped) that make 1 in the value loss, latest update.",
+             gauge="value_unit", tag="losses/value_unit", panel="value unit", series=True,
+             reading="1, or with norm_rewards and norm_returns the running std of returns, which follows the policy; "
+             "value losses before and after it has moved are not comparable."),
     Quantity("entropy", "losses.entropy", "Entropy of the policy, latest update.", "nats",
-             gauge="loss_entropy", tag="losses/entropy", panel="entropy", series=True),
+             gauge="loss_entropy", tag="losses/entropy", panel="entropy", series=True,
+             reading="Falls from that of random play (the logarithm of the number of actions) as the policy makes up its "
+             "mind. Near 0 it no longer explores; if returns are poor then, raise ent_coef."),
     Quantity("grad_norm", "losses.grad_norm", "Gradient norm before clipping, latest update.",
-             gauge="grad_norm", tag="losses/grad_norm", panel="gradient norm", series=True),
+             gauge="grad_norm", tag="losses/grad_norm", panel="gradient norm", series=True,
+             reading="Compare it with max_grad_norm. Spikes are what clipping is for; steady growth is not."),
+    Quantity("grad_share", "losses.grad_share",
+             "Share of the gradient that clipping left: min(1, max_grad_norm / norm), mean of the latest update.",
+             "ratio", gauge="grad_share_ratio", tag="losses/grad_share",
+             panel="share of the gradient left by clipping", series=True,
+             reading="1: nothing is clipped. Steadily below 0.1 every step has the same length, whatever the data say: "
+             "raise max_grad_norm, or scale rewards (norm_rewards)."),
     Quantity("approx_kl", "losses.approx_kl", "Approximate KL divergence, latest update.", "nats",
-             gauge="approx_kl_nats", tag="losses/approx_kl", panel="approx_kl", series=True),
+             gauge="approx_kl_nats", tag="losses/approx_kl", panel="approx_kl", series=True,
+             reading="From the policy that acted to the one that learns. 0.001 to 0.03 is usual; above, updates are too "
+             "large or records too old: lower learning_rate, update_epochs or the policy lag."),
+    Quantity("ratio", "losses.ratio",
+             "Mean probability ratio of the policy that learns to the one that acted, latest update.",
+             gauge="probability_ratio_mean", tag="losses/ratio", panel="probability ratio", series=True,
+             reading="Close to 1. Away from it by some percent the data are off-policy: see the policy lag."),
+    Quantity("clip_fraction", "losses.clip_fraction",
+             "Clip fraction: share of probability ratios outside 1 ± clip_coef, latest update.",
+             "ratio", gauge="clip_fraction_ratio", tag="losses/clipfrac", panel="clip fraction", series=True,
+             reading="0.02 to 0.3 is usual. 0: updates are tiny, or nothing is learned; above: most samples no longer "
+             "count, lower learning_rate or update_epochs."),
     Quantity("learning_rate", "losses.learning_rate", "The optimizer's current learning rate.",
              gauge="learning_rate", tag="charts/learning_rate", panel="learning rate", series=True),
     Quantity("env_steps_per_s", "throughput.env_steps_per_s", tag="charts/SPS", series=True),
@@ -150,6 +186,21 @@ RUN = (
              "seconds", gauge="checkpoint_timestamp_seconds"),
 )
 CHILDREN = (
+    Quantity("orchestrator_cpu", "orchestrator.cpu_s", "CPU time of the program that runs the orchestrator.", "seconds",
+             counter="orchestrator_cpu_seconds"),
+    Quantity("orchestrator_memory", "orchestrator.rss_bytes",
+             "Resident memory of the program that runs the orchestrator; pages shared by processes count in each.", "bytes",
+             gauge="orchestrator_resident_memory_bytes"),
+    Quantity("updater_cpu", "updater.cpu_s", "CPU time of the updater.", "seconds",
+             counter="updater_cpu_seconds"),
+    Quantity("updater_memory", "updater.rss_bytes",
+             "Resident memory of the updater; pages shared by processes count in each.", "bytes",
+             gauge="updater_resident_memory_bytes"),
+    Quantity("evaluator_cpu", "evaluator.cpu_s", "CPU time of the evaluator.", "seconds",
+             counter="evaluator_cpu_seconds"),
+    Quantity("evaluator_memory", "evaluator.rss_bytes",
+             "Resident memory of the evaluator; pages shared by processes count in each.", "bytes",
+             gauge="evaluator_resident_memory_bytes"),
     Quantity("evaluations", "evaluator.evaluations", "Evaluations finished.",
              counter="evaluations"),
     Quantity("evaluator_restarts", "evaluator.restarts", "Restarts of the evaluator.",
@@ -162,6 +213,14 @@ CHILDREN = (
              counter="worker_env_steps"),
     Quantity("worker_wait", "workers.{worker}.wait_s", "Time the worker waited for a free slot or the lock.",
              "seconds", counter="worker_wait_seconds"),
+    Quantity("worker_policy_lag", "workers.{worker}.policy_lag",
+             "Mean policy lag of the worker's records, last 10 s.", "versions",
+             gauge="worker_policy_lag_versions"),
+    Quantity("worker_cpu", "workers.{worker}.cpu_s", "CPU time of the worker.", "seconds",
+             counter="worker_cpu_seconds"),
+    Quantity("worker_memory", "workers.{worker}.rss_bytes",
+             "Resident memory of the worker; pages shared by processes count in each.", "bytes",
+             gauge="worker_resident_memory_bytes"),
     Quantity("worker_restarts", "workers.{worker}.restarts", "Restarts of the worker.",
              counter="worker_restarts"),
     Quantity("ring_used", "rings.{worker}.used", "Slots in use.", "slots",

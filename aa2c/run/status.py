@@ -6,6 +6,7 @@ Runs in the orchestrator. Children's counters are read from shared memory, never
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from aa2c.config.config import Config
 from aa2c.config.modes import ModeFacts
-from aa2c.engine import ChildView, Engine, Telemetry
+from aa2c.engine import ChildView, Engine, Telemetry, Usage
 from aa2c.run.bottleneck import Down, advise
 from aa2c.run.quantities import QUANTITIES
 
@@ -138,6 +139,7 @@ def make_status(
         },
         "losses": _losses(counters, config.mode_facts),
         "policy_lag": counters.policy_lag(),
+        "orchestrator": _usage(os.getpid(), engine.usage),
         "updater": _updater_status(engine.updater, config, counters),
         "evaluator": {
             **_child_status(engine.evaluator),
@@ -203,7 +205,8 @@ def _losses(counters: Telemetry, mode: ModeFacts) -> Status:
     """Of the latest update; null before this start's first, and for losses the mode does not have."""
     told: Status = {name: _finite(counters.updater.value(name)) for name in LOSSES}
     has_learned = any(told.values())  # a resumed run has made updates, but has no losses yet
-    known = (*mode.losses, "learning_rate") if has_learned else ()
+    of_mode = (*mode.losses, *mode.diagnostics, "value_unit", "learning_rate")
+    known = of_mode if has_learned else ()
     return told | {name: None for name in LOSSES if name not in known}
 
 
@@ -215,11 +218,22 @@ def _time_left_s(config: Config, counters: Telemetry) -> float | None:
 
 def _child_status(slot: ChildView) -> Status:
     return {
-        "pid": slot.pid,
+        **_usage(slot.pid, slot.usage),
         "state": slot.state,
         "restarts": slot.generation,
         "last_exit": slot.last_exit,
         "exits": dict(slot.exits),
+    }
+
+
+def _usage(pid: int | None, usage: Usage) -> Status:
+    """A process with its CPU and resident memory; of one that has ended, what it has used."""
+    share = usage.cpu_share if pid else None
+    return {
+        "pid": pid,
+        "cpu_s": round(usage.cpu_s, 2),
+        "cpu_share": None if share is None else round(share, 3),
+        "rss_bytes": usage.rss_bytes if pid else None,
     }
 
 
@@ -241,7 +255,7 @@ def _updater_status(slot: ChildView, config: Config, counters: Telemetry) -> Sta
 
 
 def _worker_status(slot: ChildView, counters: Telemetry) -> Status:
-    row = counters.workers[slot.index]
+    row, lag = counters.workers[slot.index], counters.worker_policy_lag(slot.index)
     return {
         "id": slot.index,
         **_child_status(slot),
@@ -249,4 +263,5 @@ def _worker_status(slot: ChildView, counters: Telemetry) -> Status:
         "env_steps": row.count("env_steps"),
         "env_steps_per_s": round(counters.worker_env_steps_per_s(slot.index), 1),
         "wait_s": round(row.value("wait_s"), 3),
+        "policy_lag": None if lag is None else round(lag, 2),
     }

@@ -63,6 +63,11 @@ UPDATER = RowLayout(
         "entropy",
         "grad_norm",
         "approx_kl",
+        "explained_variance",
+        "grad_share",
+        "ratio",
+        "clip_fraction",
+        "value_unit",
         "learning_rate",
         "halved_rate",
         "halvings",
@@ -73,8 +78,8 @@ WORKER = RowLayout(
     ints=("beats", "waits_for", "env_steps", "episodes", "records", "states_kept"),
     floats=("wait_s",),
 )
-RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost"))
-EVALUATOR = RowLayout(ints=("beats", "waits_for", "records"))
+RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost", "learned"), floats=("lag_sum",))
+EVALUATOR = RowLayout(ints=("beats", "waits_for", "records", "videos_taken", "recorder_pid"))
 ENGINE = RowLayout(ints=("beats", "waits_for", "records"))
 RUN = RowLayout(
     ints=(
@@ -84,6 +89,7 @@ RUN = RowLayout(
         "is_paused",
         "checkpoints_wanted",
         "frames_wanted",
+        "videos_wanted",
         "settings_changed",
         "env_steps_elsewhere",
     ),

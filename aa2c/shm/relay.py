@@ -16,7 +16,14 @@ class OutOfOrder(Exception):
     """What came is not what comes next: the other side is not to be trusted any more."""
 
 
-class RingSource(RingMemory):
+class _RelayedRing(RingMemory):
+    @property
+    def released(self) -> int:
+        """How many records the updater has released, from the first on, as far as it is known here."""
+        return self.words[TAIL]
+
+
+class RingSource(_RelayedRing):
     """The worker's machine: the consumer's side of the ring that the worker fills."""
 
     @property
@@ -45,13 +52,8 @@ class RingSource(RingMemory):
         return was_full and tail > before
 
 
-class RingMirror(RingMemory):
+class RingMirror(_RelayedRing):
     """The updater's machine: the producer's side of the ring that the updater empties."""
-
-    @property
-    def released(self) -> int:
-        """How many records the updater has released, from the first on."""
-        return self.words[TAIL]
 
     def put(self, sequence: int, slot: memoryview) -> bool:
         """Make a record visible to the updater; returns whether that may be waiting."""

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.failpoint import failpoint
-from aa2c.ports import PARAMS, STATISTICS
+from aa2c.shared_model import PARAMS, STATISTICS
 from aa2c.shm.board import ParameterBoard, board_bytes
 from aa2c.shm.segment import Segment
 from aa2c.shm.slot import align

@@ -7,7 +7,6 @@ that no client can hold up the run.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import errno
 import json
@@ -23,13 +22,14 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client.registry import Collector
 
 from aa2c.config.config import Config
-from aa2c.errors import Aa2cError, ConfigError, ControlRefused
+from aa2c.errors import Aa2cError, ConfigError
 from aa2c.run.controls import Controls
 from aa2c.run.status import ENDED_STATES, TRAINING_STATES
 from aa2c.strict_json import strict_json
 from aa2c.web import docs
 from aa2c.web.assets import asset
 from aa2c.web.connections import Connection, connection
+from aa2c.web.pictures import frames, video
 from aa2c.web.prometheus import exposition
 from aa2c.web.security import EVERYWHERE, Guard, add_security_headers, in_url, refusal
 from aa2c.web.strict_json import json_response
@@ -180,6 +180,7 @@ class _Routes:
             "resume": lambda _: controls.resume(),
             "stop": lambda _: controls.stop(),
             "checkpoint": lambda _: controls.checkpoint(),
+            "video": lambda _: controls.video(),
             "workers": lambda body: controls.set_workers(_only(body, "workers")),
             "set": controls.set,
         }
@@ -188,7 +189,8 @@ class _Routes:
             web.get("/status", self.status),
             *(web.get(f"/{name}", _reading(it)) for name, it in self._served.documents.items()),
             web.get("/events", self.events, allow_head=False),  # it has no end
-            web.get("/frames", self.frames),
+            web.get("/frames", frames(controls)),
+            web.get("/video", video(controls), allow_head=False),
             web.get("/metrics", self.metrics),
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),
@@ -249,19 +251,6 @@ class _Routes:
 
     async def open_session(self, request: web.Request) -> web.Response:
         return self._guard.admit(request)
-
-    async def frames(self, _: web.Request) -> web.Response:
-        """The newest frames of one environment."""
-        try:
-            message = await self._served.controls.frames()
-        except TimeoutError:
-            return refusal(504, "No frames arrived in time: the worker is busy or has died.")
-        except ControlRefused as error:
-            return refusal(409, str(error))
-        parts = {key: message[key] for key in ("shape", "values", "data", "seen") if key in message}
-        if "data" in parts:
-            parts["data"] = base64.b64encode(parts["data"]).decode()
-        return json_response({"worker": 0} | parts)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The status once a second, until the run has ended."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -180,7 +181,7 @@ def test_each_environment_that_was_made_is_a_sign_of_life(small):
     env = {"env": "tests.host.odd_envs:HostPlain-v0", "num_envs": 3}
     for run_role in (
         lambda tick: run_worker(small(**env), 0, (0,), connect, lambda spec: None, tick=tick),
-        lambda tick: run_evaluator(small(eval_episodes=3, **env), connect, tick),
+        lambda tick: run_evaluator(small(eval_episodes=3, **env), Path(), connect, tick),
     ):
         with pytest.raises(Stopped):
             run_role(lambda: signs.append("made"))

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from aa2c.learn.losses import a2c_loss, masked_mean, ppo_loss
+from aa2c.learn.losses import a2c_loss, explained_variance, masked_mean, ppo_loss, share_left
 from aa2c.policy.distributions import Categorical
 
 N, A = 12, 5
@@ -30,7 +31,7 @@ def a2c(b, **options):
 
 
 def literal(b, value_loss):
-    """Total, policy, value, entropy by loops over Python floats."""
+    """Total, policy, value, entropy by loops over Python floats; explained variance by NumPy."""
     policy = value = entropy = 0.0
     b = {name: tensor.detach() for name, tensor in b.items()}
     rows = [i for i in range(N) if b["valid"][i] == 1]
@@ -45,7 +46,15 @@ def literal(b, value_loss):
             value += error**2 / len(rows)
         else:
             value += (error**2 / 2 if error <= 1 else error - 0.5) / len(rows)
-    return policy + 0.7 * value - 0.03 * entropy, policy, value, entropy
+    explained = literal_explained_variance(*(b[name] for name in ("values", "returns", "valid")))
+    return policy + 0.7 * value - 0.03 * entropy, policy, value, entropy, explained
+
+
+def literal_explained_variance(values, returns, valid):
+    """As SB3's `explained_variance`, on NumPy arrays."""
+    chosen = valid.numpy() == 1
+    true, predicted = returns.numpy()[chosen], values.numpy()[chosen]
+    return 1 - np.var(true - predicted) / np.var(true)
 
 
 @pytest.mark.parametrize("value_loss", ["mse", "huber"])
@@ -198,3 +207,29 @@ def test_at_the_policy_that_acted_the_ppo_gradient_is_the_policy_gradient():
     (gradient,) = torch.autograd.grad(losses.total, logits, retain_graph=True)
     (expected,) = torch.autograd.grad(-(weights * chosen * b["advantages"]).sum(), logits)
     torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (0.5, 0), (1, 7), (-1, 0)])
+def test_explained_variance_is_1_for_values_that_are_returns_but_for_a_constant(scale, shift):
+    b = batch()
+    values = scale * b["returns"] + shift
+    found = explained_variance(values, b["returns"], b["valid"])
+    assert found.item() == pytest.approx(1 - (1 - scale) ** 2, abs=1e-5)
+    assert found.item() == pytest.approx(
+        literal_explained_variance(values, b["returns"], b["valid"]), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("valid", [torch.zeros(4), torch.tensor([0.0, 1, 0, 0]), torch.ones(4)])
+def test_where_returns_do_not_vary_there_is_nothing_to_explain(valid):
+    found = explained_variance(torch.arange(4.0), torch.full((4,), 2.5), valid)
+    assert math.isnan(found)
+
+
+@pytest.mark.parametrize(
+    ("norm", "most", "share"), [(0.2, 0.5, 1), (0.5, 0.5, 1), (2, 0.5, 0.25), (9, 0, 1), (0, 1, 1)]
+)
+def test_clipping_leaves_a_share_of_the_gradient(norm, most, share):
+    assert share_left(norm, most) == share
+    assert share_left(math.inf, 0.5) == 0
+    assert math.isnan(share_left(math.nan, 0.5))

@@ -127,7 +127,7 @@ class FakePort:
         self.pulls += 1
         return self.pulls
 
-    def count_lag(self, lag: int) -> None:
+    def count_lag(self, worker: int, lag: int) -> None:
         self.lags.append(lag)
 
     def report(self, kind: str, **fields: Any) -> None:

@@ -49,7 +49,7 @@ class Contract:
         assert facts.advice.keys() >= {"balanced", "updater"}
         assert facts.workers_step or "workers" in facts.advice
         assert facts.about
-        assert set(facts.losses) <= set(UPDATER.floats)
+        assert {*facts.losses, *facts.diagnostics} <= set(UPDATER.floats)
 
 
 @pytest.mark.parametrize("mode", MODES)

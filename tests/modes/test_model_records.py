@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from aa2c.modes.common import DIAGNOSTICS, LOSSES
 from tests.modes.model_world import assert_same
 
 
@@ -68,7 +69,8 @@ def test_a_record_tells_the_version_that_acted_and_the_one_that_learned(
 def test_a_records_values_are_its_env_steps_and_its_losses_before_clipping(a_world):
     world = a_world(max_grad_norm=1e-3)
     values = world.produce().header.values
-    assert values.keys() == {"env_steps", "learned_at", "policy", "value", "entropy", "grad_norm"}
+    assert values.keys() == {"env_steps", "learned_at", *LOSSES, *DIAGNOSTICS}
+    assert values["grad_share"] == pytest.approx(1e-3 / values["grad_norm"])
     assert values["env_steps"] == 4 * 3
     assert 0 < values["entropy"] <= np.log(2) + 1e-6
     assert values["grad_norm"] > 1e-3

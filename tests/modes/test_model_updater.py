@@ -9,6 +9,7 @@ import pytest
 
 from aa2c.config.config import Config
 from aa2c.errors import ConfigError
+from aa2c.modes.common import DIAGNOSTICS, LOSSES
 from aa2c.shm import shared_model
 from aa2c.shm.shared_model import PARAMS
 from tests.modes.fake_port import forever, make_record
@@ -41,7 +42,7 @@ def test_the_updater_counts_updates_and_torn_steps_and_tells_the_last_losses(a_w
     assert (outcome.updates, outcome.policy_version) == (4, 6)
     assert world.port.counts["torn_steps"] == 1
     last = world.port.records[-1].header.values
-    assert outcome.losses == {n: last[n] for n in ("policy", "value", "entropy", "grad_norm")}
+    assert outcome.losses == {n: last[n] for n in (*LOSSES, *DIAGNOSTICS)}
 
 
 GOOD = dict.fromkeys(("env_steps", "learned_at", "policy", "value", "entropy", "grad_norm"), 1.0)

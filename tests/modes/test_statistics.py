@@ -9,7 +9,7 @@ import torch
 from aa2c.config.config import Config
 from aa2c.learn.schema import OBS_STATISTICS, RETURN_STATISTICS
 from aa2c.modes.mode import MODES
-from aa2c.ports import PARAMS
+from aa2c.shared_model import PARAMS
 from tests.modes.fake_port import SmallMode, forever, make_record
 
 ORDERS = [("grad", "fifo"), ("grad", "sum"), ("grad", "hogwild"), ("model", "fifo"), ("model", "hogwild"), ("traj", "fifo")]  # fmt: skip

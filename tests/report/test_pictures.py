@@ -7,15 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from aa2c.report.pictures import (
-    Picture,
-    draw_loss,
-    draw_report,
-    draw_test,
-    draw_train,
-    wall_time_ticks,
-)
+from aa2c.report.panels import Picture, wall_time_ticks
+from aa2c.report.pictures import draw_loss, draw_test, draw_train
 from aa2c.report.reading import read_runs
+from aa2c.report.report import draw_report
 from tests.report.written_run import (
     episode_row,
     legend,
@@ -30,7 +25,7 @@ from tests.report.written_run import (
 def test_a_run_without_test_episodes_gets_a_picture_that_says_so(tmp_path):
     run = write_run(tmp_path / "run", episodes=[episode_row(1, 100, "train", 1)])
     assert any("No test episodes" in text for text in words(draw_test(read_runs([run]))))
-    assert size_of(draw_report([run])[2])[0] > 1000
+    assert size_of(draw_report([run])[1])[0] > 1000
 
 
 def test_a_run_that_has_only_begun_is_drawn(tmp_path):
@@ -72,7 +67,7 @@ def test_titles_name_the_environment_and_mode_and_the_legend_the_runs(tmp_path):
 
 
 def test_each_run_has_one_colour_and_each_kind_of_test_one_line_style(tmp_path):
-    runs = read_runs([write_run(tmp_path / name) for name in "ab"])
+    runs = read_runs([write_run(tmp_path / mode, mode=mode) for mode in ("grad", "traj")])
     lines = [line for line in draw_test(runs).axes[0].lines if line.get_linestyle() != "None"]
     looks = [(line.get_color(), line.get_linestyle()) for line in lines]
     assert looks == [("#0072B2", "-"), ("#0072B2", "--"), ("#D55E00", "-"), ("#D55E00", "--")]

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aa2c.report.pictures import draw_report
 from aa2c.report.reading import (
     EPISODES,
-    EPISODES_HEADER,
     METRICS,
     drop_undone,
+    episode_numbers,
     find_resumes,
     group_evaluations,
     measure_speed,
-    parse_episode,
     parse_metrics,
     read_rows,
     read_runs,
@@ -22,7 +20,9 @@ from aa2c.report.reading import (
     thin,
     trailing_mean,
 )
+from aa2c.report.report import draw_report
 from aa2c.report.table import summarise
+from aa2c.run.episodes import HEADER
 from tests.report.written_run import episode_row, metrics_row, table_of, write_run
 
 
@@ -74,7 +74,7 @@ def test_a_last_line_that_is_being_written_is_neither_used_nor_counted(tmp_path)
     whole_but_for_its_end = episode_row(60.2, 6010, "train", 123).strip()
     [run] = read_runs([path])
     assert (len(run.metrics["time_s"]), run.damaged) == (61, 0)
-    (path / "episodes.csv").write_text(EPISODES_HEADER + "\n" + whole_but_for_its_end)
+    (path / "episodes.csv").write_text(HEADER + "\n" + whole_but_for_its_end)
     [run] = read_runs([path])
     assert (len(run.episodes["time_s"]), run.damaged) == (0, 0)
 
@@ -96,7 +96,7 @@ def test_damaged_lines_are_left_out_counted_and_told(tmp_path):
 def test_a_header_that_a_resumed_run_repeats_is_no_damage(tmp_path):
     path = write_run(tmp_path / "run")
     with (path / "episodes.csv").open("a") as lines:
-        lines.write(EPISODES_HEADER + "\n" + episode_row(60, 6000, "train", 1))
+        lines.write(HEADER + "\n" + episode_row(60, 6000, "train", 1))
     [run] = read_runs([path])
     assert (len(run.episodes["time_s"]), run.damaged) == (309, 0)
 
@@ -150,18 +150,18 @@ def test_numbers_that_a_row_of_metrics_lacks_are_not_a_number():
     ],
 )
 def test_an_episode_that_cannot_be_one_is_damaged(line):
-    assert parse_episode(line) is None
+    assert episode_numbers(line) is None
 
 
 def test_an_episode_is_read():
-    assert parse_episode("1.5,200,train,3,-21.0,757") == [1.5, 200, 0, -21, 757]
-    assert parse_episode("1.5,200,greedy,,-21.0,757") == [1.5, 200, 1, -21, 757]
-    assert parse_episode("1.5,200,sampled,,-21.0,757") == [1.5, 200, 2, -21, 757]
+    assert episode_numbers("1.5,200,train,3,-21.0,757") == [1.5, 200, 0, -21, 757]
+    assert episode_numbers("1.5,200,greedy,,-21.0,757") == [1.5, 200, 1, -21, 757]
+    assert episode_numbers("1.5,200,sampled,,-21.0,757") == [1.5, 200, 2, -21, 757]
 
 
 def test_rows_of_an_empty_file_are_empty_columns(tmp_path):
     (tmp_path / "empty").write_text("")
-    columns, damaged = read_rows(tmp_path / "empty", parse_episode, EPISODES)
+    columns, damaged = read_rows(tmp_path / "empty", episode_numbers, EPISODES)
     assert {name: len(column) for name, column in columns.items()} == dict.fromkeys(EPISODES, 0)
     assert damaged == 0
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from aa2c.errors import ConfigError
-from aa2c.report.pictures import draw_report
 from aa2c.report.reading import read_runs
+from aa2c.report.report import draw_report
 from aa2c.report.table import summarise
 from tests.report.written_run import episode_row, size_of, table_of, write_run
 
-NAMES = ["loss.png", "train.png", "test.png", "summary.md"]
+NAMES = ["train.png", "test.png", "loss.png", "summary.md", "report.html"]
 
 
 def test_a_run_gets_three_pictures_and_a_summary_in_its_own_directory(tmp_path):
@@ -30,7 +30,7 @@ def test_a_run_gets_three_pictures_and_a_summary_in_its_own_directory(tmp_path):
 
 def test_the_report_goes_where_it_is_asked_to(tmp_path):
     run = write_run(tmp_path / "run")
-    assert draw_report([run], tmp_path / "a" / "b")[0] == tmp_path / "a" / "b" / "loss.png"
+    assert draw_report([run], tmp_path / "a" / "b")[0] == tmp_path / "a" / "b" / "train.png"
     assert not (run / "report").exists()
     before = (tmp_path / "a/b/summary.md").read_text()
     draw_report([run], tmp_path / "a" / "b")
@@ -128,10 +128,11 @@ def test_a_file_in_the_way_of_the_report_is_named(tmp_path):
         draw_report([run], tmp_path / "file")
 
 
-def test_no_runs_and_more_runs_than_colours_are_refused(tmp_path):
-    for count in (0, 9):
-        with pytest.raises(ConfigError, match="1 to 8 runs"):
-            draw_report([tmp_path / str(i) for i in range(count)])
+def test_no_runs_and_more_configurations_than_colours_are_refused(tmp_path):
+    runs = [write_run(tmp_path / str(workers), workers=workers) for workers in range(1, 10)]
+    for named in ([], runs):
+        with pytest.raises(ConfigError, match=f"of 1 to 8 configurations, not of {len(named)}"):
+            draw_report(named, tmp_path / "out")
 
 
 def test_hostile_contents_are_drawn_or_left_out_and_never_crash(tmp_path):

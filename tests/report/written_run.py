@@ -8,7 +8,7 @@ import struct
 
 from aa2c.config.config import Config
 from aa2c.config.toml import to_toml
-from aa2c.report.reading import EPISODES_HEADER
+from aa2c.run.episodes import HEADER
 
 
 def metrics_row(time_s, env_steps, **losses):
@@ -44,7 +44,7 @@ def write_run(directory, metrics=None, episodes=None, **options):
                 episode_row(env_steps / 100 + 2, env_steps, kind, r + env_steps) for kind, r in rows
             ]
     (directory / "metrics.jsonl").write_text("".join(metrics))
-    (directory / "episodes.csv").write_text(EPISODES_HEADER + "\r\n" + "".join(episodes))
+    (directory / "episodes.csv").write_text(HEADER + "\r\n" + "".join(episodes))
     return directory
 
 
@@ -55,9 +55,10 @@ def size_of(png):
     return struct.unpack(">II", data[16:24])
 
 
-def table_of(summary):
-    """The rows of the summary's table, by column."""
-    lines = [line for line in summary.splitlines() if line.startswith("|")]
+def table_of(summary, title="Runs"):
+    """The rows of one of the summary's tables, by column."""
+    part = summary.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
     cells = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
 

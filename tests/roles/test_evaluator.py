@@ -13,8 +13,7 @@ import pytest
 from aa2c import Orchestrator, failpoint, load_policy
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host.wiring import EVALUATOR_NICENESS
-from aa2c.learn.play import play
-from aa2c.roles.evaluator import seed_of
+from aa2c.learn.play import evaluation_seed, play
 from aa2c.web.prometheus import RunCollector
 from tests.conftest import until
 from tests.envs.endless_env import Endless
@@ -88,7 +87,7 @@ async def test_a_run_ends_with_an_evaluation_of_what_it_saves_even_if_the_evalua
         assert test["mean"] == pytest.approx(sum(state["test_returns"][policy]) / 3)
         played = play(
             checkpoint.config, load_policy(checkpoint.path).network, episodes=3,
-            greedy=policy == "greedy", seed=seed_of(config, at), max_steps=27_000,
+            greedy=policy == "greedy", seed=evaluation_seed(config, at), max_steps=27_000,
         )  # fmt: skip
         assert [episode.episode_return for episode in played] == state["test_returns"][policy]
     (mark,) = [mark for mark in status["marks"] if mark["kind"] == "evaluation"]

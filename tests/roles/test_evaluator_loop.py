@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -46,9 +47,9 @@ class EvaluatorPort(FakePort):
     def wait(self): ...
 
 
-def evaluate(config, port):
+def evaluate(config, port, run_dir=Path("nowhere")):
     with games_for(config, config.eval_episodes) as games:
-        evaluator = Evaluator(config, games, lambda: port)
+        evaluator = Evaluator(config, run_dir, games, lambda: port)
         evaluator.run()
         spec = games[0].spec
     return [fields for kind, fields in port.reports if kind == "evaluated"], spec
@@ -89,7 +90,7 @@ def test_the_last_checkpoint_is_evaluated_at_once_as_it_was_saved(tmp_path):
     path, saved = checkpoint_of(config, tmp_path)
     port = EvaluatorPort(config, checkpoint=path, asks_at=5)
     with games_for(config, config.eval_episodes) as games:
-        evaluator = Evaluator(config, games, lambda: port)
+        evaluator = Evaluator(config, tmp_path, games, lambda: port)
         evaluator.run()
         played = evaluator._policy.state_dict()
     assert all(torch.equal(played[name], tensor) for name, tensor in saved.items())

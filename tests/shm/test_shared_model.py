@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from aa2c.ports import STATISTICS
+from aa2c.shared_model import STATISTICS
 from aa2c.shm import shared_model
 from aa2c.shm.segment import Segment
 from aa2c.shm.shared_model import PARAMS, SharedModel, shared_model_bytes

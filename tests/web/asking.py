@@ -9,8 +9,8 @@ import aiohttp
 from aa2c import Orchestrator
 from aa2c.web.server import Server
 
-READING = ("status", "history", "about", "log", "metrics", "frames", "session", "events")
-CONTROLS = ("pause", "resume", "checkpoint", "stop", "workers", "set")
+READING = ("status", "history", "about", "log", "metrics", "frames", "video", "session", "events")
+CONTROLS = ("pause", "resume", "checkpoint", "video", "stop", "workers", "set")
 
 
 async def ask(

@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from aa2c import Config
+from aa2c.errors import ControlRefused
 from aa2c.web.server import Served, Server, open_socket
 
 TOKEN = "a-token-of-a-run-that-is-none-but-long-enough"
@@ -20,14 +21,24 @@ RUN = {"id": "1", "state": "running", "error": None, "stall": None}
 
 @contextlib.asynccontextmanager
 async def endpoint(
-    status: Any = None, history: Any = None, frames: Any = None, **options: Any
+    status: Any = None,
+    history: Any = None,
+    frames: Any = None,
+    video: Any = None,
+    **options: Any,
 ) -> AsyncIterator[Server]:
     """Serve these documents; the status may be a function that makes one."""
 
     async def shown() -> Any:
         return frames
 
-    controls: Any = SimpleNamespace(frames=shown, set=lambda _: "set", pause=lambda: "paused")
+    def file() -> Any:
+        if video is None:
+            raise ControlRefused("there is no video.")
+        return video
+
+    acts = {"set": lambda _: "set", "pause": lambda: "paused", "video": lambda: "asked for"}
+    controls: Any = SimpleNamespace(frames=shown, videos=SimpleNamespace(file=file), **acts)
     served = Served(
         status=status if callable(status) else lambda: status or {"run": RUN},
         documents={

@@ -15,13 +15,15 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 
 from aa2c import ConfigError, Orchestrator
 from tests.conftest import until
+from tests.web.endpoint import endpoint
 
 STATUS_SCHEMA = {
     "schema": None,
     "run": "id name dir mode env state started_at uptime_s seed error",
     "progress": "env_steps total_env_steps updates policy_version episodes",
     "throughput": "env_steps_per_s updates_per_s bottleneck",
-    "losses": "policy value entropy grad_norm approx_kl learning_rate",
+    "losses": "policy value explained_variance value_unit entropy grad_norm grad_share approx_kl ratio "
+    "clip_fraction learning_rate",
     "policy_lag": "min mean max",
     "updater": "pid state threads restarts last_exit",
     "evaluator": "pid state restarts last_exit",
@@ -162,3 +164,18 @@ async def test_health_tells_that_a_run_failed(small):
         assert status == 503
         assert "Nope-v1" in text
         assert (await get(run, "metrics"))[0] == 200
+
+
+async def test_a_video_is_served_whole_and_only_if_there_is_one(tmp_path):
+    path = tmp_path / "video.mp4"
+    path.write_bytes(bytes(range(256)) * 1000)
+    async with endpoint(video=path) as server, aiohttp.ClientSession() as session:
+        for _ in range(2):  # on one connection
+            answer = await session.get(f"{server.url}video")
+            assert (answer.status, answer.content_type) == (200, "video/mp4")
+            assert await answer.read() == path.read_bytes()
+        path.unlink()
+        assert (await session.get(f"{server.url}video")).status == 404
+    async with endpoint() as server, aiohttp.ClientSession() as session:
+        answer = await session.get(f"{server.url}video")
+        assert (answer.status, await answer.json()) == (404, {"error": "there is no video."})

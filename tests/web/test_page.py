@@ -42,6 +42,7 @@ async def test_the_page_of_a_run(small, browser, tmp_path):
         await _it_says_how_often_a_worker_was_killed(page, run)
         await _each_control_has_its_effect(page, run)
         await _it_shows_what_a_worker_sees(page)
+        await _it_plays_a_video_of_the_newest_policy(page, run)
         await _who_comes_late_sees_what_was(browser, run)
         await _it_can_be_read_by_everyone(browser, run, tmp_path)
         await _a_dialog_asks_before_the_run_is_stopped(page, run)
@@ -167,12 +168,35 @@ async def _it_shows_what_a_worker_sees(page):
     assert await page.text("#watch") == "Watch"
 
 
+async def _it_plays_a_video_of_the_newest_policy(page, run):
+    await page.page.click("#record")
+    await page.becomes("#video-words", "Return ")
+    told = run.status()["video"]
+    assert f"{told['length']} env steps" in await page.text("#video-words")
+    await page.page.wait_for_function("() => document.getElementById('video').currentTime > 0")
+    shown = await page.page.eval_on_selector("#video", "it => [it.videoWidth, it.duration]")
+    assert shown == [600, pytest.approx(told["duration_s"], abs=0.1)]
+    async with page.page.expect_download() as downloading:
+        await page.page.click("#video-words a")
+    saved = await downloading.value
+    assert saved.suggested_filename == f"{run.dir.name}-{told['env_steps']}.mp4"
+    assert Path(await saved.path()).stat().st_size == told["bytes"]
+    assert not await page.page.is_disabled("#record"), "another may be asked for"
+
+
 async def _who_comes_late_sees_what_was(browser, run):
     late = await open_page(browser, run.url)
     series = await late.page.evaluate("fetch('/history').then(answer => answer.json())")
     assert series["series"]["time_s"][0] < 5
     await late.becomes("#locked", "open the address that the program printed")
-    for control in ("#pause", "#checkpoint", "#stop", "#value-workers", "#value-ent_coef"):
+    for control in (
+        "#pause",
+        "#checkpoint",
+        "#stop",
+        "#record",
+        "#value-workers",
+        "#value-ent_coef",
+    ):
         assert await late.page.is_disabled(control), control
     assert late.errors == []
     await late.page.context.close()

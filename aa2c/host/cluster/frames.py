@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
-from aa2c.ports import Message, Vector
+from aa2c.ports import Message
+from aa2c.shared_model import Vector
 from aa2c.shm.relay import OutOfOrder
 
 Block = NDArray[np.uint8]

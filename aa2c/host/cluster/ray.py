@@ -22,7 +22,7 @@ from typing import Any
 from aa2c.config.config import Config
 from aa2c.errors import StartError
 from aa2c.host.cluster.frames import ShareSpec
-from aa2c.ports import Vector
+from aa2c.shared_model import Vector
 from aa2c.version import __version__
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own

@@ -13,8 +13,9 @@ from aa2c.failpoint import failpoint
 from aa2c.host.cluster.frames import EXITED, STARTED, Down, Link, Up
 from aa2c.host.cluster.home import Home
 from aa2c.host.cluster.remote import HOST_LOST
-from aa2c.host.telemetry import Rate
-from aa2c.ports import Message, Report, Vector
+from aa2c.host.rate import Rate
+from aa2c.ports import Message, Report
+from aa2c.shared_model import Vector
 from aa2c.shm.counters import row_bytes
 from aa2c.shm.queue import Sender
 

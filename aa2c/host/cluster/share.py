@@ -30,7 +30,8 @@ from aa2c.host.starter import Starter
 from aa2c.host.watch import watch
 from aa2c.log import LogFile, make_logger
 from aa2c.machine import raise_file_limit
-from aa2c.ports import Message, Vector
+from aa2c.ports import Message
+from aa2c.shared_model import Vector
 from aa2c.shm.board import ParameterBoard
 from aa2c.shm.counters import row_bytes, updater_row, worker_row
 from aa2c.shm.relay import RingSource

@@ -23,7 +23,7 @@ from torch.utils import dlpack
 
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.learn.statistics import ReceivedStatistics
-from aa2c.modes.common import LOSSES, UpdaterHalf, has_losses
+from aa2c.modes.common import UpdaterHalf, has_losses, losses_of
 from aa2c.modes.mode import Outcome, UpdaterSetup
 from aa2c.policy.flat import SHARD_ALIGNMENT
 from aa2c.ports import Record
@@ -86,8 +86,7 @@ class GradConsumer(UpdaterHalf):
                 future.result()
         # Only now, while all threads rest: a step writes the whole vector, and the statistics are in it.
         self._statistics.merge([record.arrays for record in records])
-        values = records[-1].header.values
-        return Outcome(steps, {name: values[name] for name in LOSSES})
+        return Outcome(steps, losses_of(records[-1]))
 
     def _apply(
         self,

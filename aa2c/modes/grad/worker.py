@@ -47,7 +47,8 @@ class GradProducer(RolloutProducer):
             if summed is not grad:
                 summed += grad
             values["env_steps"] += self._rollout.env_steps
-            add_losses(values, losses, grad_norm, weight=1 / rollouts)
+            kept = self._config.max_grad_norm
+            add_losses(values, losses, grad_norm, kept, weight=1 / rollouts)
             if not port.beat():
                 return
         arrays = port.reserve()

@@ -43,7 +43,7 @@ class Model(Mode):
 
     def shared_vectors(self, config: Config, params: FlatParameters) -> dict[str, int]:
         from aa2c.learn.optimizer import optimizer_vectors
-        from aa2c.ports import PARAMS, STATISTICS
+        from aa2c.shared_model import PARAMS, STATISTICS
 
         stepped = {PARAMS: params.num_params, **optimizer_vectors(config, params.num_params)}
         statistics = {STATISTICS: params.num_statistics} if params.num_statistics else {}

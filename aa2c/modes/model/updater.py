@@ -11,9 +11,10 @@ import torch
 from aa2c.errors import StartError
 from aa2c.learn.optimizer import load_states
 from aa2c.learn.statistics import ReceivedStatistics
-from aa2c.modes.common import LOSSES, UpdaterHalf, has_losses
+from aa2c.modes.common import UpdaterHalf, has_losses, losses_of
 from aa2c.modes.mode import Outcome, UpdaterSetup
-from aa2c.ports import PARAMS, Record
+from aa2c.ports import Record
+from aa2c.shared_model import PARAMS
 
 
 class ModelConsumer(UpdaterHalf):
@@ -55,8 +56,7 @@ class ModelConsumer(UpdaterHalf):
             self._model.publish_statistics(self._params.statistics.numpy())
         self._model.learning_rate = learning_rate
         self._port.counters.set("torn_steps", self._model.torn_steps)
-        values = records[-1].header.values
-        return Outcome(len(records), {name: values[name] for name in LOSSES}, self._model.version)
+        return Outcome(len(records), losses_of(records[-1]), self._model.version)
 
     def state(self) -> dict[str, torch.Tensor]:
         """The optimizer's state; brings the updater's own parameters up to the same moment."""

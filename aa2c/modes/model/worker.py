@@ -13,7 +13,8 @@ from aa2c.learn.optimizer import make_optimizer
 from aa2c.modes.common import RolloutProducer, add_losses
 from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.flat import FlatParameters
-from aa2c.ports import PARAMS, SharedModel, WorkerPort
+from aa2c.ports import WorkerPort
+from aa2c.shared_model import PARAMS, SharedModel
 
 
 class ModelProducer(RolloutProducer):
@@ -57,7 +58,7 @@ class ModelProducer(RolloutProducer):
         if not math.isfinite(grad_norm):
             self._set_aside(port, losses, grad_norm)
         values = {"env_steps": float(self._rollout.env_steps), "learned_at": float(learned_at)}
-        add_losses(values, losses, grad_norm)
+        add_losses(values, losses, grad_norm, self._config.max_grad_norm)
         self._statistics.write(arrays)
         port.commit(version, values)
 

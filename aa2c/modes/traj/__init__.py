@@ -41,6 +41,7 @@ class Traj(Mode):
     )
     loss_in = "updater"
     losses = (*Mode.losses, "approx_kl")
+    diagnostics = (*Mode.diagnostics, "ratio", "clip_fraction")
     advice: ClassVar = {
         "balanced": BALANCED,
         "workers": "The updater waits {share:.0%} of its time for trajectories: raise --workers or "

@@ -7,6 +7,7 @@ weighted parts add up to the gradient of one thread up to rounding, and one opti
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypedDict
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from aa2c.envs.spec import ACTION_MASK, OBS
 from aa2c.learn.batch import Sequences, join_records, states_of
-from aa2c.learn.losses import PpoLosses, ppo_loss
+from aa2c.learn.losses import PpoLosses, explained_variance, ppo_loss, share_left
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.learn.returns import clip_rewards, gae, normalize, vtrace
 from aa2c.learn.schema import VALUES, begins_episode, next_values, sequence_length
@@ -55,6 +56,7 @@ class TrajConsumer(UpdaterHalf):
         self._config_now = port.config_now
         self._params = params
         self._rate_factor = 1.0
+        self._explained = math.nan
         self._optimizer = make_optimizer(config, params.vector)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
@@ -94,7 +96,7 @@ class TrajConsumer(UpdaterHalf):
         parts = torch.stack(steps)
         made = parts[parts.isfinite().all(1)]
         losses = dict(zip(_PARTS, made.mean(0).tolist(), strict=True)) if len(made) else {}
-        losses["learning_rate"] = rate
+        losses |= {"learning_rate": rate, "explained_variance": self._explained}
         return Outcome(len(made), losses, nonfinite=len(steps) - len(made))
 
     def _passes(self, batch: Arrays, obs: Tensor, learning_rate: float) -> Iterator[Tensor]:
@@ -115,6 +117,8 @@ class TrajConsumer(UpdaterHalf):
                 flat["returns"] = torch.from_numpy(targets.reshape(-1))
                 flat["advantages"] = torch.from_numpy(advantages.reshape(-1))
             if epoch == 0:
+                of = (flat["old_values"], flat["returns"], flat["valid"])
+                self._explained = float(explained_variance(*of))
                 self._replicas[0][0].observe_returns(flat["returns"][flat["valid"] > 0])
             group["lr"] = learning_rate * self._rate_factor
             kls = []
@@ -215,7 +219,8 @@ class TrajConsumer(UpdaterHalf):
         grad_norm = self._params.clip_grad_norm(self._config.max_grad_norm)
         (parameter,) = self._optimizer.param_groups[0]["params"]
         parameter.grad = self._params.grad
-        parts = torch.cat([losses, torch.tensor([grad_norm])])
+        share = share_left(grad_norm, self._config.max_grad_norm)
+        parts = torch.cat([losses, torch.tensor([grad_norm, share])])
         if bool(parts.isfinite().all()):
             self._optimizer.step()
         return parts
@@ -287,5 +292,5 @@ def _with_a_row_more(column: NDArray[Any]) -> Tensor:
     return torch.cat([steps, steps[-1:]]).flatten(0, 1)
 
 
-_PARTS = (*PpoLosses._fields, "grad_norm")
+_PARTS = (*PpoLosses._fields, "grad_norm", "grad_share")
 _KL = _PARTS.index("approx_kl")

@@ -2,7 +2,7 @@
 
 import { byId, element, ENDED } from "./words.js";
 
-let mayControl = false;
+let isOwner = false;
 let latest = null; // status document
 
 async function post(path, body = {}, headers = {}) {
@@ -13,16 +13,19 @@ async function post(path, body = {}, headers = {}) {
   return { ok: answer.ok, text: said.text ?? said.error ?? "" };
 }
 
-async function control(name, body, where = byId("said")) {
+export async function act(name, body) {
   try {
-    const { ok, text } = await post(`control/${name}`, body);
-    byId("said").textContent = ok ? text : "";
-    where.textContent = text;
-    return ok;
+    return await post(`control/${name}`, body);
   } catch {
-    where.textContent = "The run does not answer.";
-    return false;
+    return { ok: false, text: "The run does not answer." };
   }
+}
+
+async function control(name, body, where = byId("said")) {
+  const { ok, text } = await act(name, body);
+  byId("said").textContent = ok ? text : "";
+  where.textContent = text;
+  return ok;
 }
 
 const BUTTONS = {
@@ -60,14 +63,14 @@ export function showControls(status) {
   const { run, settings } = status;
   const isOver = ENDED.includes(run.state); // one that is stopping may still be evaluated: Stop skips that
   const isTraining = ["running", "degraded", "paused"].includes(run.state);
-  byId("locked").hidden = mayControl;
+  byId("locked").hidden = isOwner;
   byId("pause").textContent = run.state === "paused" ? "Resume" : "Pause";
-  byId("pause").disabled = byId("checkpoint").disabled = !mayControl || !isTraining;
-  byId("stop").disabled = !mayControl || isOver;
+  byId("pause").disabled = byId("checkpoint").disabled = !isOwner || !isTraining;
+  byId("stop").disabled = !isOwner || isOver;
   for (const [name, setting] of Object.entries(settings)) {
     if (!byId(`setting-${name}`)) byId("settings").append(makeSetting(name, setting));
     const row = byId(`setting-${name}`);
-    for (const part of row.querySelectorAll("input, button")) part.disabled = !mayControl || !isTraining;
+    for (const part of row.querySelectorAll("input, button")) part.disabled = !isOwner || !isTraining;
     const input = row.querySelector("input");
     if (!input.dataset.edited && document.activeElement !== input) input.value = [setting.value].flat().join(", ");
   }
@@ -80,14 +83,15 @@ export async function openSession() {
     await post("session", {}, { Authorization: `Bearer ${token}` });
     history.replaceState(null, "", location.pathname);
   }
-  mayControl = (await (await fetch("session")).json()).control;
+  isOwner = (await (await fetch("session")).json()).control;
   if (latest) showControls(latest);
 }
 
 export const newest = () => latest;
+export const mayControl = () => isOwner;
 
 export function disableControls() {
-  for (const part of document.querySelectorAll(".buttons button, #settings input, #settings button")) part.disabled = true;
+  for (const part of document.querySelectorAll(".buttons button, #record, #settings input, #settings button")) part.disabled = true;
 }
 
 for (const [id, act] of Object.entries(BUTTONS)) byId(id).addEventListener("click", act);

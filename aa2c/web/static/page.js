@@ -8,6 +8,7 @@ import { disableControls, newest, openSession, showControls } from "./controls.j
 import "./frames.js";
 import { complain, showHeader, showHeadlines, showWaits, showWorkers } from "./parts.js";
 import { addStatus, hasTooMany, readHistory } from "./series.js";
+import { showVideo } from "./video.js";
 import { setView } from "./view.js";
 import { byId, ENDED, pause } from "./words.js";
 
@@ -24,6 +25,7 @@ function show(status) {
   showHeadlines(status);
   showWaits(status);
   showWorkers(status);
+  showVideo(status);
   showBest(status);
   showLog(status);
   updateCharts();

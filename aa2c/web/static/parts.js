@@ -1,6 +1,6 @@
 // The parts of the page that show a status document and nothing else.
 
-import { byId, duration, element, ENDED, percent, seconds, short, spread, times, whole } from "./words.js";
+import { byId, bytes, duration, element, ENDED, percent, seconds, short, spread, times, whole } from "./words.js";
 
 export function showHeader({ run, progress }) {
   document.body.classList.remove("stale");
@@ -80,7 +80,7 @@ function bar(share, name) {
   return track;
 }
 
-export function showWorkers({ run, workers, rings, updater, evaluator }) {
+export function showWorkers({ run, workers, rings, updater, evaluator, orchestrator }) {
   const isOver = ENDED.includes(run.state) || run.state === "stopping"; // then a child that has stopped did as it should
   const isBad = (state) => state === "abandoned" || (state === "stopped" && !isOver);
   byId("workers").replaceChildren(...workers.map((worker, i) => {
@@ -89,20 +89,25 @@ export function showWorkers({ run, workers, rings, updater, evaluator }) {
     const row = element("tr");
     const fill = element("td", "");
     fill.append(bar(ring.used / ring.capacity, `ring of worker ${worker.id}`), `${ring.used} of ${ring.capacity}`);
-    const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), seconds(worker.wait_s),
-      fill, worker.generation, worker.restarts, worker.last_exit ?? "–", dropped];
+    const cells = [worker.id, worker.state, whole(worker.env_steps_per_s), whole(worker.env_steps), short(worker.policy_lag), seconds(worker.wait_s),
+      percent(worker.cpu_share), bytes(worker.rss_bytes), fill, worker.restarts, worker.last_exit ?? "–", dropped];
     row.append(...cells.map((cell) => (cell instanceof Node ? cell : element("td", String(cell)))));
     row.children[1].classList.toggle("bad", isBad(worker.state));
-    row.children[9].classList.toggle("bad", dropped > 0);
+    row.lastChild.classList.toggle("bad", dropped > 0);
     return row;
   }));
   const saved = updater.checkpoint_at ? new Date(1000 * updater.checkpoint_at).toLocaleTimeString() : "none yet";
-  byId("updater").textContent = `Updater: ${updater.state}, ${updater.threads} update thread${updater.threads > 1 ? "s" : ""}, `
-    + `last checkpoint ${saved}${ends(updater)}.`;
-  byId("evaluator").textContent = `Evaluator: ${evaluator.state}, evaluations: ${whole(evaluator.evaluations)}${ends(evaluator)}.`;
+  byId("updater").textContent = `Updater: ${updater.state}, ${updater.threads} update thread${updater.threads > 1 ? "s" : ""}`
+    + `${uses(updater)}, last checkpoint ${saved}${ends(updater)}.`;
+  byId("evaluator").textContent = `Evaluator: ${evaluator.state}, evaluations: ${whole(evaluator.evaluations)}${uses(evaluator)}${ends(evaluator)}.`;
+  byId("orchestrator").textContent = `Orchestrator, with this page${uses(orchestrator)}.`;
   for (const [id, child] of Object.entries({ updater, evaluator })) {
     byId(id).classList.toggle("bad", isBad(child.state));
   }
+}
+
+function uses({ cpu_share: cpu, rss_bytes: memory }) {
+  return memory === null ? "" : `, ${percent(cpu)} CPU, ${bytes(memory)}`;
 }
 
 function ends({ restarts, exits }) {

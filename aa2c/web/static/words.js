@@ -6,9 +6,11 @@ export const byId = (id) => document.getElementById(id);
 const told = (write) => (x) => (x === null || x === undefined ? "–" : write(x)); // null: none yet, or no number
 export const whole = told((x) => Math.round(x).toLocaleString("en"));
 export const short = told((x) => String(Number(x.toPrecision(4))));
+const short3 = (x) => String(Number(x.toPrecision(3)));
 export const seconds = told((x) => `${x.toFixed(1)} s`);
 export const times = (n) => (n === 1 ? "once" : `${whole(n)} times`);
 export const percent = told((x) => `${Math.round(100 * x)} %`);
+export const bytes = told((x) => (x < 1e6 ? `${short3(x / 1e3)} kB` : x < 1e9 ? `${short3(x / 1e6)} MB` : `${short3(x / 1e9)} GB`));
 export const spread = ({ mean, std, nonfinite }) =>
   nonfinite ? `not finite in ${nonfinite}` : mean === null ? "–" : `${short(mean)} ± ${short(std)}`;
 

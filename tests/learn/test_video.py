@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from aa2c.cli.video import enlarge, record
 from aa2c.config.config import Config
 from aa2c.envs import game as games
 from aa2c.envs.game import make_game
 from aa2c.envs.vector import env_spec
 from aa2c.errors import ConfigError, StartError
 from aa2c.learn.play import play
+from aa2c.learn.video import enlarge, record
 from aa2c.policy.network import make_policy
 from tests.checkpoints.spaces import ACTIONS, OBSERVATIONS, Task
 
@@ -30,7 +30,8 @@ def network_for(config: Config):
 
 
 def recorded(path: Path, config: Config = CARTPOLE, *, greedy=True, seed=0, max_steps=50):
-    return record(config, network_for(config), path, greedy=greedy, seed=seed, max_steps=max_steps)
+    policy = network_for(config)
+    return record(config, policy, path, greedy=greedy, seed=seed, max_steps=max_steps).episode
 
 
 def read(path: Path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import imageio.v2 as imageio
 import numpy as np
@@ -14,19 +16,29 @@ from aa2c.config.config import Config
 from aa2c.envs.game import Game, GameStep, make_game
 from aa2c.envs.masks import Mask
 from aa2c.errors import ConfigError
-from aa2c.learn.play import TestEpisode, play_on
+from aa2c.learn.play import TestEpisode, always, play_on
 from aa2c.policy.policy import Policy
 
 SUFFIX = ".mp4"
+ENCODER = ["-threads", "1", "-maxrate", "4M", "-bufsize", "8M"]  # so that a minute is below 40 MB
 WIDTH = 480  # pixels; smaller pictures are enlarged by the integer factor that comes closest
 
 
 def record(
-    config: Config, network: Policy, path: Path, *, greedy: bool, seed: int, max_steps: int
-) -> TestEpisode:
-    """Play one episode, write it to `path` as an H.264 video and return it.
+    config: Config,
+    network: Policy,
+    path: Path,
+    *,
+    greedy: bool,
+    seed: int,
+    max_steps: int,
+    most_s: float = math.inf,
+    keep_going: Callable[[], bool] = always,
+) -> Film:
+    """Play one episode and write it to `path` as an H.264 video.
 
-    It is the first episode that `play` plays with the same seed. The file appears once it is
+    It is the first episode that `play` plays with the same seed. It is cut after `most_s` of video,
+    and once `keep_going()`, which is asked before each step, is False. The file appears once it is
     complete, and replaces one of the same name. Raises `ConfigError`, which names --video, if the
     path cannot be written or the environment cannot be rendered, and `StartError` if the environment
     cannot be made.
@@ -36,8 +48,14 @@ def record(
         partial.touch()
         recorded = _Recorded(make_game(config, with_pictures=True), partial)
         try:
-            episodes = play_on(
-                [recorded], network, episodes=1, greedy=greedy, seed=seed, max_steps=max_steps
+            play_on(
+                [recorded],
+                network,
+                episodes=1,
+                greedy=greedy,
+                seed=seed,
+                max_steps=int(min(max_steps, most_s * recorded.pictures_per_s)),
+                keep_going=keep_going,
             )
         finally:
             recorded.close()
@@ -48,8 +66,7 @@ def record(
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-    assert episodes is not None, "play_on was not interrupted"
-    return episodes[0]
+    return recorded.film
 
 
 def check_film(path: Path) -> Path:
@@ -68,14 +85,26 @@ def check_film(path: Path) -> Path:
     return partial
 
 
+class Film(NamedTuple):
+    """A recorded episode, and how long it is."""
+
+    episode: TestEpisode
+    duration_s: float
+
+
 class _Recorded:
     """A game that is recorded while it is played."""
 
     def __init__(self, game: Game, path: Path) -> None:
         self._game = game
         self._writer: Any = imageio.get_writer(
-            path, fps=game.pictures_per_s, codec="libx264", macro_block_size=1
+            path,
+            fps=game.pictures_per_s,
+            codec="libx264",
+            macro_block_size=1,
+            output_params=ENCODER,
         )
+        self._episode = TestEpisode(0.0, 0, is_capped=True)
         self.spec = game.spec
         self.pictures_per_s = game.pictures_per_s
 
@@ -90,8 +119,16 @@ class _Recorded:
 
     def step(self, action: NDArray[Any]) -> GameStep:
         step = self._game.step(action)
+        before = self._episode
+        self._episode = TestEpisode(
+            before.episode_return + step.reward, before.length + 1, is_capped=not step.is_over
+        )
         self._writer.append_data(enlarge(self.picture()))
         return step
+
+    @property
+    def film(self) -> Film:
+        return Film(self._episode, (self._episode.length + 1) / self.pictures_per_s)
 
     def picture(self) -> NDArray[np.uint8]:
         return self._game.picture()

@@ -28,9 +28,9 @@ from aa2c.run import files
 from aa2c.run.callback import Caller, Event
 from aa2c.run.controls import HEARD, Controls
 from aa2c.run.history import RunHistory
-from aa2c.run.packages import require_packages
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
+from aa2c.run.requirements import check_requirements
 from aa2c.run.status import TRAINING_STATES, RunState, Status, how_ended, make_status, state_in
 from aa2c.run.tracking import Tracking
 from aa2c.web.prometheus import RunCollector
@@ -93,7 +93,7 @@ class Orchestrator:
         """
         listening = open_socket(self.config) if self.token else None
         try:
-            require_packages(self.config)
+            check_requirements(self.config)
             self.config, registered = with_code(self.config)
             saved = read_to_resume(self._resume) if self._resume else None
             resumed = saved and dir_to_resume(saved, self.config)

@@ -141,7 +141,8 @@ async def test_workers_of_a_stopped_orchestrator_rest_and_train_on_with_it(tmp_p
 class Starting:
     """A child that has not come up, and dies when it is killed."""
 
-    spec = SimpleNamespace(role="worker")
+    role = "worker"
+    is_watched_elsewhere = False
     is_ready = False
     error = replaced_as = None
 

@@ -113,6 +113,7 @@ class RayCluster:
     def __init__(self, config: Config, run_dir: Path) -> None:
         self._config = config
         self._run_dir = run_dir
+        self._token: Path | None = None
         self._shared: dict[int, Any] = {}
 
     def open(self) -> None:
@@ -128,7 +129,7 @@ class RayCluster:
 
     def _make_token(self) -> None:
         """The token of a Ray of its own, which only this user can read."""
-        path = self._run_dir / ".ray-token"
+        path = self._token = self._run_dir / ".ray-token"
         path.unlink(missing_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
@@ -191,6 +192,8 @@ class RayCluster:
 
         self._shared.clear()
         ray.shutdown()
+        if self._token:
+            self._token.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

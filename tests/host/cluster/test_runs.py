@@ -21,7 +21,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(autouse=True)
 def has_ray(monkeypatch):
-    monkeypatch.setattr("aa2c.orchestrator.require_packages", lambda config: None)
+    monkeypatch.setattr("aa2c.orchestrator.check_requirements", lambda config: None)
 
 
 @pytest.mark.parametrize("mode", ["grad", "traj"])

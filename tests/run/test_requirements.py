@@ -26,3 +26,14 @@ async def test_a_missing_package_is_refused_before_anything_starts(
     with pytest.raises(ConfigError, match=rf"needs .* {package}: pip install 'aa2c\[{extra}\]'"):
         await Orchestrator(small(**options)).start()
     assert not (tmp_path / "runs").exists()
+
+
+async def test_a_cluster_without_a_token_is_refused_before_anything_starts(
+    small, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    config = small(engine="ray", address="127.0.0.1:6379")
+    with pytest.raises(ConfigError, match=r"needs the cluster's token: .* --ray-insecure"):
+        await Orchestrator(config).start()
+    assert not (tmp_path / "runs").exists()

@@ -1,8 +1,9 @@
-"""Packages that a run needs on request only: they are looked for before anything is started."""
+"""What a run needs on request only, packages and a token: looked for before anything is started."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 
 from aa2c.config.config import Config
 from aa2c.errors import ConfigError
@@ -10,8 +11,8 @@ from aa2c.errors import ConfigError
 _OF_TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
-def require_packages(config: Config) -> None:
-    """Raises `ConfigError` if a tracker's or the engine's package is not installed."""
+def check_requirements(config: Config) -> None:
+    """Raises `ConfigError` if a tracker's or the engine's package is missing, or a cluster's token."""
     needed: list[tuple[str, str, str]] = [
         (f"--track {name}", _OF_TRACKERS[name], name) for name in config.track
     ]
@@ -20,3 +21,8 @@ def require_packages(config: Config) -> None:
     for option, package, extra in needed:
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"{option} needs the package {package}: pip install 'aa2c[{extra}]'.")
+    if config.address and not config.ray_insecure and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise ConfigError(
+            f"--address {config.address} needs the cluster's token: set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN_PATH here and on all nodes, or give --ray-insecure on a network of your own."
+        )

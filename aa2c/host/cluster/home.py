@@ -51,7 +51,9 @@ class Home:
         """Keep a line of a host's log in the run's."""
         self._log.write(line.encode() + b"\n")
 
+    def env_steps_of(self, workers: range) -> int:
+        return int(self._env_steps[workers.start : workers.stop].sum())
+
     def env_steps_but_of(self, workers: range) -> int:
         """The env steps of all workers, but these."""
-        own = self._env_steps[workers.start : workers.stop]
-        return int(self._env_steps.sum() - own.sum())
+        return int(self._env_steps.sum()) - self.env_steps_of(workers)

@@ -36,6 +36,7 @@ class RemoteHost:
         self._home = home
         self._report = report
         self._link: Link | None = None
+        self._name, self._address = f"host-{index}", ""
         self._epoch = 0
         self._state = "waiting"  # for a place
         self._started: set[_Key] = set()  # those that have not been reported to have ended
@@ -73,6 +74,7 @@ class RemoteHost:
     async def exchange(self, epoch: int, link: Link) -> None:
         """Tell and ask, until something fails, which it raises."""
         self._link, self._epoch, self._state = link, epoch, "running"
+        self._name, self._address = link.name, link.address
         self.records = self._version = 0
         self._changed("a host is there", is_bad=False)
         loops = [
@@ -200,10 +202,10 @@ class RemoteHost:
         """It does not answer, or broke the rules: all its workers have ended, as far as we know."""
         self._state = "lost"
         self._commands.clear()
-        reason = str(error) or type(error).__name__
         self.records = 0
-        self._changed("a host is lost and is started again", is_bad=True, reason=reason[:500])
-        end = {"exit_code": -9, "error": f"its host is lost: {reason[:200]}"}
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        self._changed("a host is lost and is started again", is_bad=True, reason=reason)
+        end = {"exit_code": -9, "error": f"its host is lost: {reason}"}
         for key in sorted(self._started):
             self._exited(key, {**end, "replaced_as": HOST_LOST})
 
@@ -220,10 +222,11 @@ class RemoteHost:
     def told(self) -> dict[str, Any]:
         """What the status says of it."""
         return {
-            "name": self._link.name if self._link else f"host-{self.index}",
-            "address": self._link.address if self._link else None,
+            "name": self._name,
+            "address": self._address,
             "workers": len(self._started),
             "state": self._state,
+            "env_steps": self._home.env_steps_of(self.workers),
             "exchanges_per_s": round(self._frames.per_second, 1),
             "bytes_per_s": round(self._bytes.per_second),
             "round_trip_ms": round(1000 * self._round_trip_s, 2),

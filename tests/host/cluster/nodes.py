@@ -28,12 +28,13 @@ class Nodes:
         command = [sys.executable, "-m", __name__, str(self._in), str(self._out), str(workers)]
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        subprocess.run(
-            command,
-            env=kept | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"} | environment,
-            stdout=(directory / "nodes.log").open("w"),
-            stderr=subprocess.STDOUT,
-        )
+        with (directory / "nodes.log").open("w") as log:
+            subprocess.run(
+                command,
+                env=kept | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"} | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self._commands = self._in.open("w", buffering=1)
         self._wait_for(1)
 
@@ -94,6 +95,7 @@ def main(commands: str, answers: str, workers: int) -> None:
                 case ["add"]:
                     nodes.append(cluster.add_node(num_cpus=1, **options))
                 case ["end"]:
+                    nodes.clear()
                     cluster.shutdown()
             say()
 

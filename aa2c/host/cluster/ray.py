@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ class RayCluster:
         self._config = config
         self._run_dir = run_dir
         self._token: Path | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._shared: dict[int, Any] = {}
 
     def open(self) -> None:
@@ -122,6 +124,8 @@ class RayCluster:
         address = self._config.address
         if address and not self._config.ray_insecure:
             _require_token(address)
+        if not address:
+            self._temporary = tempfile.TemporaryDirectory(prefix="aa2c-ray-")
         if not address and _AUTH not in os.environ:
             self._make_token()
         with _signals_as_usual():
@@ -143,6 +147,7 @@ class RayCluster:
             "num_cpus": hosts + 1,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": self._temporary.name if self._temporary else None,
         }
         try:
             ray.init(
@@ -194,6 +199,8 @@ class RayCluster:
         ray.shutdown()
         if self._token:
             self._token.unlink(missing_ok=True)
+        if self._temporary:
+            self._temporary.cleanup()
 
 
 @contextlib.contextmanager

@@ -65,12 +65,12 @@ class Down(Frame):
 
 @dataclass(kw_only=True)
 class Up(Frame):
-    """From a host: records (worker, generation, sequence), whose bytes come with it, in order.
+    """From a host: records (worker, generation, sequence, is packed), whose bytes come with it, in order.
 
     Then what its workers said and how they ended, their counters and lines of its log.
     """
 
-    records: list[tuple[int, int, int]] = field(default_factory=list)
+    records: list[tuple[int, int, int, bool]] = field(default_factory=list)
     events: list[Message] = field(default_factory=list)
     rows: list[tuple[int, bytes]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)

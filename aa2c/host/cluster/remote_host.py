@@ -12,6 +12,7 @@ import numpy as np
 from aa2c.failpoint import failpoint
 from aa2c.host.cluster.frames import EXITED, STARTED, Down, Link, Up
 from aa2c.host.cluster.home import Home
+from aa2c.host.cluster.packing import unpack
 from aa2c.host.cluster.remote import HOST_LOST
 from aa2c.host.rate import Rate
 from aa2c.ports import Message, Report
@@ -158,8 +159,12 @@ class RemoteHost:
     def _take(self, up: Up, blocks: list[Any]) -> None:
         home = self._home
         failpoint("bridge.before_copy")
-        for (worker, generation, sequence), block in zip(up.records, blocks, strict=True):
-            if home.mirrors[worker, generation].put(sequence, memoryview(block)):
+        for (worker, generation, sequence, is_packed), block in zip(
+            up.records, blocks, strict=True
+        ):
+            mirror = home.mirrors[worker, generation]
+            slot = unpack(block, len(mirror.slots[0])) if is_packed else memoryview(block)
+            if mirror.put(sequence, slot):
                 home.records.post()
             self._byte_count += len(block)
         for worker, row in up.rows:

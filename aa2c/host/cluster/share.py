@@ -17,10 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aa2c.clock import LivedClock
 from aa2c.host.cluster.frames import EXITED, FROM_WORKER, STARTED, Block, Down, ShareSpec, Up
+from aa2c.host.cluster.packing import Packing
 from aa2c.host.commands import Attach, Stop
 from aa2c.host.incarnation import ChildSlot, Incarnation
 from aa2c.host.journal import VARIABLE as JOURNAL
@@ -78,6 +77,7 @@ class Share:
         self._board: ParameterBoard | None = None
         self._children: dict[_Key, Incarnation] = {}
         self._sources: dict[_Key, RingSource] = {}
+        self._packings: dict[_Key, Packing] = {}
         self._exits: dict[_Key, Message] = {}
         self._events: list[Message] = []
         self._turn = 0
@@ -162,6 +162,7 @@ class Share:
         for key in [key for key in self._exits if not self._is_waiting(key)]:
             frame.events.append(self._exits.pop(key))
             if self._sources.pop(key, None):
+                del self._packings[key]
                 self._memory.retire_ring(*key)
         now = self._loop.time()
         if frame.events or now - self._rows_at >= ROWS_EVERY_S:
@@ -187,8 +188,9 @@ class Share:
             for key in keys:
                 found = self._sources[key].next_slot()
                 if found is not None:
-                    frame.records.append((*key, found[0]))
-                    blocks.append(np.frombuffer(found[1], np.uint8))
+                    is_packed, block = self._packings[key].pack(*found)
+                    frame.records.append((*key, found[0], is_packed))
+                    blocks.append(block)
                     nbytes += len(found[1])
                     has_more = True
         return blocks
@@ -253,6 +255,7 @@ class Share:
             told = self._memory.board_attachment
             self._board = ParameterBoard(Segment.attach(told.board), told.num_params)
         attach: Attach = self._memory.create_ring(worker, generation)
+        self._packings[worker, generation] = Packing()
         self._sources[worker, generation] = RingSource(
             Segment.attach(attach.ring), self._config.ring_slots, attach.slot_bytes
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aa2c import Orchestrator
+from aa2c import Orchestrator, failpoint
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host import journal
 from tests.conftest import now, until
@@ -35,7 +35,8 @@ async def test_a_run_on_hosts_learns_all_that_its_workers_made(on_hosts, mode, t
     assert told["lost"] == 0
     assert load_checkpoint(run.dir).counts["records"] == told["taken"] // batch * batch > 0
     log = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
-    assert [line for line in log if line["level"] not in ("info",)] == []
+    unexpected = [line for line in log if line["level"] == "error" or "ended" in line["event"]]
+    assert unexpected == []
 
 
 async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(on_hosts, tmp_path):
@@ -88,6 +89,24 @@ async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(on_hosts
     assert "a host is lost and is started again" in log
     assert "orchestrator failed" not in log
     assert not [path for path in Path("/dev/shm").glob("aa2c-*") if run.dir.name[-8:] in path.name]
+
+
+async def test_a_bridge_that_ends_at_each_of_its_failpoints_loses_nothing_it_had_carried(
+    on_hosts, tmp_path, monkeypatch
+):
+    places = ("bridge.before_copy", "bridge.before_commit", "bridge.after_commit")
+    traps = [f"aa2c-engine.{i}:{place}=kill@9" for i, place in enumerate(places)]
+    monkeypatch.setenv(failpoint.VARIABLE, ";".join(traps))
+    async with Orchestrator(on_hosts(total_env_steps=10**9, workers=1)) as run:
+        engine = run._engine._remote.engine
+        await until(lambda: engine.generation == len(places), timeout_s=100)
+        assert engine.exits == {"SIGKILL": len(places)}
+        await until(lambda: run.status()["workers"][0]["state"] == "running")
+        updates = now(run)["updates"]
+        await until(lambda: now(run)["updates"] > updates)
+        await run.stop()
+    told = journal.check(journals(run.dir, tmp_path))
+    assert load_checkpoint(run.dir).counts["records"] == told["taken"]
 
 
 async def test_an_environment_that_cannot_be_made_on_hosts_ends_the_run_with_its_sentence(on_hosts):

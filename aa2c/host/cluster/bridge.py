@@ -91,7 +91,8 @@ class Bridge:
         share = self._config.workers_per_host
         index = worker // share
         if index not in self._hosts:
-            workers = range(index * share, (index + 1) * share)
+            most = len(self._spec.spaces)
+            workers = range(index * share, min(most, (index + 1) * share))
             self._hosts[index] = RemoteHost(index, workers, self._home, self._report)
             self._tasks.add(asyncio.create_task(self._keep(self._hosts[index])))
         return self._hosts[index]

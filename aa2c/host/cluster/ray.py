@@ -26,6 +26,7 @@ import numpy as np
 from aa2c.config.config import Config
 from aa2c.errors import StartError
 from aa2c.host.cluster.frames import ShareSpec
+from aa2c.host.memory import ROOM_FOR_WORKERS
 from aa2c.shared_model import Vector
 from aa2c.version import __version__
 
@@ -145,7 +146,8 @@ class RayCluster:
     def _connect(self, address: str) -> None:
         import ray  # not before: it takes its token when it is imported
 
-        hosts = -(-self._config.workers // self._config.workers_per_host)
+        most_workers = self._config.workers + ROOM_FOR_WORKERS
+        hosts = -(-most_workers // self._config.workers_per_host)
         own = {
             "num_cpus": hosts + 1,
             "include_dashboard": False,
@@ -162,6 +164,7 @@ class RayCluster:
         except Exception as error:  # Ray's own kinds, OSError, RuntimeError, ValueError
             where = f"the Ray cluster at {address}" if address else "a Ray of its own"
             first = str(error).strip().partition("\n")[0]
+            ray.shutdown()
             raise StartError(f"--engine ray cannot connect to {where}: {first}") from None
 
     async def start(self, share: ShareSpec) -> RayLink:

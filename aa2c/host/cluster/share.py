@@ -62,7 +62,8 @@ class Share:
         self._log_file = LogFile(self._dir / "log.jsonl")
         self._output = Output(self._dir, make_logger(self._log_file, "aa2c-host"))
         self._log_read = 0
-        self._memory = RunMemory(spec.config, spec.run_id, here=spec.workers, rings=spec.count)
+        rings = max(1, min(spec.count, spec.config.workers - spec.first))
+        self._memory = RunMemory(spec.config, spec.run_id, here=spec.workers, rings=rings)
         self._table = self._memory.counters_segment
         self._start_cleaner()
         self._updater = updater_row(self._table)

@@ -65,7 +65,7 @@ class LocalEngine:
         make_cluster = CLUSTERS.get(config.engine)
         here = range(0) if make_cluster else None
         self._memory = RunMemory(config, run_id, resume.counts if resume else None, here=here)
-        self._remote = RemoteWorkers(log) if make_cluster else None
+        self._remote = RemoteWorkers(log, self._memory.count_lost) if make_cluster else None
         starter = Starter(
             config,
             run_dir,

@@ -135,6 +135,10 @@ class RunMemory:
             ring.segment.unlink()
             ring.close()
 
+    def count_lost(self, worker: int, records: int) -> None:
+        """So many records of a worker never reached their ring."""
+        self._lost[worker] += records
+
     def ring_status(self, worker: int) -> dict[str, Any]:
         """Fill and counts of a worker's rings, over all its generations."""
         rings = [ring for (owner, _), ring in self._rings.items() if owner == worker]

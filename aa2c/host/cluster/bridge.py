@@ -65,6 +65,7 @@ class Bridge:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._cluster.close()
+            self._home.close()
         if self._failure:
             raise self._failure
 

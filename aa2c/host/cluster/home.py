@@ -51,6 +51,9 @@ class Home:
         """Keep a line of a host's log in the run's."""
         self._log.write(line.encode() + b"\n")
 
+    def close(self) -> None:
+        self._log.close()
+
     def env_steps_of(self, workers: range) -> int:
         return int(self._env_steps[workers.start : workers.stop].sum())
 

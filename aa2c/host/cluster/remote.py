@@ -70,7 +70,9 @@ class RemoteChild(Incarnation):
 class RemoteWorkers:
     """All workers of a run, and the engine's process, whose place is `engine`."""
 
-    def __init__(self, log: Any) -> None:
+    def __init__(self, log: Any, count_lost: Callable[[int, int], None]) -> None:
+        """`count_lost` gets a worker, and how many of its records were lost on their way."""
+        self._count_lost = count_lost
         self.engine = ChildSlot("engine")
         self.hosts: list[dict[str, Any]] = []
         self._living: dict[tuple[int, int], RemoteChild] = {}
@@ -120,6 +122,7 @@ class RemoteWorkers:
                 if child is None:
                     return
                 if message["kind"] == Report.WORKER_EXITED:
+                    self._count_lost(message["worker"], message["lost"])
                     how = message["replaced_as"]
                     self._end(child, message["exit_code"], message["error"], how)
                 elif "pid" in message:

@@ -40,7 +40,8 @@ class RemoteHost:
         self._name, self._address = f"host-{index}", ""
         self._epoch = 0
         self._state = "waiting"  # for a place
-        self._started: set[_Key] = set()  # those that have not been reported to have ended
+        # Those that have not been reported to have ended, with their workers' records before.
+        self._started: dict[_Key, int] = {}
         self._commands: list[Message] = []
         self._released: dict[_Key, int] = {}
         self._version = 0
@@ -53,7 +54,7 @@ class RemoteHost:
         """Pass a command on; one to start waits for a host, if there is none."""
         key = worker, generation
         if command["kind"] == "Start":
-            self._started.add(key)
+            self._started[key] = self._home.workers[worker].count("records")
         elif key not in self._started:
             return
         elif command["kind"] == "Attach":
@@ -192,14 +193,18 @@ class RemoteHost:
             self._report.send(Report.FROM_WORKER, **about, message=event["message"])
 
     def _exited(self, key: _Key, end: Message) -> None:
-        self._started.discard(key)
+        before = self._started.pop(key, 0)
         self._released.pop(key, None)
+        lost = 0
         if mirror := self._home.mirrors.pop(key, None):
+            made = self._home.workers[key[0]].count("records") - before
+            lost = max(0, made - mirror.committed)
             mirror.close()
         self._report.send(
             Report.WORKER_EXITED,
             worker=key[0],
             generation=key[1],
+            lost=lost,
             **{name: end[name] for name in ("exit_code", "error", "replaced_as")},
         )
 

@@ -41,7 +41,9 @@ LEASE_S = 30.0
 LOOK_S = 1.0
 POLL_S = 0.5
 ROWS_EVERY_S = 1.0
-MOST_BYTES = 64 * 2**20  # of records in one frame, beyond the first
+MOST_BYTES = (
+    16 * 2**20
+)  # of records in one frame, unless the last is larger: object stores are small
 MOST_LOG_BYTES = 2**16
 
 _CLEANER = str(Path(__file__).with_name("cleaner.py"))
@@ -145,11 +147,8 @@ class Share:
             raise
 
     def _has_something(self) -> bool:
-        return (
-            bool(self._events)
-            or any(s.waiting for s in self._sources.values())
-            or any(key not in self._sources for key in self._exits)
-        )
+        has_records = any(source.waiting for source in self._sources.values())
+        return bool(self._events) or has_records or bool(self._exits)
 
     def _wake(self) -> None:
         self._memory.records.wait(0)
@@ -183,17 +182,16 @@ class Share:
         keys = sorted(self._sources)
         keys = keys[self._turn % max(1, len(keys)) :] + keys[: self._turn % max(1, len(keys))]
         self._turn += 1
-        nbytes, has_more = 0, True
-        while has_more and nbytes < MOST_BYTES:
-            has_more = False
-            for key in keys:
-                found = self._sources[key].next_slot()
-                if found is not None:
-                    is_packed, block = self._packings[key].pack(*found)
-                    frame.records.append((*key, found[0], is_packed))
-                    blocks.append(block)
-                    nbytes += len(found[1])
-                    has_more = True
+        nbytes, waiting = 0, keys
+        while waiting and nbytes < MOST_BYTES:
+            key, *waiting = waiting
+            found = self._sources[key].next_slot()
+            if found is not None:
+                is_packed, block = self._packings[key].pack(*found)
+                frame.records.append((*key, found[0], is_packed))
+                blocks.append(block)
+                nbytes += block.nbytes
+                waiting.append(key)
         return blocks
 
     def _new_lines(self) -> list[str]:

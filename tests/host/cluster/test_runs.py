@@ -59,12 +59,15 @@ async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(
             updates = now(run)["updates"]
             await until(lambda: now(run)["updates"] > updates)
 
+        await run.controls.set_workers(3)
         await all_work()
+        await until(lambda: len(run.status()["hosts"]) == 3)
+        await run.controls.set_workers(2)
+        assert len(workers()) == 2
         os.kill(workers()[0]["pid"], signal.SIGKILL)
         await until(lambda: workers()[0]["exits"] == {"SIGKILL": 1})
         await all_work()
 
-        await until(lambda: len(run.status()["hosts"]) == 2)
         pid = int(run.status()["hosts"][1]["address"].removeprefix("pid "))
         left = psutil.Process(pid).children(recursive=True)
         os.kill(pid, signal.SIGKILL)

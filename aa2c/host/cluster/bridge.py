@@ -12,7 +12,7 @@ import contextlib
 import random
 
 from aa2c.errors import StartError
-from aa2c.host.cluster.frames import Cluster, ShareSpec
+from aa2c.host.cluster.frames import Cluster, Link, ShareSpec
 from aa2c.host.cluster.home import Home
 from aa2c.host.cluster.remote_host import RemoteHost
 from aa2c.host.commands import ChildSpec, Stop, ToWorker, decode
@@ -21,6 +21,7 @@ from aa2c.shm.queue import Receiver, Sender
 
 BEAT_S = 0.1
 HOSTS_EVERY_S = 1.0
+PLACE_S = 20.0  # to start a host that has a place
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
 MOST_EPOCHS = 2**20  # of one incarnation of the engine's process
 
@@ -104,7 +105,7 @@ class Bridge:
         while not self._is_over.is_set():
             try:
                 share = self._share(host)
-                await host.exchange(share.epoch, await self._cluster.start(share))
+                await host.exchange(share.epoch, await self._start(host, share))
             except StartError as error:
                 self._failure = error
                 self._is_over.set()
@@ -112,6 +113,18 @@ class Bridge:
                 backoff = FIRST_BACKOFF_S if host.records else min(2 * backoff, MAX_BACKOFF_S)
                 host.lost(error)
                 await asyncio.sleep(backoff * random.uniform(0.75, 1.25))
+
+    async def _start(self, host: RemoteHost, share: ShareSpec) -> Link:
+        """Say so if there is no place for it; it is waited for all the same."""
+        host.wait()
+        starting = asyncio.ensure_future(self._cluster.start(share))
+        try:
+            await asyncio.wait([starting], timeout=PLACE_S)
+            if not starting.done():
+                host.tell_of_waiting()
+            return await starting
+        finally:
+            starting.cancel()
 
     def _share(self, host: RemoteHost) -> ShareSpec:
         self._epoch += 1

@@ -39,7 +39,7 @@ class RemoteHost:
         self._link: Link | None = None
         self._name, self._address = f"host-{index}", ""
         self._epoch = 0
-        self._state = "waiting"  # for a place
+        self._state = "waiting"
         # Those that have not been reported to have ended, with their workers' records before.
         self._started: dict[_Key, int] = {}
         self._commands: list[Message] = []
@@ -207,6 +207,14 @@ class RemoteHost:
             lost=lost,
             **{name: end[name] for name in ("exit_code", "error", "replaced_as")},
         )
+
+    def wait(self) -> None:
+        """It is being started."""
+        self._state = "waiting"
+
+    def tell_of_waiting(self) -> None:
+        event = "a host waits for a place: is a CPU free on a node of the cluster?"
+        self._changed(event, is_bad=True)
 
     def lost(self, error: Exception) -> None:
         """It does not answer, or broke the rules: all its workers have ended, as far as we know."""

@@ -100,6 +100,7 @@ async def test_a_run_on_three_nodes_survives_them(on_ray, nodes, monkeypatch):
         await until(lambda: workers()[0]["exits"].get("host lost") == 1)
         updates = workers()[1]["env_steps"]
         await until(lambda: workers()[1]["env_steps"] > updates), "the other one continues"
+        await until(lambda: [h for h in run.status()["hosts"] if h["state"] == "waiting"])
         nodes.add()
         await all_work()
 

@@ -31,6 +31,9 @@ PLACES = (
     "checkpoint.before_manifest",  # files are written, the manifest is not
     "checkpoint.before_rename",  # complete, under its temporary name
     "checkpoint.after_rename",  # complete; old ones are not yet removed
+    "bridge.before_copy",  # a host's frame has arrived
+    "bridge.before_commit",  # a record is copied into the updater's memory, and not yet visible
+    "bridge.after_commit",  # visible, the updater not yet woken
     "evaluator.before_report",  # games are played, the result is not reported yet
 )
 

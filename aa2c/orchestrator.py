@@ -17,12 +17,13 @@ from pathlib import Path
 from aa2c.checkpoints.files import CheckpointFiles
 from aa2c.checkpoints.resume import differences, dir_to_resume, read_to_resume, tell_of_resuming
 from aa2c.config.config import Config
+from aa2c.engine import Engine, LagHistogram
 from aa2c.envs.recipes import warn_without_recipe
 from aa2c.errors import Aa2cError, RunFailed, StartError
 from aa2c.host.engine import LocalEngine, Registered, with_code
 from aa2c.host.resting import has_learned
 from aa2c.log import EventDict, LogFile, make_logger
-from aa2c.ports import Engine, LagHistogram, Message, Report
+from aa2c.ports import Message, Report
 from aa2c.run import files
 from aa2c.run.beforehand import require_importable, require_possible
 from aa2c.run.callback import Caller, Event
@@ -131,11 +132,7 @@ class Orchestrator:
         self._counters = self._engine.telemetry
         self._progress = ProgressWatch(self.config.no_progress_s, self._engine, self._log)
         self.controls = Controls(
-            self.config,
-            self._engine,
-            note=self._note,
-            phase=lambda: self._phase,
-            end=self._end,
+            self.config, self._engine, note=self._note, phase=lambda: self._phase, end=self._end
         )
 
     async def _serve(self, listening: socket.socket) -> None:

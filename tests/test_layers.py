@@ -43,7 +43,8 @@ def uses(file, name):
     ("modules", "homes"),
     [
         (["multiprocessing.shared_memory"], ["shm/segment.py"]),
-        (["msgpack"], ["shm/slot.py", "shm/queue.py"]),
+        (["msgpack"], ["shm/slot.py", "shm/queue.py", "host/cluster/frames.py"]),
+        (["ray"], ["host/cluster/ray.py"]),
         (["aiohttp"], ["web/"]),
         (["markdown_it"], ["web/docs.py"]),
         (["prometheus_client"], ["web/"]),
@@ -88,6 +89,7 @@ def test_the_package_has_no_modules_at_its_top_but_these():
         "__init__.py",
         "__main__.py",
         "clock.py",
+        "engine.py",
         "errors.py",
         "failpoint.py",
         "log.py",

@@ -18,8 +18,8 @@ from aa2c.config.option import help_of
 from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, preset_says
 from aa2c.envs.recipes import KINDS
+from aa2c.host.incarnation import ChildSlot
 from aa2c.host.memory import RunMemory
-from aa2c.host.process import ChildSlot
 from aa2c.host.usage import ProcessUsage
 from aa2c.run.diagnosis import RULES
 from aa2c.run.quantities import QUANTITIES
@@ -63,6 +63,7 @@ def metric_families() -> list[Metric]:
             evaluator=ChildSlot("evaluator"),
             workers=[ChildSlot("worker")],
             ring_status=memory.ring_status,
+            hosts=list,
             usage=ProcessUsage(),
         )
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}

@@ -133,10 +133,25 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
         parts.append(Text(run["error"] or run["stall"], style="bold red"))
     for warning in status["warnings"]:
         parts.append(Text(f"{warning['text']}. {warning['advice']}", style="yellow"))
+    parts += _hosts(status, worker_rows)
     parts += _workers(status, worker_rows)
     if url:
         parts.append(Text(url, style="dim"))
     return Group(*parts)
+
+
+def _hosts(status: Status, rows: int) -> list[RenderableType]:
+    """The hosts, if workers are elsewhere: those in trouble first."""
+    hosts = sorted(status.get("hosts", []), key=lambda host: host["state"] == "running")
+    return [
+        Text(
+            f"host {host['name']} {host['address']}  {host['workers']} workers  {host['state']}  "
+            f"{host['exchanges_per_s']:.0f} exchanges/s  {host['bytes_per_s'] / 1e6:.1f} MB/s  "
+            f"round trip {host['round_trip_ms']:.1f} ms",
+            style="" if host["state"] == "running" else "yellow",
+        )
+        for host in hosts[:rows]
+    ]
 
 
 def _numbers(status: Status) -> list[RenderableType]:

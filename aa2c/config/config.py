@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
+from aa2c.config.engine_options import EngineOptions, check_engine
 from aa2c.config.factory import Factory, is_factory
 from aa2c.config.kwargs import Kwargs
 from aa2c.config.learning_options import NETWORKS, LearningOptions, TrajOptions
@@ -39,6 +40,7 @@ LEAST_OBS_SCALE = 1e-6  # a smaller divisor makes infinities of large float32 ob
 class Config(
     HttpOptions,
     TrackingOptions,
+    EngineOptions,
     SupervisionOptions,
     EvaluationOptions,
     UpdaterOptions,
@@ -182,6 +184,7 @@ class Config(
             raise ConfigError(
                 f"--ent-coef takes one value in --mode {self.mode}, where the updater has the loss."
             )
+        check_engine(self)
 
     @property
     def mode_facts(self) -> ModeFacts:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from aa2c.config.engine_options import EngineOptions
 from aa2c.config.factory import Maker
 from aa2c.config.kwargs import Kwargs
 from aa2c.config.learning_options import LearningOptions, TrajOptions
@@ -99,7 +100,7 @@ class EnvOptions:
 class WorkerOptions:
     """The workers."""
 
-    workers: int = option(3, "worker processes", minimum=1, maximum=256, basic=True)
+    workers: int = option(3, "worker processes", minimum=1, maximum=1024, basic=True)
     num_steps: int = option(
         8,
         "rollout length T; t_max in the A3C paper",
@@ -266,6 +267,7 @@ GROUPS = (
     UpdaterOptions,
     EvaluationOptions,
     SupervisionOptions,
+    EngineOptions,
     TrackingOptions,
     HttpOptions,
 )

@@ -56,8 +56,9 @@ def _run(spec: ChildSpec, log: Any) -> int:
     report = Sender(spec.reports)
     try:
         failpoint.arm(spec.title, spec.generation)
-        _import_torch()
-        if spec.role != "updater":  # which makes no environments
+        if spec.role != "engine":
+            _import_torch()
+        if spec.role in ("worker", "evaluator"):  # who make environments
             register(spec.registered)
             let_start_processes(spec.config)
         ROLES[spec.role](spec, Commands(spec.commands), report)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from aa2c.clock import LivedClock
 from aa2c.config.config import Config
 from aa2c.errors import Aa2cError, RunFailed, SharedMemoryTooSmall, StartError
-from aa2c.host.commands import ChildSpec, Evaluate
+from aa2c.host.cluster.remote import OF_HOSTS, RemoteWorkers
+from aa2c.host.commands import Evaluate
+from aa2c.host.incarnation import LOOK_S, ChildSlot, Incarnation, exit_in_words
 from aa2c.host.memory import RunMemory, Sharing
-from aa2c.host.process import LOOK_S, Child, ChildSlot, exit_in_words, is_main_thread
 from aa2c.host.restarts import MAX_BACKOFF_S, RestartPolicy
+from aa2c.host.starter import Starter
 from aa2c.host.upkeep import Upkeep, first_of
 from aa2c.host.verdict import failure
 from aa2c.host.watch import watch
@@ -31,7 +31,7 @@ TIME_TO_SAVE_S = 1.5
 
 
 class Children:
-    """Updater, evaluator and workers of a run.
+    """Updater, evaluator and workers of a run; the engine's process, too, if workers are `remote`.
 
     `on_report` gets what concerns the run, `on_failure` what it cannot survive.
     """
@@ -40,22 +40,22 @@ class Children:
         self,
         config: Config,
         run_dir: Path,
-        resume: Path | None,
         memory: RunMemory,
+        starter: Starter,
+        remote: RemoteWorkers | None,
         log: Any,
         *,
-        registered: Mapping[str, bytes],
-        last_sequence: int,
+        is_resumed: bool,
         on_report: Callable[[int, Message], None],
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         self._config = config
-        self._registered = registered
         self._run_dir = run_dir
-        self._resume = resume
+        self._is_resumed = is_resumed
         self._memory = memory
+        self._starter = starter
+        self._remote = remote
         self._log = log
-        self._last_sequence = last_sequence
         self._on_report = on_report
         self._on_failure = on_failure
         self._stopping = asyncio.Event()  # of workers and updater
@@ -85,6 +85,8 @@ class Children:
         counters = self._memory.counters
         self._upkeep.start(tasks, lambda: (self.updater, self.evaluator, *self.workers))
         tasks.create_task(self._keep(self.updater, counters.updater))
+        if self._remote:
+            tasks.create_task(self._keep(self._remote.engine, counters.engine))
         for slot in self.workers:
             self._keep_worker(slot)
         if self._config.eval_interval_s:
@@ -133,12 +135,14 @@ class Children:
         if not updater.is_alive and self.updater.has_come_up and not self.updater.is_given_up:
             # It has died, and is not restarted while the run ends: start one more, to save.
             with contextlib.suppress(OSError):
-                self.updater.generation = updater.spec.generation + 1
+                self.updater.generation = updater.generation + 1
                 updater = self._start(self.updater)
         if self.updater.has_come_up and not updater.is_ready:
             await updater.wait_until_ready(deadline - TIME_TO_SAVE_S - clock.look())
         self._updater_was_away = not (updater.is_ready and updater.is_alive)
         await updater.stop(clock, deadline)
+        if self._remote:
+            await self._remote.stop(clock, start + self._config.stop_timeout_s)
 
     async def evaluate(self, checkpoint: Path, unless: asyncio.Event) -> None:
         """Let the evaluator evaluate a checkpoint, and start it again if it dies meanwhile.
@@ -165,7 +169,8 @@ class Children:
 
     def kill(self) -> None:
         """Kill them all, and block for the moment until they are gone."""
-        for slot in (self.updater, self.evaluator, *self.workers):
+        engine = [self._remote.engine] if self._remote else []
+        for slot in (*engine, self.updater, self.evaluator, *self.workers):
             if slot.child:
                 slot.child.kill_and_wait()
         self._upkeep.finish()
@@ -188,6 +193,8 @@ class Children:
             exit_code = await watch(child, row, self._is_paused, self._config)
             if slot.role == "updater":
                 self._sharing.updater_ended()
+            if slot.role == "engine" and self._remote:
+                self._remote.engine_ended()
             has_done_its_last = slot.role == "evaluator" and self._last_act and exit_code == 0
             if stopping.is_set() or slot.is_leaving or has_done_its_last:
                 break
@@ -205,12 +212,12 @@ class Children:
             slot.generation += 1
             await first_of(stopping, timeout_s=policy.backoff_s)
 
-    def _start(self, slot: ChildSlot) -> Child:
+    def _start(self, slot: ChildSlot) -> Incarnation:
         """Start the slot's next incarnation. Raises `OSError`."""
-        slot.child = Child(
-            lambda commands, reports: self._spec(slot, commands, reports),
-            lambda child, message: self._hear(slot, message),
-        )
+        starter = self._remote if self._remote and slot.role == "worker" else self._starter
+        slot.child = starter.start(slot, lambda message: self._hear(slot, message))
+        if slot.role == "engine" and self._remote:
+            self._remote.engine_started()
         self._attach(slot)
         if slot.role == "evaluator" and self._last_act:
             slot.child.send(self._last_act)
@@ -225,19 +232,19 @@ class Children:
         await self._keep(self.evaluator, row)
         self._has_no_evaluator.set()
 
-    def _log_end(self, slot: ChildSlot, child: Child, *, is_last: bool) -> None:
+    def _log_end(self, slot: ChildSlot, child: Incarnation, *, is_last: bool) -> None:
         event = "child ended" if is_last else "child ended and is started again"
         log = self._log.info if is_last else self._log.warning
         log(
             event,
-            child=child.spec.title,
+            child=child.title,
             pid=child.pid,
             how=slot.last_exit,
             generation=slot.generation,
             **({"reason": child.error} if child.error else {}),
         )
 
-    def _give_up(self, slot: ChildSlot, child: Child, exit_code: int, refused: str) -> None:
+    def _give_up(self, slot: ChildSlot, child: Incarnation, exit_code: int, refused: str) -> None:
         """The run ends with the child, unless it can do without it."""
         slot.is_given_up = True
         how = child.error or exit_in_words(exit_code)
@@ -261,33 +268,16 @@ class Children:
             self._on_failure(kind(child.error))
             return
         self._on_failure(
-            kind(f"{child.spec.title} ended ({how}) and {refused}: see {self._run_dir}/log.jsonl.")
-        )
-
-    def _spec(self, slot: ChildSlot, commands: Connection, reports: Connection) -> ChildSpec:
-        return ChildSpec(
-            role=slot.role,
-            index=slot.index,
-            generation=slot.generation,
-            config=self._config,
-            run_dir=self._run_dir,
-            counters_segment=self._memory.counters_segment.name,
-            commands=commands,
-            reports=reports,
-            records=self._memory.records,
-            spaces=self._memory.spaces,
-            registered=self._registered,
-            resume=self._resume,
-            env_steps_before=self._memory.counters.env_steps_before,
-            last_sequence=self._last_sequence,
-            parent_pid=os.getpid(),
-            dies_with_parent_thread=is_main_thread(),
+            kind(f"{child.title} ended ({how}) and {refused}: see {self._run_dir}/log.jsonl.")
         )
 
     def _hear(self, slot: ChildSlot, message: Message) -> None:
         """Act on what a child says. An error here has no caller: it ends the run."""
         try:
-            self._act_on(slot, message)
+            if self._remote and message["kind"] in OF_HOSTS:
+                self._remote.hear(message)
+            else:
+                self._act_on(slot, message)
         except Exception as error:
             self._log.error("orchestrator failed", exc_info=error)
             self._on_failure(RunFailed(f"what {slot.role} {slot.index} said led to {error!r}"))
@@ -302,7 +292,7 @@ class Children:
             case Report.READY:
                 slot.has_come_up = True
                 is_resumed = message.get("is_resumed", True)
-                if self._resume and self._config.deterministic and not is_resumed:
+                if self._is_resumed and self._config.deterministic and not is_resumed:
                     self._log.warning(
                         "a worker's environments start over: they could not be saved",
                         worker=slot.index,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from aa2c.config.config import Config
+from aa2c.host.cluster.frames import Cluster
 from aa2c.ports import Message
 from aa2c.shm.queue import Receiver
 from aa2c.shm.slot import ArraySpec, Malformed
@@ -19,7 +20,7 @@ from aa2c.shm.wakeup import Wakeup
 
 COMMAND_WAIT_S = 0.02
 
-Role = Literal["worker", "updater", "evaluator"]
+Role = Literal["worker", "updater", "evaluator", "engine"]
 
 
 def title_of(role: Role, index: int) -> str:
@@ -45,6 +46,9 @@ class ChildSpec:
     resume: Path | None
     env_steps_before: int
     last_sequence: int  # of the checkpoints that were there when the run was started
+    make_cluster: (
+        Callable[[Config, Path], Cluster] | None
+    )  # where hosts are, for the engine's process
     parent_pid: int
     dies_with_parent_thread: bool
 
@@ -116,13 +120,25 @@ class Evaluate:
     checkpoint: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ToWorker:
+    """To the engine's process: pass a command on to a worker's incarnation, or start or kill it."""
+
+    worker: int
+    generation: int
+    command: Message
+
+
+START, KILL = {"kind": "Start"}, {"kind": "Kill"}
+
+
 @dataclass(frozen=True)
 class Stop:
     """To everyone."""
 
 
 RingCommand = AttachRing | LetGo
-Command = Spaces | Attach | RingCommand | Evaluate | Stop
+Command = Spaces | Attach | RingCommand | Evaluate | ToWorker | Stop
 
 
 def encode(command: Command) -> Message:
@@ -143,6 +159,8 @@ def decode(message: Message) -> Command:
                 return AttachRing(**fields)
             case "LetGo":
                 return LetGo(**fields)
+            case "ToWorker":
+                return ToWorker(**fields)
             case "Evaluate":
                 return Evaluate(**fields)
             case "Stop":

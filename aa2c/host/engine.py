@@ -1,6 +1,7 @@
-"""The local engine: children of this process, which share memory with it and with each other.
+"""The engine: children of this process, which share memory with it and with each other.
 
-All that `aa2c.ports.Engine` promises, on one host.
+All that `aa2c.engine.Engine` promises. Workers may be elsewhere: then one more child is the bridge to them,
+and the rest is the same.
 """
 
 from __future__ import annotations
@@ -16,19 +17,26 @@ from typing import Any
 from aa2c.checkpoints.files import CheckpointFiles, last_sequence
 from aa2c.config.config import IMPORTING_OPTIONS, Config, codes, flag
 from aa2c.config.factory import Factory, factory_of, is_factory
+from aa2c.engine import ChildView, LiveSettings, Telemetry, Usage
 from aa2c.envs.registered import not_sent, registered_here
 from aa2c.errors import Aa2cError, ConfigError, RunFailed
 from aa2c.host.children import Children
+from aa2c.host.cluster.frames import Cluster
+from aa2c.host.cluster.ray import RayCluster
+from aa2c.host.cluster.remote import RemoteWorkers
 from aa2c.host.memory import RunMemory
 from aa2c.host.settings import Settings
+from aa2c.host.starter import Starter
 from aa2c.host.usage import ProcessUsage
 from aa2c.machine import open_standard_descriptors
-from aa2c.ports import ChildView, Counters, LiveSettings, Message, Telemetry, Usage
+from aa2c.ports import Counters, Message
 from aa2c.shm.segment import remove_leftovers
 
 Registered = Mapping[str, bytes]  # environments that only this program knows, by their ids
 
 _OF_MAIN = "__main__:"
+
+CLUSTERS: dict[str, Callable[[Config, Path], Cluster]] = {"ray": RayCluster}
 
 
 class LocalEngine:
@@ -52,18 +60,29 @@ class LocalEngine:
         on_failure: Callable[[Aa2cError], None],
     ) -> None:
         open_standard_descriptors()  # children have their own, in place of any pipe of that number
-        leftovers = remove_leftovers()
-        if leftovers:
+        if leftovers := remove_leftovers():
             log.warning("removed shared memory of dead runs", segments=leftovers)
-        self._memory = RunMemory(config, run_id, resume.counts if resume else None)
+        make_cluster = CLUSTERS.get(config.engine)
+        here = range(0) if make_cluster else None
+        self._memory = RunMemory(config, run_id, resume.counts if resume else None, here=here)
+        self._remote = RemoteWorkers(log, self._memory.count_lost) if make_cluster else None
+        starter = Starter(
+            config,
+            run_dir,
+            self._memory,
+            registered=registered,
+            resume=resume.path if resume else None,
+            last_sequence=last_sequence(run_dir / "checkpoints"),
+            make_cluster=make_cluster,
+        )
         self._children = Children(
             config,
             run_dir,
-            resume.path if resume else None,
             self._memory,
+            starter,
+            self._remote,
             log,
-            registered=registered,
-            last_sequence=last_sequence(run_dir / "checkpoints"),
+            is_resumed=resume is not None,
             on_report=on_report,
             on_failure=on_failure,
         )
@@ -83,10 +102,13 @@ class LocalEngine:
         self._own_usage.sample(os.getpid())
         children = self._children
         for slot in (children.updater, children.evaluator, *children.workers):
-            slot.usage.sample(slot.pid)
+            slot.usage.sample(slot.pid_here)
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         return self._memory.ring_status(worker)
+
+    def hosts(self) -> list[dict[str, Any]]:
+        return self._remote.hosts if self._remote else []
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         self._children.start(tasks)

@@ -86,11 +86,13 @@ class _Passing:
         return fd
 
 
-def launch(spec: ChildSpec, blocked: set[signal.Signals]) -> tuple[subprocess.Popen[bytes], Feed]:
+def launch(
+    spec: ChildSpec, blocked: set[signal.Signals], hidden: str = ""
+) -> tuple[subprocess.Popen[bytes], Feed]:
     """Start a child that runs `aa2c.host.child.main` with the spec. Raises `OSError`.
 
     It gets one thread for its maths, the blocked signals and no standard input, and leads a process
-    group.
+    group. Environment variables whose names begin with `hidden` are not for it.
     """
     sent, descriptors = _pickled(spec)
     out, into = os.pipe()
@@ -106,7 +108,7 @@ def launch(spec: ChildSpec, blocked: set[signal.Signals]) -> tuple[subprocess.Po
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            env=os.environ | dict.fromkeys(_THREAD_VARIABLES, "1"),
+            env=_environment(hidden),
             pass_fds=[out, *descriptors],
             restore_signals=False,
             process_group=0,  # a terminal's Ctrl-C or Ctrl-Z reaches the orchestrator only
@@ -118,6 +120,11 @@ def launch(spec: ChildSpec, blocked: set[signal.Signals]) -> tuple[subprocess.Po
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(out)
     return process, Feed(into, sent)
+
+
+def _environment(hidden: str) -> dict[str, str]:
+    shown = {k: v for k, v in os.environ.items() if not (hidden and k.startswith(hidden))}
+    return shown | dict.fromkeys(_THREAD_VARIABLES, "1")
 
 
 def _pickled(spec: ChildSpec) -> tuple[bytes, list[int]]:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from aa2c.config.config import Config
+from aa2c.config.engine_options import MOST_LOCAL_WORKERS
 from aa2c.host.commands import Attach, AttachRing, LetGo, RingCommand, Spaces
-from aa2c.host.process import ChildSlot
+from aa2c.host.incarnation import ChildSlot
 from aa2c.host.telemetry import RunCounters
 from aa2c.machine import require_files, require_linux
 from aa2c.ports import Message
@@ -23,7 +24,7 @@ from aa2c.shm.shared_model import shared_model_bytes
 from aa2c.shm.wakeup import Wakeup
 
 ROOM_FOR_WORKERS = 16  # that may be added while it runs: all children inherit their wake-ups
-MOST_WORKERS = 256
+MOST_WORKERS = 1024
 MOST_OLD_RINGS = 3  # of one worker
 FILES_OF_A_CHILD = 5  # two pipes, pidfd and ring, and what it is sent at its start
 OTHER_FILES = 16
@@ -33,11 +34,26 @@ class RunMemory:
     """All segments of one run. Raises `SharedMemoryTooSmall` before it makes what cannot fit."""
 
     def __init__(
-        self, config: Config, run_id: str, before: Mapping[str, int] | None = None
+        self,
+        config: Config,
+        run_id: str,
+        before: Mapping[str, int] | None = None,
+        *,
+        here: range | None = None,
+        rings: int | None = None,
     ) -> None:
-        """`before`: what a run resumed from a checkpoint has counted already."""
+        """`before`: what a run resumed from a checkpoint has counted already.
+
+        Of a run on several machines only the workers `here` have wake-ups of their own, those elsewhere
+        share one, `space_elsewhere`; and it has this number of `rings`, not one for each worker.
+        """
         room = 0 if config.deterministic else ROOM_FOR_WORKERS
-        self.most_workers = min(config.workers + room, MOST_WORKERS)
+        is_local = config.engine == "local"
+        self.most_workers = min(
+            config.workers + room, MOST_LOCAL_WORKERS if is_local else MOST_WORKERS
+        )
+        here = range(self.most_workers) if here is None else here
+        self._ring_count = config.workers if rings is None else rings
         self._config = config
         self._prefix = shm.name_prefix(run_id)
         self._spec: Message | None = None
@@ -46,13 +62,17 @@ class RunMemory:
         self._committed_before = [0] * self.most_workers
         self._lost = [0] * self.most_workers
         require_linux()
-        require_files(self.most_workers + FILES_OF_A_CHILD * (config.workers + 2) + OTHER_FILES)
+        require_files(len(here) + FILES_OF_A_CHILD * (self._ring_count + 2) + OTHER_FILES)
         nbytes = table_bytes(self.most_workers)
         shm.require_space(nbytes)
         self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
         self.counters = RunCounters(self.counters_segment, self.most_workers, before)
         self.records = Wakeup()
-        self.spaces = tuple(Wakeup() for _ in range(self.most_workers))
+        self.space_elsewhere = Wakeup()
+        self.spaces = tuple(
+            Wakeup() if worker in here else self.space_elsewhere
+            for worker in range(self.most_workers)
+        )
 
     @property
     def is_sized(self) -> bool:
@@ -68,7 +88,7 @@ class RunMemory:
         shared = spec["shared"]
         board = shared_model_bytes(shared) if shared else board_bytes(spec["num_params"])
         ring = ring_bytes(self._config.ring_slots, spec["slot_bytes"])
-        shm.require_space(board + ring * (self._config.workers + 1))
+        shm.require_space(board + ring * (self._ring_count + 1))
         self._spec = spec
         self._board = shm.Segment.create(self._prefix + "board", board)
 
@@ -115,6 +135,10 @@ class RunMemory:
             ring.segment.unlink()
             ring.close()
 
+    def count_lost(self, worker: int, records: int) -> None:
+        """So many records of a worker never reached their ring."""
+        self._lost[worker] += records
+
     def ring_status(self, worker: int) -> dict[str, Any]:
         """Fill and counts of a worker's rings, over all its generations."""
         rings = [ring for (owner, _), ring in self._rings.items() if owner == worker]
@@ -138,7 +162,7 @@ class RunMemory:
         for segment in segments:
             segment.unlink()
             segment.close()
-        for wakeup in (self.records, *self.spaces):
+        for wakeup in {self.records, self.space_elsewhere, *self.spaces}:
             wakeup.close()
 
 
@@ -185,7 +209,12 @@ class Sharing:
         child = slot.child
         if slot.role == "updater":
             self.tell_spaces()
-        if slot.role == "updater" or not child or not child.is_alive or not self._memory.is_sized:
+        if (
+            slot.role in ("updater", "engine")
+            or not child
+            or not child.is_alive
+            or not self._memory.is_sized
+        ):
             return
         if slot.role == "evaluator":
             child.send(self._memory.board_attachment)

@@ -10,7 +10,7 @@ from collections import deque
 
 from aa2c.config.config import Config
 from aa2c.errors import StartError
-from aa2c.host.process import Child
+from aa2c.host.incarnation import Incarnation
 from aa2c.host.watch import TOO_LATE
 
 MAX_BACKOFF_S = 5.0
@@ -35,7 +35,7 @@ class RestartPolicy:
         self._ended_at = 0.0
 
     def refuse_reason(
-        self, ended: Child, exit_code: int, *, produced: bool, has_come_up: bool
+        self, ended: Incarnation, exit_code: int, *, produced: bool, has_come_up: bool
     ) -> str | None:
         """Count an exit; the reason not to restart, or None.
 
@@ -64,7 +64,7 @@ class RestartPolicy:
         self._restarts.append(now)
         return None
 
-    def _repeats_of_error(self, ended: Child, exit_code: int, now: float) -> int:
+    def _repeats_of_error(self, ended: Incarnation, exit_code: int, now: float) -> int:
         """How many consecutive times it has ended with the same error, numbers in it aside.
 
         A child that had lived for a whole window before starts over.

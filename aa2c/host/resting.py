@@ -44,7 +44,8 @@ class Resting:
         """Asked before a record is begun: what was begun is to be learned from."""
         if self._budget is None or not has_learned(self._updater):
             return False
-        return sum(row.count("env_steps") for row in self._workers) >= self._budget
+        here = sum(row.count("env_steps") for row in self._workers)
+        return here + self._run.count("env_steps_elsewhere") >= self._budget
 
     def _is_alone(self, now: float) -> bool:
         """Whether the heartbeat is missed; where nobody ever began one, as in `bench`, it is not."""

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aa2c.checkpoints.files import KEPT_COUNTS
+from aa2c.engine import LagHistogram
 from aa2c.host.rate import Rate
-from aa2c.ports import Counters, LagHistogram
+from aa2c.ports import Counters
 from aa2c.shm.counters import (
     LAG_BUCKETS,
+    engine_row,
     evaluator_row,
     ring_row,
     run_row,
@@ -36,13 +38,13 @@ class RunCounters:
     ) -> None:
         """Room for so many workers. `before`: what a resumed run has counted already."""
         self.env_steps_before = before["env_steps"] if before else 0
-        of_all = updater_row(segment), evaluator_row(segment), run_row(segment)
+        of_all = tuple(row(segment) for row in (updater_row, evaluator_row, run_row, engine_row))
         of_workers = [worker_row(segment, i) for i in range(workers)]
         self._rings = [ring_row(segment, i) for i in range(workers)]
         self._rows = (*of_all, *of_workers, *self._rings)
         self.updater: Counters
         self.evaluator: Counters
-        self.updater, self.evaluator, self.run = of_all
+        self.updater, self.evaluator, self.run, self.engine = of_all
         self.workers: Sequence[Counters] = of_workers
         self._updates = Rate()
         self._updater_wait = Rate()

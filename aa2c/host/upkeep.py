@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from aa2c.host.incarnation import ChildSlot
 from aa2c.host.output import Output
-from aa2c.host.process import ChildSlot
 from aa2c.host.resting import HEARTBEAT_S
 from aa2c.host.zombies import Zombies
 from aa2c.ports import Counters

@@ -9,7 +9,7 @@ from typing import Any
 
 from aa2c.config.config import Config
 from aa2c.errors import RunFailed
-from aa2c.host.process import ChildSlot, exit_in_words
+from aa2c.host.incarnation import ChildSlot, exit_in_words
 from aa2c.host.telemetry import RunCounters
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aa2c.clock import LivedClock
 from aa2c.config.config import Config
 from aa2c.host.commands import Role
-from aa2c.host.process import Child
+from aa2c.host.incarnation import Incarnation
 from aa2c.ports import Counters
 
 WATCH_S = 0.5
@@ -20,19 +20,25 @@ PROGRESS: dict[Role, tuple[str, ...]] = {
     "worker": ("env_steps", "records"),
     "updater": ("records", "rejected", "stale"),
     "evaluator": ("beats",),
+    "engine": ("beats",),
 }
 TOO_LATE, STALLED, NO_PROGRESS = "too late", "stalled", "no progress"
 
 
-async def watch(child: Child, row: Counters, is_paused: Callable[[], bool], config: Config) -> int:
+async def watch(
+    child: Incarnation, row: Counters, is_paused: Callable[[], bool], config: Config
+) -> int:
     """Wait for a child's end and return its exit code.
 
     Three clocks, which stop while the orchestrator is stopped: until it has come up, since its
     last sign of life (its working loop counts beats, so that a hang shows, too), and since its
     last progress, unless it waits for others. One that is late by any of them is killed, with the
-    reason in `child.error` and `child.replaced_as`.
+    reason in `child.error` and `child.replaced_as`. A worker of another host is watched there.
     """
-    names = PROGRESS[child.spec.role]
+    if child.is_watched_elsewhere:
+        await asyncio.wait([child.exited])
+        return child.exited.result()
+    names = PROGRESS[child.role]
     clock = LivedClock(2 * WATCH_S)
     beats, progress = -1, [-1]
     lived_at = progressed_at = clock.look()

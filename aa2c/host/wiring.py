@@ -5,14 +5,18 @@ Runs in the child.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from aa2c.checkpoints.files import worker_state
 from aa2c.checkpoints.resume import newest_after
 from aa2c.config.config import Config
 from aa2c.envs.spec import EnvSpec, Leaf
+from aa2c.errors import StartError
+from aa2c.host.cluster.frames import Cluster
 from aa2c.host.commands import Attach, AttachRing, ChildSpec, Commands, LetGo, RingCommand, Role
 from aa2c.host.ports import Board, ShmEvaluatorPort, ShmUpdaterPort, ShmWorkerPort
 from aa2c.host.resting import Resting
@@ -27,6 +31,7 @@ from aa2c.shm.slot import ArraySpec, slot_bytes
 
 CROWD_NICENESS = 10  # of more workers than cores, so that nobody else queues behind them
 EVALUATOR_NICENESS = 5  # beyond the workers'
+RETRY_S = 2.0
 
 
 def run_worker_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
@@ -184,8 +189,34 @@ def run_evaluator_role(spec: ChildSpec, commands: Commands, report: Sender) -> N
     run_evaluator(spec.config, spec.run_dir, connect, tick)
 
 
+def run_engine_role(spec: ChildSpec, commands: Commands, report: Sender) -> None:
+    """Run the bridge to the hosts of a cluster."""
+    from aa2c.host.cluster.bridge import Bridge
+
+    assert spec.make_cluster is not None
+    cluster, tick = spec.make_cluster(spec.config, spec.run_dir), signs_of_life(spec)
+    while not _has_opened(cluster, report, is_restart=spec.generation > 0):
+        tick()
+        time.sleep(RETRY_S)
+    asyncio.run(Bridge(spec, report, cluster).run())
+
+
+def _has_opened(cluster: Cluster, report: Sender, *, is_restart: bool) -> bool:
+    """A cluster that was there once is waited for. Raises `StartError` if it never was."""
+    try:
+        cluster.open()
+    except StartError as error:
+        if not is_restart:
+            raise
+        event, about = "the cluster is not there, and is tried again", {"reason": str(error)}
+        report.send(Report.HOST_CHANGED, event=event, is_bad=True, about=about)
+        return False
+    return True
+
+
 ROLES: dict[Role, Callable[[ChildSpec, Commands, Sender], None]] = {
     "worker": run_worker_role,
     "updater": run_updater_role,
     "evaluator": run_evaluator_role,
+    "engine": run_engine_role,
 }

@@ -16,7 +16,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from aa2c.config.config import IMPORTING_OPTIONS, Config
 from aa2c.config.factory import is_factory
 from aa2c.errors import ConfigError
-from aa2c.run.trackers import require_packages
+from aa2c.run.requirements import check_requirements
 
 PATIENCE_S = 10.0  # a module that takes longer is left to the run, which has its own deadline
 
@@ -34,7 +34,7 @@ os._exit(0)
 
 def require_possible(config: Config) -> None:
     """Raise `ConfigError` for a missing package or module, or an id that does not exist."""
-    require_packages(config)
+    check_requirements(config)
     if all(getattr(config, name) == getattr(Config(), name) for name in IMPORTING_OPTIONS):
         return  # do not make the default case wait for an import
     from aa2c.envs.known import require_known

@@ -16,8 +16,9 @@ from typing import Any
 from aa2c.config.config import Config, changed, flag
 from aa2c.config.options import LIVE_OPTIONS
 from aa2c.config.values import converted
+from aa2c.engine import Engine
 from aa2c.errors import ConfigError, ControlRefused
-from aa2c.ports import Engine, Message, Report
+from aa2c.ports import Message, Report
 from aa2c.run.status import RECENT_EPISODES, Returns, Status
 from aa2c.run.videos import Videos
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aa2c.config.modes import WATCHED
-from aa2c.ports import Engine
+from aa2c.engine import Engine
 
 WINDOW_SHARE = 0.05  # of the budget
 LONGEST_WINDOW = 1_000_000  # env steps, for budgets that are not meant to be used up

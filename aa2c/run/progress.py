@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from aa2c.clock import LivedClock
-from aa2c.ports import ChildView, Counters, Engine, WaitsFor
+from aa2c.engine import ChildView, Engine
+from aa2c.ports import Counters, WaitsFor
 
 WAITS_FOR: dict[int, str] = {
     WaitsFor.FREE_SLOT: "a free slot in its ring",

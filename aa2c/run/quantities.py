@@ -69,7 +69,8 @@ def _find(document: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
         yield from _find(document[keys[0]], keys[1:])
     else:
         parts = document.items() if isinstance(document, dict) else enumerate(document)
-        for label, part in parts:
+        for i, part in parts:
+            label = part.get("id", part.get("worker", i)) if isinstance(part, dict) else i
             for labels, value in _find(part, keys[1:]):
                 yield (str(label), *labels), value
 
@@ -225,6 +226,18 @@ CHILDREN = (
              gauge="worker_resident_memory_bytes"),
     Quantity("worker_restarts", "workers.{worker}.restarts", "Restarts of the worker.",
              counter="worker_restarts"),
+    Quantity("host_up", "hosts.{host}.state", "1 while the host of a share of the workers answers.",
+             gauge="host_up", number=lambda state: state == "running"),
+    Quantity("host_workers", "hosts.{host}.workers", "Workers that the host has.", "workers",
+             gauge="host_workers"),
+    Quantity("host_env_steps", "hosts.{host}.env_steps", "Environment steps taken by its share of the workers.",
+             counter="host_env_steps"),
+    Quantity("host_exchanges", "hosts.{host}.exchanges_per_s", "Exchanges with the host per second.",
+             gauge="host_exchanges_per_second"),
+    Quantity("host_bytes", "hosts.{host}.bytes_per_s", "Bytes of records from the host per second.", "bytes",
+             gauge="host_bytes_per_second"),
+    Quantity("host_round_trip", "hosts.{host}.round_trip_ms", "Round trip to the host, latest.", "seconds",
+             gauge="host_round_trip_seconds", number=lambda ms: ms / 1000),
     Quantity("ring_used", "rings.{worker}.used", "Slots in use.", "slots",
              gauge="ring_used_slots"),
     Quantity("ring_capacity", "rings.{worker}.capacity", "Slots of the ring.", "slots",

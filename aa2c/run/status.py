@@ -16,7 +16,7 @@ import numpy as np
 
 from aa2c.config.config import Config
 from aa2c.config.modes import ModeFacts
-from aa2c.ports import ChildView, Engine, Telemetry, Usage
+from aa2c.engine import ChildView, Engine, Telemetry, Usage
 from aa2c.run.bottleneck import Down, advise
 from aa2c.run.quantities import QUANTITIES
 
@@ -24,6 +24,8 @@ SCHEMA = 1
 RECENT_EPISODES = 100
 NEWEST_EPISODES = 20
 LOSSES = tuple(keys[-1] for keys in (q.keys for q in QUANTITIES) if keys[0] == "losses")
+
+MOST_SHOWN = 256  # workers, one by one
 
 SHOWN_OPTIONS = ("workers", "num_envs", "update_threads")
 
@@ -111,7 +113,8 @@ def make_status(
 
     `all_returns` are the training returns and the test returns.
     """
-    (returns, tests), counters, workers = all_returns, engine.telemetry, engine.workers
+    (returns, tests), counters = all_returns, engine.telemetry
+    workers = _shown_workers(engine)
     options = {name: getattr(config, name) for name in SHOWN_OPTIONS}
     return {
         "schema": SCHEMA,
@@ -148,7 +151,15 @@ def make_status(
         },
         "workers": [_worker_status(slot, counters) for slot in workers],
         "rings": [engine.ring_status(slot.index) for slot in workers],
+        "hosts": engine.hosts(),
     }
+
+
+def _shown_workers(engine: Engine) -> Sequence[ChildView]:
+    """All workers; of very many only those in trouble, since `hosts` has the sums of the others."""
+    if len(engine.workers) <= MOST_SHOWN:
+        return engine.workers
+    return [slot for slot in engine.workers if slot.state != "running"][:MOST_SHOWN]
 
 
 def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:

@@ -6,7 +6,6 @@ Each is used by one thread of the orchestrator, and may block there.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import struct
 import subprocess
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aa2c.config.config import Config
-from aa2c.errors import ConfigError
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 GIF_S, GIF_FPS, GIF_WIDTH = 30, 15, 240  # at most, of what TensorBoard shows of a video
@@ -147,15 +145,6 @@ KINDS: dict[str, Callable[[Path, Config, int], Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
 }
-
-
-def require_packages(config: Config) -> None:
-    """Raises `ConfigError` if a tracker's package is not installed."""
-    for name in config.track:
-        if importlib.util.find_spec(PACKAGES[name]) is None:
-            raise ConfigError(
-                f"--track {name} needs the package {PACKAGES[name]}: pip install 'aa2c[{name}]'."
-            )
 
 
 def _hyperparameters(config: Config) -> dict[str, Any]:

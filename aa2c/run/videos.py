@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aa2c.engine import Engine
 from aa2c.errors import ControlRefused
-from aa2c.ports import Engine, Message
+from aa2c.ports import Message
 
 KEYS = [
     "policy_version",

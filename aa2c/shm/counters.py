@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aa2c.config.modes import WATCHED
 from aa2c.config.options import LIVE_OPTIONS
 from aa2c.shm.segment import Segment
@@ -81,6 +84,7 @@ WORKER = RowLayout(
 )
 RING = RowLayout(ints=("checksum", "fenced", "invalid", "lost", "learned"), floats=("lag_sum",))
 EVALUATOR = RowLayout(ints=("beats", "waits_for", "records", "videos_taken", "recorder_pid"))
+ENGINE = RowLayout(ints=("beats", "waits_for", "records"))
 RUN = RowLayout(
     ints=(
         "beats",
@@ -91,15 +95,16 @@ RUN = RowLayout(
         "frames_wanted",
         "videos_wanted",
         "settings_changed",
+        "env_steps_elsewhere",
     ),
     floats=("train_return_mean", *LIVE_OPTIONS),
 )
 
-_ROWS_BEFORE_WORKERS = 3
+_ROWS_BEFORE_WORKERS = 4
 
 
 def table_bytes(workers: int) -> int:
-    """Bytes of the segment: updater, evaluator, run, and for each worker its own and its ring's."""
+    """Bytes of the segment: updater, evaluator, run, engine; for each worker its own and its ring's."""
     return (_ROWS_BEFORE_WORKERS + 2 * workers) * _ROW_BYTES
 
 
@@ -112,7 +117,8 @@ class Counters:
     """One row, by name. Reading is for everyone, writing for the row's one writer."""
 
     def __init__(self, segment: Segment, row: int, layout: RowLayout) -> None:
-        memory = segment.buf[row * _ROW_BYTES : (row + 1) * _ROW_BYTES]
+        self.start = row * _ROW_BYTES
+        memory = segment.buf[self.start : self.start + _ROW_BYTES]
         self._ints = memory.cast("Q")
         self._floats = memory.cast("d")
         self._int_index = {name: layout.index(name) for name in layout.ints}
@@ -165,16 +171,33 @@ def run_row(segment: Segment) -> Counters:
     return Counters(segment, 2, RUN)
 
 
+def engine_row(segment: Segment) -> Counters:
+    """The row of the process that talks to hosts, if there are any; its records came from them."""
+    return Counters(segment, 3, ENGINE)
+
+
+def row_bytes(segment: Segment, row: Counters) -> memoryview:
+    """A row as it is, to be copied to or from another table."""
+    return segment.buf[row.start : row.start + _ROW_BYTES]
+
+
 def worker_row(segment: Segment, worker: int) -> Counters:
     """The row of one worker, over all its generations."""
     return Counters(segment, _ROWS_BEFORE_WORKERS + 2 * worker, WORKER)
+
+
+def env_steps_of_workers(segment: Segment) -> NDArray[np.uint64]:
+    """A view of one column of the table: what each worker has counted, for who sums many."""
+    table = np.frombuffer(segment.buf, np.uint64).reshape(-1, _WORDS_PER_ROW)
+    return table[_ROWS_BEFORE_WORKERS::2, WORKER.index("env_steps")]
 
 
 def child_row(segment: Segment, role: str, index: int) -> Counters:
     """The row of a child, by its role and, of a worker, its index."""
     if role == "worker":
         return worker_row(segment, index)
-    return updater_row(segment) if role == "updater" else evaluator_row(segment)
+    rows = {"updater": updater_row, "evaluator": evaluator_row, "engine": engine_row}
+    return rows[role](segment)
 
 
 def ring_row(segment: Segment, worker: int) -> Counters:

@@ -31,9 +31,9 @@ from aa2c.shm.slot import (
     write_header,
 )
 
-_HEAD = 0
-_TAIL = 16  # 128 bytes on: the two sides never share a cache line, adjacent-line prefetch included
-_TAKEN = 17
+HEAD = 0
+TAIL = 16  # 128 bytes on: the two sides never share a cache line, adjacent-line prefetch included
+TAKEN = 17
 _CONTROL_BYTES = 4096
 
 DROP_REASONS = ("checksum", "fenced", "invalid", "lost")
@@ -44,7 +44,7 @@ def ring_bytes(capacity: int, slot_bytes: int) -> int:
     return _CONTROL_BYTES + capacity * slot_bytes
 
 
-class _RingMemory:
+class RingMemory:
     """The mapped words and slots, as either side and the watching orchestrator see them."""
 
     def __init__(self, segment: Segment, capacity: int, slot_bytes: int) -> None:
@@ -61,11 +61,11 @@ class _RingMemory:
     @property
     def used(self) -> int:
         """Slots committed and not yet released."""
-        return max(0, min(self.capacity, self.words[_HEAD] - self.words[_TAIL]))
+        return max(0, min(self.capacity, self.words[HEAD] - self.words[TAIL]))
 
     @property
     def committed(self) -> int:
-        return self.words[_HEAD]
+        return self.words[HEAD]
 
     def close(self) -> None:
         self.slots.clear()
@@ -73,11 +73,11 @@ class _RingMemory:
         self.segment.close()
 
 
-class RingView(_RingMemory):
+class RingView(RingMemory):
     """The orchestrator's look at a ring: `used`, `committed`; writes nothing."""
 
 
-class RingProducer(_RingMemory):
+class RingProducer(RingMemory):
     """The worker's side: `reserve` a slot, fill its arrays, `commit`."""
 
     def __init__(
@@ -100,8 +100,8 @@ class RingProducer(_RingMemory):
 
     def reserve(self) -> Arrays | None:
         """The arrays of the next slot, to be filled in place; None while the ring is full."""
-        head = self.words[_HEAD]
-        if head - self.words[_TAIL] >= self.capacity:
+        head = self.words[HEAD]
+        if head - self.words[TAIL] >= self.capacity:
             return None
         return self._arrays[head % self.capacity]
 
@@ -110,14 +110,14 @@ class RingProducer(_RingMemory):
 
         Returns whether the consumer had taken everything before, and so may be waiting.
         """
-        head = self.words[_HEAD]
+        head = self.words[HEAD]
         header = Header(self.worker, self.generation, head, policy_version, values)
         slot = self.slots[head % self.capacity]
         write_header(slot, header, self._specs, payload_checksum=self._payload_checksum)
         failpoint("ring.before_commit")
-        self.words[_HEAD] = head + 1
+        self.words[HEAD] = head + 1
         failpoint("ring.after_commit")
-        return self.words[_TAKEN] == head
+        return self.words[TAKEN] == head
 
 
 class Record:
@@ -139,7 +139,7 @@ class Record:
         return self._ring.release(self._index)
 
 
-class RingConsumer(_RingMemory):
+class RingConsumer(RingMemory):
     """The updater's side: `take` records in order, `release` them in any order."""
 
     def __init__(
@@ -154,25 +154,25 @@ class RingConsumer(_RingMemory):
 
     def _follow(self) -> None:
         """Continue after what was taken before, by a consumer that died."""
-        head, tail, taken = (self.words[word] for word in (_HEAD, _TAIL, _TAKEN))
+        head, tail, taken = (self.words[word] for word in (HEAD, TAIL, TAKEN))
         if tail <= taken <= head:
             self.dropped["lost"] += taken - tail
         else:
             taken = tail
-        self._taken = self.words[_TAIL] = self.words[_TAKEN] = taken
+        self._taken = self.words[TAIL] = self.words[TAKEN] = taken
 
     def take(self) -> Record | None:
         """The next good record, or None if there is none. Bad ones are dropped and counted."""
         while True:
             index = self._taken
-            waiting = self.words[_HEAD] - index
+            waiting = self.words[HEAD] - index
             if waiting == 0:
                 return None
             if not 0 < waiting <= self.capacity:
                 self._resynchronize()
                 return None
             self._taken += 1
-            self.words[_TAKEN] = self._taken
+            self.words[TAKEN] = self._taken
             try:
                 header, arrays = read_slot(self.slots[index % self.capacity], index)
                 if header.generation != self.generation or header.worker != self.worker:
@@ -186,19 +186,19 @@ class RingConsumer(_RingMemory):
     @property
     def has_more(self) -> bool:
         """Whether there is something to take."""
-        return self.words[_HEAD] != self._taken
+        return self.words[HEAD] != self._taken
 
     @property
     def drained(self) -> bool:
         """Whether nothing is left to take or to release."""
-        return self.words[_HEAD] == self._taken == self.words[_TAIL]
+        return self.words[HEAD] == self._taken == self.words[TAIL]
 
     def release(self, index: int) -> bool:
         """Free a taken slot. `tail` moves over slots that are released without a gap.
 
         Returns whether the ring was full before.
         """
-        tail = self.words[_TAIL]
+        tail = self.words[TAIL]
         if not tail <= index < self._taken:
             return False  # from before a resynchronisation: the slot is somebody else's by now
         before = tail
@@ -206,13 +206,13 @@ class RingConsumer(_RingMemory):
         while tail in self._released:
             self._released.remove(tail)
             tail += 1
-        self.words[_TAIL] = tail
-        return self.words[_HEAD] - before >= self.capacity
+        self.words[TAIL] = tail
+        return self.words[HEAD] - before >= self.capacity
 
     def _resynchronize(self) -> None:
         """`head` is impossible: count one drop and continue from where the producer says it is."""
         self.dropped["invalid"] += 1
-        self._taken = self.words[_HEAD]
-        self.words[_TAKEN] = self._taken
+        self._taken = self.words[HEAD]
+        self.words[TAKEN] = self._taken
         self._released.clear()
-        self.words[_TAIL] = self._taken
+        self.words[TAIL] = self._taken

@@ -27,6 +27,9 @@ class Wakeup:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (reduction.DupFd(self._fd),)
 
+    def fileno(self) -> int:
+        return self._fd
+
     def post(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full counter: the other side will wake anyway
             os.write(self._fd, _ONE)

@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from aa2c.ports import LagHistogram
+from aa2c.engine import LagHistogram
 from aa2c.run.quantities import CHILDREN, RUN, Quantity
 from aa2c.run.status import RUN_STATES, Status
 from aa2c.version import __version__

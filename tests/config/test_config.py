@@ -64,7 +64,9 @@ def test_a_bound_is_allowed_and_what_lies_beyond_it_is_refused_by_the_flags_name
 
 
 def fitting(item):
-    """A mode that has the option, and what else it must have."""
+    """A mode or engine that has the option, and what else it must have."""
+    if item.name in ("workers", "workers_per_host"):
+        return {"engine": "ray"}
     mode = {} if Config().uses(item.name) else {"mode": "traj"}
     steps = ("grad_sync_steps", "target_update_steps")
     return mode | ({"num_steps": 1} if item.name in steps else {})
@@ -79,6 +81,13 @@ def test_nan_is_refused(name):
     ("options", "words"),
     [
         ({"ent_coef": (0.1, 0.2), "workers": 3}, ["--ent-coef", "2", "3", "--workers"]),
+        ({"workers": 257}, ["--workers 257", "256 on one machine", "--engine ray"]),
+        ({"address": "10.0.0.1:6379"}, ["--address needs --engine ray"]),
+        ({"workers_per_host": 4}, ["--workers-per-host needs --engine ray"]),
+        ({"ray_insecure": True}, ["--ray-insecure needs --engine ray"]),
+        ({"ray_insecure": True, "engine": "ray"}, ["--ray-insecure needs --address"]),
+        ({"engine": "ray", "mode": "model"}, ["--mode model needs --engine local"]),
+        ({"engine": "ray", "deterministic": True}, ["--deterministic needs --engine local"]),
         ({"grad_sync_steps": 10}, ["--grad-sync-steps", "10", "--num-steps", "8"]),
         ({"target_update_steps": 4}, ["--target-update-steps", "4", "--num-steps", "8"]),
         ({"env": ""}, ["--env"]),

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from aa2c.host.commands import Spaces
+from aa2c.host.incarnation import ChildSlot
 from aa2c.host.memory import MOST_OLD_RINGS, RunMemory, Sharing
-from aa2c.host.process import ChildSlot
 from aa2c.shm.ring import RingConsumer, RingProducer
 from aa2c.shm.segment import SHM_DIR, Segment
 

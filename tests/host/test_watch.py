@@ -17,7 +17,7 @@ from aa2c import Config, Orchestrator
 from aa2c.clock import LivedClock
 from aa2c.host import upkeep
 from aa2c.host.commands import Stopped
-from aa2c.host.process import ChildSlot
+from aa2c.host.incarnation import ChildSlot
 from aa2c.host.resting import MISSED_AFTER_S, Resting
 from aa2c.host.watch import TOO_LATE, watch
 from aa2c.roles.evaluator import run_evaluator
@@ -141,7 +141,8 @@ async def test_workers_of_a_stopped_orchestrator_rest_and_train_on_with_it(tmp_p
 class Starting:
     """A child that has not come up, and dies when it is killed."""
 
-    spec = SimpleNamespace(role="worker")
+    role = "worker"
+    is_watched_elsewhere = False
     is_ready = False
     error = replaced_as = None
 

@@ -10,6 +10,7 @@ import pytest
 
 from aa2c import Orchestrator
 from tests.conftest import until
+from tests.run.test_hosts_shown import HOSTS
 from tests.web.browser import Watched, open_page
 
 axe = pytest.importorskip(
@@ -40,6 +41,7 @@ async def test_the_page_of_a_run(small, browser, tmp_path):
         await _a_zoom_survives_updates(page)
         await _it_tells_of_the_run_itself(page, run)
         await _it_says_how_often_a_worker_was_killed(page, run)
+        await _it_shows_hosts_where_workers_are_elsewhere(page, run)
         await _each_control_has_its_effect(page, run)
         await _it_shows_what_a_worker_sees(page)
         await _it_plays_a_video_of_the_newest_policy(page, run)
@@ -50,6 +52,16 @@ async def test_the_page_of_a_run(small, browser, tmp_path):
         expected = ("422", "ERR_CONNECTION_REFUSED")
         assert [e for e in page.errors if not any(words in e for words in expected)] == []
         assert page.hosts == {"127.0.0.1"}
+
+
+async def _it_shows_hosts_where_workers_are_elsewhere(page, run):
+    assert await page.page.locator("#hosts-section").is_hidden()
+    run._engine.hosts = lambda: HOSTS
+    await page.becomes("#hosts tr:first-child", "node-1")
+    assert "24 MB" in await page.text("#hosts tr:first-child")
+    assert await page.text("#hosts tr:nth-child(2) td.bad") == "lost"
+    del run._engine.hosts
+    await page.page.locator("#hosts-section").wait_for(state="hidden")
 
 
 async def _it_shows_the_run(page, run):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aa2c.cli.bench.link import rates_of_link
 from aa2c.cli.bench.stages import all_cores, describe
 from aa2c.cli.bench.transport import transport_rates
 from aa2c.cli.bench.whole import whole_rate
@@ -35,7 +36,7 @@ class Result:
 
     The stages, on the whole machine with all cores busy; `other_act` and `other_learn` in the other
     precision, if the CPU has two; `act_8` and so on: inference by batch size; `whole`: the run; and
-    the names of `transport_rates`.
+    the names of `transport_rates` and `link_rates`.
     """
 
     config: Config
@@ -171,6 +172,14 @@ class Result:
             if way in medians:
                 share = medians[way] / medians[f"memcpy_{moved}"]
                 yield f"{way}: {medians[way]:,.0f} MB/s, {share:.2f} of a memcpy of its {moved}"
+        if "link_calls" in medians:
+            calls, records, parameters = (
+                medians[f"link_{what}"] for what in ("calls", "records", "parameters")
+            )
+            yield (
+                f"link to a host: {calls:,.0f} calls/s, {records:,.0f} MB/s of records, "
+                f"{parameters:,.0f} MB/s of parameters"
+            )
         if self.other_precision:
             act, learn = medians["other_act"], medians["other_learn"]
             yield f"in {self.other_precision}: inference {act:,.0f}, learning {learn:,.0f}"
@@ -208,4 +217,6 @@ def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str
             for way, moved in transport(TRANSPORT_S).items():
                 rates[way].append(moved)
             rates["whole"].append(asyncio.run(whole_rate(config, WHOLE_LONGER * seconds)))
+    for way, rate_of_way in rates_of_link(config, record_bytes, params_bytes, seconds).items():
+        rates[way].append(rate_of_way)
     return Result(config, cores, precision.name, precision.reason, other, dict(rates))

@@ -6,7 +6,9 @@ import { readAbout, showBest, showLog } from "./about.js";
 import { fitCharts, makeCharts, updateCharts } from "./charts.js";
 import { disableControls, newest, openSession, showControls } from "./controls.js";
 import "./frames.js";
-import { complain, showHeader, showHeadlines, showWaits, showWarnings, showWorkers } from "./parts.js";
+import {
+  complain, showHeader, showHeadlines, showHosts, showWaits, showWarnings, showWorkers,
+} from "./parts.js";
 import { addStatus, hasTooMany, readHistory } from "./series.js";
 import { showVideo } from "./video.js";
 import { setView } from "./view.js";
@@ -26,6 +28,7 @@ function show(status) {
   showHeadlines(status);
   showWaits(status);
   showWorkers(status);
+  showHosts(status.hosts ?? []);
   showVideo(status);
   showBest(status);
   showLog(status);

@@ -116,6 +116,18 @@ export function showWorkers({ run, workers, rings, updater, evaluator, orchestra
   }
 }
 
+export function showHosts(hosts) {
+  byId("hosts-section").hidden = hosts.length === 0;
+  byId("hosts").replaceChildren(...hosts.map((host) => {
+    const row = element("tr");
+    const cells = [host.name, host.address || "–", host.workers, host.state, whole(host.env_steps), host.exchanges_per_s.toFixed(1),
+      bytes(host.bytes_per_s), `${host.round_trip_ms.toFixed(1)} ms`];
+    row.append(...cells.map((cell) => element("td", String(cell))));
+    row.children[3].classList.toggle("bad", host.state === "lost");
+    return row;
+  }));
+}
+
 function uses({ cpu_share: cpu, rss_bytes: memory }) {
   return memory === null ? "" : `, ${percent(cpu)} CPU, ${bytes(memory)}`;
 }

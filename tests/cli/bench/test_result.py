@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -21,6 +22,13 @@ def result(config=None, other_precision="", **rates):
     config = config or Config(mode="traj", workers=2, update_threads=2, update_epochs=1)
     every_round = {name: [rate] for name, rate in (RATES | rates).items()}
     return Result(config, 2, "float32", "asked for", other_precision, every_round)
+
+
+def test_the_link_to_a_host_is_told_where_it_was_measured():
+    rates = {"link_calls": [900], "link_records": [600], "link_parameters": [500.4]}
+    it = dataclasses.replace(result(), every_round=result().every_round | rates)
+    assert "link to a host: 900 calls/s, 600 MB/s of records, 500 MB/s of parameters" in it.text()
+    assert "link to a host" not in result().text()
 
 
 def test_the_ceiling_is_that_of_stages_which_take_turns():

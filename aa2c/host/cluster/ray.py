@@ -1,0 +1,279 @@
+"""Hosts on the nodes of a Ray cluster: one actor for each share of the workers.
+
+The only file that knows Ray, which is imported in the engine's process and on hosts only. An actor is
+never restarted and no call is made twice: what fails is lost, and the bridge starts another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import platform
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aa2c.config.config import Config
+from aa2c.errors import StartError
+from aa2c.host.cluster.frames import ShareSpec
+from aa2c.host.memory import ROOM_FOR_WORKERS
+from aa2c.shared_model import Vector
+from aa2c.version import __version__
+
+OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
+KEPT_VERSIONS = 2  # of the parameters, for hosts that still fetch them
+MOST_CALLS = 4  # at once to an actor: one of each kind, and room
+_AUTH = "RAY_AUTH_MODE"
+
+# Asked without a token, by an interpreter that has never had one: an answer means that nobody needs any.
+_PROBE = """\
+import sys
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=5)
+"""
+
+
+def versions() -> dict[str, str]:
+    """What must be the same everywhere."""
+    import ray
+
+    return {"aa2c": __version__, "Ray": ray.__version__, "Python": platform.python_version()}
+
+
+class HostActor:
+    """What runs in an actor's process on a node."""
+
+    async def begin(self, wanted: dict[str, str], pickled: bytes) -> str:
+        """Start the share, which only its driver can have pickled. Returns why not, or ''."""
+        for name, version in versions().items():
+            if wanted[name] != version:
+                return (
+                    f"{socket.gethostname()} has {name} {version}, and {name} {wanted[name]} is "
+                    "wanted: install the same versions on all machines."
+                )
+        from aa2c.host.cluster.share import Share
+
+        spec: ShareSpec = pickle.loads(pickled)
+        self._share = Share(spec, on_end=lambda: os._exit(0))
+        return ""
+
+    async def where(self) -> tuple[str, str]:
+        """Name and address of this host."""
+        import ray
+
+        return socket.gethostname(), ray.util.get_node_ip_address()
+
+    async def tell(self, frame: bytes, params: list[Any]) -> None:
+        """See `Share`; the parameters come as a reference, so that a node fetches them once."""
+        await self._share.tell(frame, await params[0] if params else None)
+
+    async def collect(self) -> tuple[bytes, list[Any]]:
+        """See `Share`."""
+        return await self._share.collect()
+
+    async def end(self) -> None:
+        """Ends the actor's process, too: its caller hears that it died."""
+        self._share.end()
+
+
+class RayLink:
+    """An actor, from the engine's process."""
+
+    def __init__(self, cluster: RayCluster, actor: Any) -> None:
+        self._cluster = cluster
+        self.actor = actor
+        self.name = self.address = ""
+
+    async def tell(self, frame: bytes, version: int, params: Vector | None) -> None:
+        refs = [] if params is None else [self._cluster.shared(version, params)]
+        await self.actor.tell.remote(frame, refs)
+
+    async def collect(self) -> tuple[bytes, list[Any]]:
+        frame, blocks = await self.actor.collect.remote()
+        return frame, blocks
+
+    async def end(self) -> None:
+        await self.actor.end.remote()
+
+    def kill(self) -> None:
+        import ray
+
+        with contextlib.suppress(Exception):  # it is gone, or the cluster is
+            ray.kill(self.actor)
+
+
+class RayCluster:
+    """A running Ray cluster, or one of this run's own on this machine."""
+
+    def __init__(self, config: Config, run_dir: Path) -> None:
+        self._config = config
+        self._run_dir = run_dir
+        self._token: Path | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._shared: dict[int, Any] = {}
+
+    def open(self) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_DEDUP_LOGS"] = "0"
+        address = self._config.address
+        if address and not self._config.ray_insecure:
+            _require_token(address)
+        if not address:
+            self._temporary = tempfile.TemporaryDirectory(prefix="aa2c-ray-")
+        if not address and _AUTH not in os.environ:
+            self._make_token()
+        with _signals_as_usual():
+            self._connect(address)
+
+    def _make_token(self) -> None:
+        """The token of a Ray of its own, which only this user can read."""
+        path = self._token = self._run_dir / ".ray-token"
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        os.environ |= {_AUTH: "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+
+    def _connect(self, address: str) -> None:
+        import ray  # not before: it takes its token when it is imported
+
+        most_workers = self._config.workers + ROOM_FOR_WORKERS
+        hosts = -(-most_workers // self._config.workers_per_host)
+        own = {
+            "num_cpus": hosts + 1,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": self._temporary.name if self._temporary else None,
+        }
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level="ERROR",
+                **({} if address else own),
+            )
+        except Exception as error:  # Ray's own kinds, OSError, RuntimeError, ValueError
+            where = f"the Ray cluster at {address}" if address else "a Ray of its own"
+            first = str(error).strip().partition("\n")[0]
+            ray.shutdown()
+            raise StartError(f"--engine ray cannot connect to {where}: {first}") from None
+
+    async def start(self, share: ShareSpec) -> RayLink:
+        import ray
+
+        options: dict[str, Any] = {
+            "num_cpus": 1,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": MOST_CALLS,
+            "scheduling_strategy": "SPREAD",
+        }
+        link = RayLink(self, ray.remote(HostActor).options(**options).remote())
+        try:
+            refused = await link.actor.begin.remote(versions(), pickle.dumps(share))
+            if refused:
+                raise StartError(f"--engine ray: {refused}")
+            link.name, link.address = await link.actor.where.remote()
+        except BaseException:
+            link.kill()
+            raise
+        return link
+
+    def shared(self, version: int, params: Vector) -> Any:
+        """A reference to these parameters, which are put once for all hosts."""
+        import ray
+
+        if version not in self._shared:
+            self._shared[version] = ray.put(params)
+            for old in sorted(self._shared)[:-KEPT_VERSIONS]:
+                del self._shared[old]
+        return self._shared[version]
+
+    def close(self) -> None:
+        import ray
+
+        self._shared.clear()
+        ray.shutdown()
+        if self._token:
+            self._token.unlink(missing_ok=True)
+        if self._temporary:
+            self._temporary.cleanup()
+
+
+class LinkProbe:
+    """An actor that sends records and takes parameters, for `link_rates`."""
+
+    async def send(self, nbytes: int) -> Any:
+        return np.arange(nbytes, dtype=np.uint8)
+
+    async def take(self, params: list[Any]) -> None:
+        await params[0]
+
+
+def link_rates(
+    config: Config, directory: Path, record_bytes: int, params_bytes: int, seconds: float
+) -> dict[str, float]:
+    """Calls per second to a host, and MB/s (10**6) of records from it and of parameters to it."""
+    cluster = RayCluster(config, directory)
+    cluster.open()
+    import ray  # not before: it takes its token when it is imported
+
+    try:
+        actor = ray.remote(LinkProbe).options(num_cpus=1, scheduling_strategy="SPREAD").remote()
+        params = np.zeros(params_bytes, np.uint8)
+        calls: dict[str, tuple[float, Callable[[], Any]]] = {
+            "link_calls": (1, lambda: actor.send.remote(0)),
+            "link_records": (record_bytes / 1e6, lambda: actor.send.remote(record_bytes)),
+            "link_parameters": (params_bytes / 1e6, lambda: actor.take.remote([ray.put(params)])),
+        }
+        return {name: size * _per_second(call, seconds) for name, (size, call) in calls.items()}
+    finally:
+        cluster.close()
+
+
+def _per_second(call: Callable[[], Any], seconds: float) -> float:
+    """One call after the other, without the first, which waits for the actor."""
+    import ray
+
+    ray.get(call())
+    count, started = 0, time.perf_counter()
+    while (passed := time.perf_counter() - started) < seconds:
+        ray.get(call())
+        count += 1
+    return count / passed
+
+
+@contextlib.contextmanager
+def _signals_as_usual() -> Iterator[None]:
+    """What Ray starts must not inherit a blocked SIGTERM, with which Ray ends it."""
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _require_token(address: str) -> None:
+    """Refuse a cluster that answers without a token. Raises `StartError`."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    result = subprocess.run(
+        [sys.executable, "-c", _PROBE, address],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    if result.returncode == 0:
+        raise StartError(
+            f"the Ray cluster at {address} asks for no token, so that whoever reaches it runs code there: "
+            "start its nodes with RAY_AUTH_MODE=token, or say --ray-insecure on a network of your own."
+        )

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from aa2c.config.config import Config
+from aa2c.engine import Engine
 from aa2c.log import EventDict, readable
-from aa2c.ports import Engine, Message, Report
+from aa2c.ports import Message, Report
 from aa2c.run.about import about, log_tail
 from aa2c.run.diagnosis import Diagnosis, TrainReturns
 from aa2c.run.episodes import POLICIES, episodes_before

@@ -77,7 +77,11 @@ class LearningOptions:
     gae_lambda: float = option(
         0.95, "lambda of GAE; 1: n-step returns, as in A3C", minimum=0, maximum=1
     )
-    norm_adv: bool = option(True, "normalize each batch's advantages to mean 0 and std 1")
+    norm_adv: bool = option(
+        True,
+        "normalize each batch's advantages to mean 0 and std 1; modes grad and model: each rollout's, "
+        "and divide by no less than 0.3 of their std so far",
+    )
     vf_coef: float = option(0.5, "coefficient of the value loss", minimum=0, maximum=1000)
     value_loss: Literal["mse", "huber"] = option("mse", "value loss, averaged over the batch")
     ent_coef: tuple[float, ...] = option(

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
+LEAST_SHARE = 0.3  # of the advantages' std so far, that they are divided by at least
+MOST_ROLLOUTS = 10_000
+
 
 def clip_rewards(rewards: Floats, reward_clip: float) -> Floats:
     """Rewards clamped to [-reward_clip, reward_clip]; 0 leaves them."""
@@ -43,16 +46,38 @@ def gae(
     return advantages
 
 
-def normalize(advantages: Floats, valid: Flags) -> Floats:
-    """Shift and scale to mean 0 and std 1 over the valid rows; any shape.
+def normalize(advantages: Floats, valid: Flags, least_std: float = 0.0) -> Floats:
+    """Shift to mean 0, and divide by the std over the valid rows or by `least_std`; any shape.
 
     Zeros if there are none.
     """
     chosen = advantages[valid]
     if not chosen.size:
         return np.zeros_like(advantages)
-    normalized: Floats = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
+    normalized: Floats = (advantages - chosen.mean()) / max(chosen.std() + 1e-8, least_std)
     return normalized
+
+
+class AdvantageScale:
+    """Normalizes rollouts' advantages, one after the other, by std, but not below a floor.
+
+    The floor is a share of the root mean square of the rollouts' stds so far. Near a perfect policy
+    advantages are nothing but noise; divided by a std of their own they would move the policy as
+    much as a failure does. `state` [2] is the number of rollouts, at most `MOST_ROLLOUTS`, beyond
+    which old ones fade, and the mean variance.
+    """
+
+    def __init__(self) -> None:
+        self.state = np.zeros(2)
+
+    def normalize(self, advantages: Floats, valid: Flags) -> Floats:
+        """As the function, with the floor; takes the rollout in."""
+        variance = float(advantages[valid].var()) if valid.any() else np.nan
+        if np.isfinite(variance):
+            rollouts = min(self.state[0] + 1, MOST_ROLLOUTS)
+            mean = self.state[1] + (variance - self.state[1]) / rollouts
+            self.state[:] = rollouts, mean
+        return normalize(advantages, valid, LEAST_SHARE * float(np.sqrt(self.state[1])))
 
 
 def vtrace(

@@ -17,7 +17,7 @@ from aa2c.config.modes import ModeFacts
 from aa2c.envs.state import CannotBeSaved
 from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses, a2c_loss, share_left
-from aa2c.learn.returns import clip_rewards, gae, normalize
+from aa2c.learn.returns import AdvantageScale, clip_rewards, gae, normalize
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.learn.schema import begins_episode, next_values
 from aa2c.learn.statistics import SentStatistics
@@ -41,6 +41,7 @@ class RolloutProducer:
         self._statistics = SentStatistics(
             self._config, self._policy, self._envs.num_envs, of_obs=not in_records
         )
+        self._scale = AdvantageScale()
         self._frames_shown = 0
 
     def _act(self, port: WorkerPort, policy: Policy) -> None:
@@ -73,6 +74,7 @@ class RolloutProducer:
             "obs": self._rollout.now,
             "is_first": self._rollout.is_first,
             "returns": self._statistics.returns,
+            "advantage_scale": self._scale.state,
             **{f"state{i}": part.numpy() for i, part in enumerate(self._rollout.state)},
             **self._own_state(),
         }
@@ -92,13 +94,16 @@ class RolloutProducer:
             state = tuple(torch.from_numpy(arrays[f"state{i}"]) for i in range(count))
             self._rollout.continue_from(arrays["obs"], arrays["is_first"], state)
             self._statistics.returns = arrays["returns"]
+            self._scale.state = arrays["advantage_scale"]
             self._load_own_state(arrays)
         return True
 
     def _loss(self) -> Losses:
         """The rollout's loss, where the worker learns."""
         unsent = self._statistics.of_returns
-        return rollout_loss(self._config, self._policy, self._rollout, self._worker, unsent)
+        return rollout_loss(
+            self._config, self._policy, self._rollout, self._worker, unsent, self._scale
+        )
 
     def _own_state(self) -> dict[str, Any]:
         """What a mode's producer has beyond that."""
@@ -136,11 +141,13 @@ def rollout_loss(
     rollout: Rollout,
     worker: int,
     returns_unsent: Statistics | None = None,
+    scale: AdvantageScale | None = None,
 ) -> Losses:
     """The actor-critic loss of a worker's rollout, for A3C: evaluated anew, with a graph.
 
     But for the last observations, which no action of it was chosen from: theirs are constants.
-    Rewards are scaled as if `returns_unsent` counted already.
+    Rewards are scaled as if `returns_unsent` counted already. Without `scale` advantages are normalized
+    for themselves.
     """
     obs = torch.from_numpy(rollout["obs"])
     state, is_first = rollout.start()
@@ -164,7 +171,7 @@ def rollout_loss(
     returns = advantages + states[:-1]
     valid = ~rollout["is_reset"]
     if config.norm_adv:
-        advantages = normalize(advantages, valid)
+        advantages = (scale.normalize if scale else normalize)(advantages, valid)
     return a2c_loss(
         distribution,
         values,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aa2c.learn.returns import gae, normalize, vtrace
+from aa2c.learn.returns import MOST_ROLLOUTS, AdvantageScale, gae, normalize, vtrace
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -110,6 +110,37 @@ def test_normalize_gives_mean_0_and_deviation_1_over_the_valid_rows_only():
 
 def test_normalize_makes_equal_advantages_zero():
     assert not normalize(np.full((3, 2), 7, np.float32), np.ones((3, 2), bool)).any()
+
+
+def test_a_floor_under_the_std_keeps_noise_small_and_does_not_touch_what_is_as_large_as_before():
+    rng = np.random.default_rng(0)
+    valid = np.ones((16, 4), bool)
+    valid[3] = False
+    scale, variances = AdvantageScale(), []
+    for std in (1, 10, 5, 0.001, 0.001, 10):
+        advantages = rng.normal(2, std, size=(16, 4)).astype(np.float32)
+        advantages[3] = 1e9
+        variances.append(advantages[valid].var())
+        floor = 0.3 * np.sqrt(np.mean(variances))
+        wanted = (advantages - advantages[valid].mean()) / max(advantages[valid].std(), floor)
+        given = scale.normalize(advantages, valid)
+        np.testing.assert_allclose(given[valid], wanted[valid], atol=1e-5)
+        assert given.dtype == np.float32
+        assert (given[valid].std() < 0.01) == (std < 1)
+    count = scale.state[0]
+    scale.normalize(np.full((2, 2), np.nan, np.float32), np.ones((2, 2), bool))
+    scale.normalize(np.ones((2, 2), np.float32), np.zeros((2, 2), bool))
+    assert scale.state[0] == count, "what is not finite, or has no valid row, is not taken in"
+
+
+def test_old_rollouts_fade_from_the_floor_under_the_std():
+    scale = AdvantageScale()
+    advantages, valid = np.array([[-1, 1]], np.float32), np.ones((1, 2), bool)
+    scale.normalize(100 * advantages, valid)
+    for _ in range(3 * MOST_ROLLOUTS):
+        scale.normalize(advantages, valid)
+    assert 1 < scale.state[1] < 1.2
+    assert scale.state[0] == MOST_ROLLOUTS
 
 
 def test_normalize_of_only_reset_rows_is_finite_and_warns_nothing():

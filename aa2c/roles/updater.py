@@ -132,12 +132,16 @@ class Updater:
         else:
             self._rate.halve()
         saved = checkpoint.load_checkpoint(path)
-        checkpoint.load_network(saved, self._policy)
-        self.restore(saved, with_counts=False)
+        self._return_to(saved)
         if not self._mode.workers_step:
             self._port.publish(self._params.numpy)
         self._counters.add("rollbacks", 1)
         self._port.report(Report.ROLLED_BACK, path=str(path), learning_rate=self._rate.base)
+
+    def _return_to(self, saved: checkpoint.Checkpoint) -> None:
+        """Network and optimizer as they were; counts go on."""
+        checkpoint.load_network(saved, self._policy)
+        self.restore(saved, with_counts=False)
 
     def restore(self, saved: checkpoint.Checkpoint, *, with_counts: bool) -> None:
         """Resume from a checkpoint: optimizer, random numbers, and counts where they are a run's own.
@@ -187,8 +191,7 @@ class Updater:
         saved = checkpoint.load_checkpoint(self._directory, best=True)
         if saved.path.name == last.name or saved.score is None:
             return last
-        checkpoint.load_network(saved, self._policy)
-        self.restore(saved, with_counts=False)
+        self._return_to(saved)
         path = self.save(score=saved.score)
         self._port.report(Report.RETURNED, name=saved.path.name, score=saved.score)
         return path

@@ -17,6 +17,7 @@ from aa2c.config.modes import WATCHED
 from aa2c.engine import Engine
 
 WINDOW_SHARE = 0.05  # of the budget
+SHORTEST_WINDOW = 50_000  # env steps, in which values may well explain nothing yet
 LONGEST_WINDOW = 1_000_000  # env steps, for budgets that are not meant to be used up
 FEWEST_BATCHES = 20  # of a window; more than that tell a mean
 LEAST_RATE = 0.1  # of the configured learning rate; below it a policy is meant to change little
@@ -177,7 +178,7 @@ class Diagnosis:
         self._engine = engine
         self._log = log
         budget = engine.settings.now().total_env_steps
-        self._windows = Windows(min(LONGEST_WINDOW, WINDOW_SHARE * budget))
+        self._windows = Windows(max(SHORTEST_WINDOW, min(LONGEST_WINDOW, WINDOW_SHARE * budget)))
         self._active: dict[str, dict[str, Any]] = {}
 
     def look(self, env_steps: int, returns: TrainReturns | None) -> None:

@@ -148,13 +148,19 @@ class Charts:
                 series.add(time_s, env_steps, mean)
                 self._best[policy].add(time_s, env_steps, mean)
 
-    def returns(self, train: Status) -> TrainReturns | None:
-        """What is known of training returns, of which this is the summary now; None at first."""
-        first, best = self._best["train"].first, self._best["train"].now
+    def returns(self, train: Status, first_mean: float | None = None) -> TrainReturns | None:
+        """What is known of training returns, of which this is the summary now; None at first.
+
+        `first_mean` is that of this program's first episodes, which no row may have caught.
+        """
+        seen_first, best = self._best["train"].first, self._best["train"].now
         if best is None or train["mean"] is None or train["count"] < RECENT_EPISODES:
             return None
         std = max(train["std"], best.get("std", 0.0))
-        return TrainReturns(first["mean"], best["mean"], best["env_steps"], train["mean"], std)
+        first = seen_first["mean"]
+        if first_mean is not None and first_mean < first:
+            first = first_mean
+        return TrainReturns(first, best["mean"], best["env_steps"], train["mean"], std)
 
     def best(self) -> Status:
         """The highest means: of 100 training episodes, and of an evaluation of each policy."""
@@ -232,7 +238,7 @@ class RunHistory:
         if self.tracking is not None:
             self.tracking.add_row(status)
         if self._diagnosis is not None:
-            returns = self._charts.returns(status["returns"]["train"])
+            returns = self._charts.returns(status["returns"]["train"], self.returns.first_mean)
             self._diagnosis.look(status["progress"]["env_steps"], returns)
         row = metrics_row(status)
         if status["run"]["state"] != "paused":

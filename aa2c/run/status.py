@@ -45,10 +45,14 @@ class Returns:
     def __init__(self, count: int = 0) -> None:
         self.count = count
         self._recent: deque[float] = deque(maxlen=RECENT_EPISODES)
+        self.first_mean: float | None = None  # of the first 100 of this program, or of before
 
     def add(self, episode_returns: Sequence[float]) -> None:
         self.count += len(episode_returns)
-        self._recent.extend(episode_returns)
+        for episode_return in episode_returns:
+            self._recent.append(episode_return)
+            if self.first_mean is None:
+                self.first_mean = self.settled_mean
 
     def recall(self, episode_return: float) -> None:
         """An episode of before the run was resumed, which `count` has."""

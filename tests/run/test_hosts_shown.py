@@ -50,7 +50,7 @@ def status_of(workers):
     }
     tests = {policy: run_status.TestReturns() for policy in ("greedy", "sampled")}
     try:
-        status = make_status(run, config, engine, (Returns(), tests))
+        status = make_status(run, config, engine, (Returns(), tests)) | {"warnings": []}
         families = list(RunCollector(lambda: status, memory.counters.lag_histogram).collect())
     finally:
         memory.release()

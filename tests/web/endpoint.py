@@ -43,7 +43,13 @@ async def endpoint(
         status=status if callable(status) else lambda: status or {"run": RUN},
         documents={
             "history": lambda: history or {},
-            "about": lambda: {"dir": "", "recipe": "none", "options": [], "commands": {}},
+            "about": lambda: {
+                "dir": "",
+                "recipe": "none",
+                "options": [],
+                "commands": {},
+                "readings": {},
+            },  # fmt: skip
             "log": lambda: {"lines": []},
         },
         collector=CollectorRegistry(),

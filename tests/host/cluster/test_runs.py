@@ -119,7 +119,8 @@ async def test_a_bridge_that_ends_at_each_of_its_failpoints_loses_nothing_it_had
 
 async def test_an_environment_that_cannot_be_made_on_hosts_ends_the_run_with_its_sentence(on_hosts):
     from aa2c.errors import StartError
+    from tests.envs.unmakable_env import make
 
-    with pytest.raises(StartError, match="NoSuchThing"):
-        async with Orchestrator(on_hosts(env="NoSuchThing-v0")) as run:
+    with pytest.raises(StartError, match="no licence"):
+        async with Orchestrator(on_hosts(env=make)) as run:
             await run.wait()

@@ -188,7 +188,8 @@ class Host:
         self.link = Server()
         self.ready: Unit = []
         self.version = 0
-        self.is_asked = self.is_pulling = False
+        self.released: list[int] = []
+        self.is_asked = self.is_told = False
 
 
 class Simulation:
@@ -277,25 +278,29 @@ class Simulation:
         self.pending.extend(units)
         host.is_asked = False
         self._ask(host)
-        self._pull(host)
+        self._tell(host)
         self._learn()
 
-    def _pull(self, host: Host) -> None:
-        if host.is_pulling or host.version == self.version:
+    def _tell(self, host: Host) -> None:
+        """One frame down at a time: what was released, and the newest parameters with it."""
+        if host.is_told or not (host.released or host.version < self.version):
             return
-        host.is_pulling = True
-        sent = self.outbound.take(
-            self.clock.now, self.model.params_bytes * 8 / (self.model.gbps * 1e9)
-        )
-        self.clock.at(sent + self.model.rtt_ms / 2e3, self._pulled, host, self.version)
+        host.is_told, (released, host.released) = True, (host.released, [])
+        bits = self.model.params_bytes * 8 if host.version < self.version else 0.0
+        arrival = self.outbound.take(self.clock.now, bits / (self.model.gbps * 1e9))
+        arrival += self.model.rtt_ms / 2e3
+        self.clock.at(arrival, self._told, host, self.version, released)
 
-    def _pulled(self, host: Host, version: int) -> None:
-        host.version, host.is_pulling = version, False
+    def _told(self, host: Host, version: int, released: list[int]) -> None:
+        host.version, host.is_told = version, False
+        for worker in released:
+            self._credit(worker)
+        if host.released:
+            self._tell(host)
 
     def _learn(self) -> None:
         self.most_in_flight = max(self.most_in_flight, self.in_flight())
-        need = self.model.units_per_update
-        if self.updating or len(self.pending) < need:
+        if self.updating or len(self.pending) < (need := self.model.units_per_update):
             return
         self.updating = [self.pending.popleft() for _ in range(need)]
         started, threads = self.clock.now, self.model.update_threads
@@ -318,9 +323,13 @@ class Simulation:
             self._counted += len(records) * self.model.steps
             self.lags += [self.version - version for _, version in records]
         self.version += 1
-        delay = self.model.rtt_ms / 2e3 if self.model.is_remote else 0.0
         for worker, _ in records:
-            self.clock.at(self.clock.now + delay, self._credit, worker)
+            if self.model.is_remote:
+                host = self._host(worker)
+                host.released.append(worker)
+                self.clock.at(self.clock.now, self._tell, host)
+            else:
+                self._credit(worker)
         self._learn()
 
     def _credit(self, worker: int) -> None:

@@ -130,8 +130,7 @@ class Server:
     """First in, first out, one at a time."""
 
     def __init__(self) -> None:
-        self._free_at = 0.0
-        self.busy_s = 0.0
+        self._free_at = self.busy_s = 0.0
 
     def take(self, now: float, duration: float) -> float:
         """When it is done."""
@@ -148,8 +147,7 @@ class Cores:
         self._served = 0.0  # seconds of a core that each job present since time 0 would have had
         self._since = 0.0
         self._jobs: list[tuple[float, int, Callable[[], None]]] = []
-        self._ids = itertools.count()
-        self._turn = 0
+        self._ids, self._turn = itertools.count(), 0
 
     def run(self, work: float, done: Callable[[], None]) -> None:
         self._serve()
@@ -198,13 +196,13 @@ class Simulation:
     def __init__(self, model: Model, seed: int = 0) -> None:
         self.model, self.clock = model, Clock()
         self._random = random.Random(seed)
-        machine = Cores(self.clock, model.cores)  # the updater's
+        self._machine = machine = Cores(self.clock, model.cores)  # the updater's
         share = model.workers_per_host if model.is_remote else model.workers
         self._hosts = [
             Host(Cores(self.clock, model.cores) if model.is_remote else machine)
             for _ in range(-(-model.workers // share))
         ]
-        self._share, self._machine = share, machine
+        self._share = share
         self.inbound, self.outbound, self.bridge = Server(), Server(), Server()
         self.credits = [model.slots] * model.workers
         self._acting_since: dict[int, float] = {}
@@ -236,8 +234,7 @@ class Simulation:
         self._acting_since[worker] = self.clock.now
         host = self._host(worker)
         version = host.version if self.model.is_remote else self.version
-        jitter = max(-3.0, min(3.0, self._random.gauss(0, 1)))
-        work = self.model.act_s * (1 + JITTER * jitter)
+        work = self.model.act_s * (1 + JITTER * max(-3.0, min(3.0, self._random.gauss(0, 1))))
         host.cores.run(work, lambda: self._commit(worker, version))
 
     def _commit(self, worker: int, version: int) -> None:
@@ -303,8 +300,8 @@ class Simulation:
         if self.updating or len(self.pending) < (need := self.model.units_per_update):
             return
         self.updating = [self.pending.popleft() for _ in range(need)]
-        started, threads = self.clock.now, self.model.update_threads
-        left = [threads if self.model.mode == "traj" else 1]
+        started = self.clock.now
+        left = [self.model.update_threads if self.model.mode == "traj" else 1]
 
         def done() -> None:
             left[0] -= 1

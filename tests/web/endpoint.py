@@ -49,7 +49,7 @@ async def endpoint(
                 "options": [],
                 "commands": {},
                 "readings": {},
-            },  # fmt: skip
+            },
             "log": lambda: {"lines": []},
         },
         collector=CollectorRegistry(),

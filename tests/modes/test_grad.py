@@ -179,6 +179,25 @@ def test_a_records_values_are_its_env_steps_and_the_means_of_its_losses():
     assert has_losses(values)
 
 
+def test_advantages_are_small_beside_those_of_earlier_rollouts():
+    """Whose std is a floor under the one that they are divided by; the state is saved in lock-step."""
+    config = small(norm_adv=True)
+    envs, network, generator = a_world(config)
+    parameters = parameters_of(network, 2)
+    leaves = MODES["grad"].record_leaves(config, envs.spec, len(parameters[0]))
+    producer = GradProducer(WorkerSetup(config, 0, envs, network, generator))
+    port = FakePort(config, leaves, parameters)
+    producer.produce(port)
+    another = GradProducer(WorkerSetup(config, 0, envs, network, generator))
+    producer._scale.state[:] = 1000, 1e12
+    another.load_state(producer.state())
+    another.produce(port)
+    first, second = (abs(record.header.values["policy"]) for record in port.records)
+    assert first > 1e-3
+    assert second < 1e-4
+    envs.close()
+
+
 def test_env_steps_and_episodes_are_counted_and_each_episode_is_reported_once():
     port = produce(small(), 60)
     # The row after an episode only resets its environment; it is also what shows the episode's end.

@@ -176,9 +176,9 @@ def evaluate(arguments: Sequence[str]) -> int:
     run = _trained_run("eval", flags.run)
     video = Path(flags.video) if flags.video else None
     if video is not None:
-        from aa2c.learn.video import check_film, record
+        from aa2c.learn.video import check_video, record
 
-        check_film(video)  # before the games are played
+        check_video(video)  # before the games are played
     import torch
 
     from aa2c.checkpoints.trained import load_policy

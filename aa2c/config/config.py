@@ -30,6 +30,7 @@ from aa2c.config.options import (
 )
 from aa2c.config.peers import meant
 from aa2c.config.values import MOST_ITEMS, broken_bound, converted, nearest, shown
+from aa2c.config.values import flag as flag
 from aa2c.errors import ConfigError
 
 MOST_NAME_BYTES = 200  # file systems take 255, and a checkpoint's or a temporary name may be longer
@@ -341,8 +342,3 @@ def _holds_code(value: Any) -> bool:
 def option_types() -> Mapping[str, Any]:
     """The type of each option, as it is kept, and written in a file or as a flag."""
     return {**get_type_hints(Config), **_KEPT}
-
-
-def flag(name: str) -> str:
-    """The command line's spelling of an option."""
-    return "--" + name.replace("_", "-")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from aa2c.config.option import option
+from aa2c.config.values import flag
 from aa2c.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ def check_engine(config: Config) -> None:
     if config.engine == "local":
         for name in _NEEDS_RAY:
             if getattr(config, name) != config.__dataclass_fields__[name].default:
-                flag = "--" + name.replace("_", "-")
-                raise ConfigError(f"{flag} needs --engine ray: --engine local does not use it.")
+                raise ConfigError(
+                    f"{flag(name)} needs --engine ray: --engine local does not use it."
+                )
         if config.workers > MOST_LOCAL_WORKERS:
             raise ConfigError(
                 f"--workers {config.workers} must be at most {MOST_LOCAL_WORKERS} on one machine: "

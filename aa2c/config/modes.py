@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from aa2c.config.values import flag
 from aa2c.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,12 +59,11 @@ def register(mode: ModeFacts) -> None:
 
 
 def require_used(option: str, mode: str) -> None:
-    """Raise `ConfigError` for an option that only other modes use: none is ignored in silence."""
+    """Raise `ConfigError` for an option that only other modes use: none is ignored silently."""
     users = [name for name, facts in FACTS.items() if option in facts.uses]
     if users and option not in FACTS[mode].uses:
         raise ConfigError(
-            f"--{option.replace('_', '-')} needs --mode {' or '.join(users)}: --mode {mode} does "
-            "not use it."
+            f"{flag(option)} needs --mode {' or '.join(users)}: --mode {mode} does not use it."
         )
 
 

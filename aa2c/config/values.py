@@ -165,3 +165,8 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
     """The known name that was meant; empty if none is alike, by `cutoff` or more of 1."""
     near = difflib.get_close_matches(name[:MOST_CHARACTERS], list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of an option."""
+    return "--" + name.replace("_", "-")

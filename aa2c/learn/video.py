@@ -34,7 +34,7 @@ def record(
     max_steps: int,
     most_s: float = math.inf,
     keep_going: Callable[[], bool] = always,
-) -> Film:
+) -> Video:
     """Play one episode and write it to `path` as an H.264 video.
 
     It is the first episode that `play` plays with the same seed. It is cut after `most_s` of video,
@@ -43,7 +43,7 @@ def record(
     path cannot be written or the environment cannot be rendered, and `StartError` if the environment
     cannot be made.
     """
-    partial = check_film(path)
+    partial = check_video(path)
     try:
         partial.touch()
         recorded = _Recorded(make_game(config, with_pictures=True), partial)
@@ -66,10 +66,10 @@ def record(
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-    return recorded.film
+    return recorded.video
 
 
-def check_film(path: Path) -> Path:
+def check_video(path: Path) -> Path:
     """Where a video is written before it is complete. Raises `ConfigError` if it cannot be."""
     if path.suffix != SUFFIX:
         raise ConfigError(f"--video {path} must end in {SUFFIX}.")
@@ -85,7 +85,7 @@ def check_film(path: Path) -> Path:
     return partial
 
 
-class Film(NamedTuple):
+class Video(NamedTuple):
     """A recorded episode, and how long it is."""
 
     episode: TestEpisode
@@ -127,8 +127,8 @@ class _Recorded:
         return step
 
     @property
-    def film(self) -> Film:
-        return Film(self._episode, (self._episode.length + 1) / self.pictures_per_s)
+    def video(self) -> Video:
+        return Video(self._episode, (self._episode.length + 1) / self.pictures_per_s)
 
     def picture(self) -> NDArray[np.uint8]:
         return self._game.picture()

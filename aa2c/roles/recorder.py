@@ -23,8 +23,8 @@ from aa2c.policy.network import make_policy
 from aa2c.policy.policy import Policy
 from aa2c.ports import EvaluatorPort, Report
 
-FILM = "video.mp4"  # in the run's directory: the newest replaces the one before
-FILMS = "videos"  # in the run's directory: those of evaluations
+VIDEO = "video.mp4"  # in the run's directory: the newest replaces the one before
+VIDEOS = "videos"  # in the run's directory: those of evaluations
 MOST_S = 60.0  # of video
 RECORD_S = 120.0  # that it may take, on a busy machine
 
@@ -43,8 +43,8 @@ class Recorder:
         self._config = config
         self._spec = spec
         self._port = port
-        self._path = run_dir / FILM
-        self._films = run_dir / FILMS
+        self._path = run_dir / VIDEO
+        self._videos = run_dir / VIDEOS
         self._can_film = True
 
     def record_if_wanted(self) -> None:
@@ -76,7 +76,7 @@ class Recorder:
                 raise _Unwanted
             return time.monotonic() < until
 
-        film = record(
+        video = record(
             self._config,
             policy,
             self._path,
@@ -89,10 +89,10 @@ class Recorder:
         return {
             "policy_version": version,
             "env_steps": env_steps,
-            "episode_return": film.episode.episode_return,
-            "length": film.episode.length,
-            "is_cut": film.episode.is_capped,
-            "duration_s": round(film.duration_s, 2),
+            "episode_return": video.episode.episode_return,
+            "length": video.episode.length,
+            "is_cut": video.episode.is_capped,
+            "duration_s": round(video.duration_s, 2),
             "bytes": self._path.stat().st_size,
             "path": str(self._path),
         }
@@ -105,7 +105,7 @@ class Recorder:
             return {}
         from aa2c.learn.video import record
 
-        path = self._films / f"step-{env_steps:012}.mp4"
+        path = self._videos / f"step-{env_steps:012}.mp4"
         until = time.monotonic() + RECORD_S
 
         def goes_on() -> bool:

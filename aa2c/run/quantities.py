@@ -188,22 +188,23 @@ RUN = (
     Quantity("checkpoint_at", "updater.checkpoint_at", "Unix time of the newest checkpoint.",
              "seconds", gauge="checkpoint_timestamp_seconds"),
 )
+
+
+def _usage_of(name: str, path: str, words: str) -> tuple[Quantity, Quantity]:
+    """CPU time and memory of a process."""
+    return (
+        Quantity(f"{name}_cpu", f"{path}.cpu_s", f"CPU time of {words}.", "seconds",
+                 counter=f"{name}_cpu_seconds"),
+        Quantity(f"{name}_memory", f"{path}.rss_bytes",
+                 f"Resident memory of {words}; pages shared by processes count in each.", "bytes",
+                 gauge=f"{name}_resident_memory_bytes"),
+    )  # fmt: skip
+
+
 CHILDREN = (
-    Quantity("orchestrator_cpu", "orchestrator.cpu_s", "CPU time of the program that runs the orchestrator.", "seconds",
-             counter="orchestrator_cpu_seconds"),
-    Quantity("orchestrator_memory", "orchestrator.rss_bytes",
-             "Resident memory of the program that runs the orchestrator; pages shared by processes count in each.", "bytes",
-             gauge="orchestrator_resident_memory_bytes"),
-    Quantity("updater_cpu", "updater.cpu_s", "CPU time of the updater.", "seconds",
-             counter="updater_cpu_seconds"),
-    Quantity("updater_memory", "updater.rss_bytes",
-             "Resident memory of the updater; pages shared by processes count in each.", "bytes",
-             gauge="updater_resident_memory_bytes"),
-    Quantity("evaluator_cpu", "evaluator.cpu_s", "CPU time of the evaluator.", "seconds",
-             counter="evaluator_cpu_seconds"),
-    Quantity("evaluator_memory", "evaluator.rss_bytes",
-             "Resident memory of the evaluator; pages shared by processes count in each.", "bytes",
-             gauge="evaluator_resident_memory_bytes"),
+    *_usage_of("orchestrator", "orchestrator", "the program that runs the orchestrator"),
+    *_usage_of("updater", "updater", "the updater"),
+    *_usage_of("evaluator", "evaluator", "the evaluator"),
     Quantity("evaluations", "evaluator.evaluations", "Evaluations finished.",
              counter="evaluations"),
     Quantity("evaluator_restarts", "evaluator.restarts", "Restarts of the evaluator.",
@@ -219,11 +220,7 @@ CHILDREN = (
     Quantity("worker_policy_lag", "workers.{worker}.policy_lag",
              "Mean policy lag of the worker's records, last 10 s.", "versions",
              gauge="worker_policy_lag_versions"),
-    Quantity("worker_cpu", "workers.{worker}.cpu_s", "CPU time of the worker.", "seconds",
-             counter="worker_cpu_seconds"),
-    Quantity("worker_memory", "workers.{worker}.rss_bytes",
-             "Resident memory of the worker; pages shared by processes count in each.", "bytes",
-             gauge="worker_resident_memory_bytes"),
+    *_usage_of("worker", "workers.{worker}", "the worker"),
     Quantity("worker_restarts", "workers.{worker}.restarts", "Restarts of the worker.",
              counter="worker_restarts"),
     Quantity("host_up", "hosts.{host}.state", "1 while the host of a share of the workers answers.",

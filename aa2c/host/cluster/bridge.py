@@ -21,8 +21,13 @@ from aa2c.shm.queue import Receiver, Sender
 
 BEAT_S = 0.1
 HOSTS_EVERY_S = 1.0
+LOOK_FOR_HEAD_S = 5.0
 PLACE_S = 20.0  # to start a host that has a place
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
+HEAD_IS_GONE = (
+    "the cluster's head does not answer: unless it comes back, all hosts end in about a minute, and wait "
+    "for a new one"
+)
 MOST_EPOCHS = 2**20  # of one incarnation of the engine's process
 
 
@@ -49,6 +54,7 @@ class Bridge:
         loop.add_reader(commands.fileno(), lambda: self._hear(commands))
         loop.add_reader(self._space.fileno(), self._look_for_released)
         self._report.send(Report.READY)
+        self._tasks.add(asyncio.create_task(self._watch_head()))
         reported_at = 0.0
         try:
             while not self._is_over.is_set():
@@ -69,6 +75,17 @@ class Bridge:
             self._home.close()
         if self._failure:
             raise self._failure
+
+    async def _watch_head(self) -> None:
+        """Say when the cluster's head is gone: records still come, but not for long."""
+        was_there = True
+        while True:
+            await asyncio.sleep(LOOK_FOR_HEAD_S)
+            is_there = await self._cluster.is_there()
+            if is_there != was_there:
+                event = "the cluster's head answers again" if is_there else HEAD_IS_GONE
+                self._report.send(Report.HOST_CHANGED, event=event, is_bad=not is_there, about={})
+            was_there = is_there
 
     def _look_for_released(self) -> None:
         self._space.wait(0)

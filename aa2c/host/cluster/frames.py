@@ -123,4 +123,7 @@ class Cluster(Protocol):
         Raises `StartError` for what will not be better the next time.
         """
 
+    async def is_there(self) -> bool:
+        """Whether its head answers."""
+
     def close(self) -> None: ...

@@ -112,6 +112,9 @@ class PipeCluster:
         await link.begin(share)
         return link
 
+    async def is_there(self):
+        return not os.path.exists(os.environ.get(DOWN, ""))
+
     def close(self):
         for link in self._links:
             link.kill()

@@ -88,11 +88,15 @@ async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(
         down.unlink()
         await all_work()
         assert engine.generation == 1
+        assert run.status()["engine"]["exits"] == {"SIGKILL": 1}
         steps = now(run)["env_steps"]
         status = await run.stop()
     assert status["progress"]["env_steps"] >= steps
     told = journal.check(journals(run.dir, tmp_path))
     assert told["updaters"] == 2
+    rings, ends = status["rings"], sum(sum(w["exits"].values()) for w in status["workers"])
+    counted = sum(ring["dropped"]["lost"] + ring["untold"] for ring in rings)
+    assert told["lost"] <= counted + ends, "a worker may be killed between its journal and its ring"
     log = (run.dir / "log.jsonl").read_text()
     assert "a host is lost and is started again" in log
     assert "orchestrator failed" not in log

@@ -21,7 +21,7 @@ from aa2c.shm.queue import Receiver, Sender
 
 BEAT_S = 0.1
 HOSTS_EVERY_S = 1.0
-LOOK_FOR_HEAD_S = 5.0
+LOOK_FOR_HEAD_S = 3.0
 PLACE_S = 20.0  # to start a host that has a place
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
 HEAD_IS_GONE = (

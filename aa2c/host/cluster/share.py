@@ -57,7 +57,7 @@ class Share:
         self._config = spec.config
         raise_file_limit()
         remove_leftovers()
-        self._dir = Path(tempfile.mkdtemp(prefix="aa2c-host-"))
+        self._dir = Path(tempfile.mkdtemp(prefix=f"aa2c-host-{spec.run_id}-"))
         self._log_file = LogFile(self._dir / "log.jsonl")
         self._output = Output(self._dir, make_logger(self._log_file, "aa2c-host"))
         self._log_read = 0

@@ -1,7 +1,7 @@
 """A Ray cluster of three nodes on this machine, in processes that are nobody's children.
 
-A program: it prints the cluster's address and the pids of its raylets as JSON; `kill N` and `add` on its
-standard input end a node at once and start another, and its end ends them all.
+A program: it prints the cluster's address, the pids of its raylets and of its head's server as JSON;
+`kill N` and `add` on its standard input end a node at once and start another, and its end ends them all.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ class Nodes:
     def raylets(self) -> list[int]:
         return self._answers()[-1]["raylets"]
 
+    @property
+    def head(self) -> int:
+        return self._answers()[-1]["head"]
+
     def kill(self, index: int) -> None:
         self._ask(f"kill {index}")
 
@@ -79,12 +83,14 @@ def main(commands: str, answers: str, workers: int) -> None:
 
     options = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
+    head = cluster.head_node.all_processes["gcs_server"][0].process.pid
     nodes = [cluster.add_node(num_cpus=1, **options) for _ in range(workers)]
 
     def say() -> None:
         raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+        told = {"address": cluster.address, "raylets": raylets, "head": head}
         with open(answers, "a") as file:
-            file.write(json.dumps({"address": cluster.address, "raylets": raylets}) + "\n")
+            file.write(json.dumps(told) + "\n")
 
     with open(commands) as asked:
         say()

@@ -156,6 +156,6 @@ async def _serve(number):
 
 def journals(run_dir, scratch):
     """Bring the hosts' journals to the run's, where `check` looks for them."""
-    for path in Path(scratch).glob("aa2c-host-*/journal/produced-*"):
+    for path in Path(scratch).glob(f"aa2c-host-{run_dir.name[-8:]}-*/journal/produced-*"):
         (run_dir / "journal" / path.name).write_bytes(path.read_bytes())
     return run_dir / "journal"

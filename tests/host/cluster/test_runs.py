@@ -13,6 +13,7 @@ import pytest
 from aa2c import Orchestrator, failpoint
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host import journal
+from aa2c.host.cluster.bridge import HEAD_IS_GONE
 from tests.conftest import now, until
 from tests.host.cluster.pipes import DOWN, journals
 
@@ -82,6 +83,7 @@ async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(
 
         engine = run._engine._remote.engine
         down.touch()
+        await until(lambda: HEAD_IS_GONE in (run.dir / "log.jsonl").read_text())
         os.kill(engine.pid, signal.SIGKILL)
         await until(lambda: all(w["exits"].get("engine lost") == 1 for w in workers()))
         await until(lambda: "the cluster is not there" in (run.dir / "log.jsonl").read_text())

@@ -13,7 +13,6 @@ import socket
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 from aa2c.errors import StartError
 from aa2c.host.launch import _absolute
@@ -152,10 +151,3 @@ async def _serve(number):
             share.end()
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-
-
-def journals(run_dir, scratch):
-    """Bring the hosts' journals to the run's, where `check` looks for them."""
-    for path in Path(scratch).glob(f"aa2c-host-{run_dir.name[-8:]}-*/journal/produced-*"):
-        (run_dir / "journal" / path.name).write_bytes(path.read_bytes())
-    return run_dir / "journal"

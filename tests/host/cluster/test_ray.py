@@ -21,8 +21,7 @@ from aa2c.host import engine, journal
 from aa2c.version import __version__
 from tests.conftest import not_checked, now, until
 from tests.host.cluster.newer import WANTED, Newer
-from tests.host.cluster.nodes import Nodes
-from tests.host.cluster.pipes import journals
+from tools.ray_nodes import Nodes, collect_journals
 
 if importlib.util.find_spec("ray") is None:
     not_checked("runs on a Ray cluster", "ray is not installed")
@@ -101,7 +100,7 @@ async def works(run, worker):
 
 def check_records(run, scratch, status):
     """None was learned from twice, or out of order, and what is lost is counted."""
-    told = journal.check(journals(run.dir, scratch))
+    told = journal.check(collect_journals(run.dir, scratch))
     assert told["taken"] > 0
     counted = sum(ring["dropped"]["lost"] + ring["untold"] for ring in status["rings"])
     ends = sum(sum(worker["exits"].values()) for worker in status["workers"])

@@ -15,7 +15,8 @@ from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host import journal
 from aa2c.host.cluster.bridge import HEAD_IS_GONE
 from tests.conftest import now, until
-from tests.host.cluster.pipes import DOWN, journals
+from tests.host.cluster.pipes import DOWN
+from tools.ray_nodes import collect_journals
 
 pytestmark = pytest.mark.long
 
@@ -30,7 +31,7 @@ async def test_a_run_on_hosts_learns_all_that_its_workers_made(on_hosts, tmp_pat
         status = await run.wait()
     assert status["run"]["state"] == "finished"
     assert status["progress"]["env_steps"] >= 3000
-    told = journal.check(journals(run.dir, tmp_path))
+    told = journal.check(collect_journals(run.dir, tmp_path))
     assert told["lost"] == 0
     assert load_checkpoint(run.dir).counts["records"] == told["taken"] // 2 * 2 > 0, "whole batches"
     log = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
@@ -94,7 +95,7 @@ async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(
         steps = now(run)["env_steps"]
         status = await run.stop()
     assert status["progress"]["env_steps"] >= steps
-    told = journal.check(journals(run.dir, tmp_path))
+    told = journal.check(collect_journals(run.dir, tmp_path))
     assert told["updaters"] == 2
     rings, ends = status["rings"], sum(sum(w["exits"].values()) for w in status["workers"])
     counted = sum(ring["dropped"]["lost"] + ring["untold"] for ring in rings)
@@ -119,7 +120,7 @@ async def test_a_bridge_that_ends_at_each_of_its_failpoints_loses_nothing_it_had
         updates = now(run)["updates"]
         await until(lambda: now(run)["updates"] > updates)
         await run.stop()
-    told = journal.check(journals(run.dir, tmp_path))
+    told = journal.check(collect_journals(run.dir, tmp_path))
     assert load_checkpoint(run.dir).counts["records"] == told["taken"]
 
 

@@ -103,7 +103,7 @@ class _Cluster:
         from ray.cluster_utils import Cluster
 
         self._options = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
-        head = {"num_cpus": 0, "redis_port": port, **self._options}
+        head = {"num_cpus": 0, "gcs_server_port": port, **self._options}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes: list[Any] = []
         for _ in range(self._workers):

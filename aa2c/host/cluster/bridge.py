@@ -31,6 +31,19 @@ HEAD_IS_GONE = (
 MOST_EPOCHS = 2**20  # of one incarnation of the engine's process
 
 
+def too_large(record: int, params: int, room: int) -> str:
+    """What to say if a node has no room for two of a record or of the parameters; else ''."""
+    largest, what = max((record, "record"), (params, "set of parameters"))
+    if 2 * largest <= room:
+        return ""
+    less = " or lower --num-envs or --num-steps" if largest == record else ""
+    return (
+        f"a {what} has {largest / 1e6:,.0f} MB, and the smallest object store of the cluster {room / 1e6:,.0f} "
+        "MB: what does not fit is written to a node's disk on its way, which is slow. Start nodes with a "
+        f"larger --object-store-memory{less}"
+    )
+
+
 class Bridge:
     """All hosts of a run, which a cluster starts."""
 
@@ -43,6 +56,7 @@ class Bridge:
         self._cluster = cluster
         self._hosts: dict[int, RemoteHost] = {}
         self._epoch = spec.generation * MOST_EPOCHS
+        self._is_sized = False
         self._is_over = asyncio.Event()
         self._failure: StartError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,6 +101,11 @@ class Bridge:
                 self._report.send(Report.HOST_CHANGED, event=event, is_bad=not is_there, about={})
             was_there = is_there
 
+    async def _compare_with_room(self, record: int, params: int) -> None:
+        """Say early what will be slow, or fail with a full disk."""
+        if event := too_large(record, params, await self._cluster.room()):
+            self._report.send(Report.HOST_CHANGED, event=event, is_bad=True, about={})
+
     def _look_for_released(self) -> None:
         self._space.wait(0)
         for host in self._hosts.values():
@@ -103,6 +122,10 @@ class Bridge:
                 case Stop():
                     self._is_over.set()
                 case ToWorker(worker=worker, generation=generation, command=command):
+                    if command["kind"] == "Attach" and not self._is_sized:
+                        self._is_sized = True
+                        sizes = command["slot_bytes"], 4 * command["num_params"]
+                        self._tasks.add(asyncio.create_task(self._compare_with_room(*sizes)))
                     self._host_of(worker).tell(worker, generation, command)
 
     def _host_of(self, worker: int) -> RemoteHost:

@@ -126,4 +126,7 @@ class Cluster(Protocol):
     async def is_there(self) -> bool:
         """Whether its head answers."""
 
+    async def room(self) -> int:
+        """Bytes that each node has at least for what is under way from or to it."""
+
     def close(self) -> None: ...

@@ -36,6 +36,10 @@ OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
 CONNECT_S = 5.0
 KEPT_VERSIONS = 2  # of the parameters, for hosts that still fetch them
 MOST_CALLS = 4  # at once to an actor: one of each kind, and room
+STORE_IS_FULL = (
+    "the object store of a node is full, and so is the disk that Ray would use: start nodes with a larger "
+    "--object-store-memory, or with room on their disk"
+)
 _AUTH = "RAY_AUTH_MODE"
 
 # Asked without a token, by an interpreter that has never had one: an answer means that nobody needs any.
@@ -96,6 +100,19 @@ class HostActor:
         self._share.end()
 
 
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Raises `ConnectionError` with one line for what Ray tells in many."""
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayTaskError
+
+    try:
+        yield
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        raise ConnectionError(STORE_IS_FULL) from error
+    except RayTaskError as error:
+        raise ConnectionError(f"it failed: {error.cause!r}") from error
+
+
 class RayLink:
     """An actor, from the engine's process."""
 
@@ -105,11 +122,13 @@ class RayLink:
         self.name = self.address = ""
 
     async def tell(self, frame: bytes, version: int, params: Vector | None) -> None:
-        refs = [] if params is None else [self._cluster.shared(version, params)]
-        await self.actor.tell.remote(frame, refs)
+        with _in_words():
+            refs = [] if params is None else [self._cluster.shared(version, params)]
+            await self.actor.tell.remote(frame, refs)
 
     async def collect(self) -> tuple[bytes, list[Any]]:
-        frame, blocks = await self.actor.collect.remote()
+        with _in_words():
+            frame, blocks = await self.actor.collect.remote()
         return frame, blocks
 
     async def end(self) -> None:
@@ -208,6 +227,12 @@ class RayCluster:
 
     async def is_there(self) -> bool:
         return await asyncio.to_thread(_answers, self._head)
+
+    async def room(self) -> int:
+        import ray
+
+        living = [node for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
+        return int(min(node["Resources"].get("object_store_memory", 0) for node in living))
 
     def shared(self, version: int, params: Vector) -> Any:
         """A reference to these parameters, which are put once for all hosts."""

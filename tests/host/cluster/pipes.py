@@ -18,6 +18,7 @@ from aa2c.errors import StartError
 from aa2c.host.launch import _absolute
 
 HERE = "tests.host.cluster.pipes"
+ROOM = "TEST_CLUSTER_ROOM"  # bytes of its object stores
 DOWN = "TEST_CLUSTER_IS_DOWN"  # names a file; while it is there, the cluster is not
 
 
@@ -113,6 +114,9 @@ class PipeCluster:
 
     async def is_there(self):
         return not os.path.exists(os.environ.get(DOWN, ""))
+
+    async def room(self):
+        return int(os.environ.get(ROOM, 2**40))
 
     def close(self):
         for link in self._links:

@@ -15,7 +15,7 @@ from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host import journal
 from aa2c.host.cluster.bridge import HEAD_IS_GONE
 from tests.conftest import now, until
-from tests.host.cluster.pipes import DOWN
+from tests.host.cluster.pipes import DOWN, ROOM
 from tools.ray_nodes import collect_journals
 
 pytestmark = pytest.mark.long
@@ -26,7 +26,8 @@ def has_ray(monkeypatch):
     monkeypatch.setattr("aa2c.run.beforehand.check_requirements", lambda config: None)
 
 
-async def test_a_run_on_hosts_learns_all_that_its_workers_made(on_hosts, tmp_path):
+async def test_a_run_on_hosts_learns_all_that_its_workers_made(on_hosts, tmp_path, monkeypatch):
+    monkeypatch.setenv(ROOM, "1000")
     async with Orchestrator(on_hosts(total_env_steps=3000)) as run:
         status = await run.wait()
     assert status["run"]["state"] == "finished"
@@ -37,6 +38,8 @@ async def test_a_run_on_hosts_learns_all_that_its_workers_made(on_hosts, tmp_pat
     log = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
     unexpected = [line for line in log if line["level"] == "error" or "ended" in line["event"]]
     assert unexpected == []
+    (warned,) = [line["event"] for line in log if "--object-store-memory" in line["event"]]
+    assert "the smallest object store of the cluster 0 MB" in warned
 
 
 async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(

@@ -85,6 +85,16 @@ class Nodes:
         self._commands.close()
 
 
+def processes_of(run_dir: Path) -> list[int]:
+    """All of a run, on whatever node: they map its memory, also once that is unlinked."""
+    found = []
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # it has ended
+            if f"-{run_dir.name[-8:]}-" in maps.read_text():
+                found.append(int(maps.parent.name))
+    return found
+
+
 def collect_journals(run_dir: Path, scratch: Path) -> Path:
     """Bring a run's journals of its hosts, which are below `scratch`, to where `check` looks for them."""
     for path in scratch.glob(f"aa2c-host-{run_dir.name[-8:]}-*/journal/produced-*"):

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 from chaos import Chaos, until_all_run
-from ray_nodes import Nodes, collect_journals, processes_of
+from ray_nodes import Nodes, collect_journals, processes_of, segments_of
 
 from aa2c import Config, Orchestrator
 from aa2c.checkpoints.files import read_checkpoint
@@ -142,6 +142,8 @@ async def train(options: argparse.Namespace, directory: Path, nodes: Nodes) -> d
     assert records["lost"] <= dropped["lost"] + untold + exits.total(), (records, dropped, untold)
     saved = read_checkpoint(run.dir, lambda files: files)
     return {
+        "run": run.id,
+        "dir": str(run.dir),
         "mode": options.mode,
         "minutes": options.minutes,
         "nodes": options.nodes,
@@ -159,11 +161,11 @@ async def train(options: argparse.Namespace, directory: Path, nodes: Nodes) -> d
     }
 
 
-def left(directory: Path) -> list[str]:
+def left(directory: Path, run_id: str, run_dir: Path) -> list[str]:
     """Processes of this run and its cluster, and segments."""
-    (run_dir,) = (directory / "runs").iterdir()
-    found = [path.name for path in Path("/dev/shm").glob(f"aa2c-*-{run_dir.name[-8:]}-*")]
-    found += [f"process {pid}" for pid in processes_of(run_dir)]
+    found = segments_of(run_id, run_dir)
+    pids = (pid for pid in processes_of(run_id, run_dir) if pid != os.getpid())
+    found += [f"process {pid}" for pid in pids]
     for process in psutil.process_iter(["name", "environ"]):
         is_ours = (process.info["environ"] or {}).get(MARK) == str(directory)
         if is_ours and process.info["name"] in ("gcs_server", "raylet"):
@@ -201,7 +203,9 @@ def main() -> None:
     finally:
         nodes.close()
     ends_at = time.monotonic() + GONE_WITHIN_S
-    while (found := left(directory)) and time.monotonic() < ends_at:
+    while (
+        found := left(directory, report["run"], Path(report["dir"]))
+    ) and time.monotonic() < ends_at:
         time.sleep(0.5)
     assert not found, f"left behind: {found}"
     print(json.dumps(report, indent=2))

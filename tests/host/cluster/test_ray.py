@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -24,7 +23,7 @@ from aa2c.version import __version__
 from tests.conftest import not_checked, now, until
 from tests.host.cluster.newer import WANTED, Newer
 from tests.host.cluster.odd_envs import env_without_ray, large_env
-from tools.ray_nodes import Nodes, collect_journals, processes_of
+from tools.ray_nodes import Nodes, collect_journals, processes_of, segments_of
 
 if importlib.util.find_spec("ray") is None:
     not_checked("runs on a Ray cluster", "ray is not installed")
@@ -79,8 +78,8 @@ def host_of(worker):
 
 def left_of(run):
     """Processes and memory of a run, on whatever node."""
-    segments = Path("/dev/shm").glob(f"aa2c-*-{run.dir.name[-8:]}-*")
-    return processes_of(run.dir) + list(segments)
+    left = {*processes_of(run.id, run.dir), *segments_of(run.id, run.dir)}
+    return left - {os.getpid()}
 
 
 async def all_work(run):
@@ -114,9 +113,10 @@ async def test_a_run_on_three_nodes_survives_them(on_ray, nodes, scratch):
         await all_work(run)
         raylets = [host_of(worker).parent().pid for worker in workers()]
         assert sorted(raylets) == sorted(nodes.raylets), "one host on each node"
-        assert len(processes_of(run.dir)) == 2 + 2 + 2 + 2, (
-            "updater, engine, hosts, workers, and this"
-        )
+        status = run.status()
+        pids = {status["updater"]["pid"], status["engine"]["pid"]}
+        pids |= {pid for w in workers() for pid in (w["pid"], host_of(w).pid)}
+        assert pids <= left_of(run), "what is left at the end would be seen"
 
         os.kill(workers()[0]["pid"], signal.SIGKILL)
         await until(lambda: workers()[0]["exits"] == {"SIGKILL": 1})

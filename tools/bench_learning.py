@@ -177,7 +177,8 @@ def draw(curves: dict[Cell, NDArray[np.float64]], path: Path) -> None:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for cell, returns in curves.items():
-        at = checks(cell.env_steps)
+        known = ~np.isnan(returns).all(axis=0)  # not before a first episode has ended
+        at, returns = checks(cell.env_steps)[known], returns[:, known]
         low, middle, high = np.nanpercentile(returns, (25, 50, 75), axis=0)
         (line,) = axes.plot(at, middle, label=f"{cell.mode}, {len(returns)} seeds")
         axes.fill_between(at, low, high, alpha=0.25, color=line.get_color())

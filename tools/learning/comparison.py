@@ -50,8 +50,11 @@ def _shown(value: float | None) -> str:
 
 
 def counterpart(row: Row, before: Sequence[Row]) -> Row | None:
-    """The cell of the earlier table that this one may be compared with."""
-    return next((old for old in before if all(old[key] == row[key] for key in SAME)), None)
+    """The cell of the earlier table that this one may be compared with; single runs say too little."""
+    for old in before:
+        if all(old[key] == row[key] for key in SAME):
+            return old if min(len(row["scores"]), len(old["scores"])) > 1 else None
+    return None
 
 
 def found_worse(rows: Sequence[Row], before: Sequence[Row]) -> list[Change]:

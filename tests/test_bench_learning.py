@@ -70,7 +70,7 @@ def test_the_table_is_of_the_files_of_any_runs(tool, tmp_path, capsys):
     assert (one["steps_to"], one["scores"][0]["steps_to"]) == (None, None)
     table = (out / "results.md").read_text()
     assert table in capsys.readouterr().out
-    assert "| 2 of 2 | 1 of 2 | 68% | 2,000 | 200.0 | – |" in table
+    assert "| 2 of 2 | 1 of 2 | 68% | 1,750 | 175.0 | – |" in table
     assert (out / "CartPole-v1-workers-3.png").stat().st_size > 1000
 
 

@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from learning.comparison import Row, counterpart, found_worse, interquartile_mean
@@ -125,18 +126,13 @@ def summarise(cell: Cell, scores: Sequence[Score]) -> Row:
         "reached": sum(one.steps_to < np.inf for one in scores),
         "ended": sum(final >= cell.threshold for final in finals),
         "late_share": float(np.mean([one.late_share for one in scores])),
-        "steps_to": _finite(_median([one.steps_to for one in scores])),
-        "minutes_to": _finite(_median([one.minutes_to for one in scores])),
+        "steps_to": _finite(np.median([one.steps_to for one in scores])),
+        "minutes_to": _finite(np.median([one.minutes_to for one in scores])),
         "scores": [{name: _finite(getattr(one, name)) for name in KEPT} for one in scores],
     }
 
 
-def _median(values: Sequence[float]) -> float:
-    """Of an even number the upper one of the middle two: infinity has no mean with a number."""
-    return sorted(values)[len(values) // 2]
-
-
-def _finite(value: float) -> float | None:
+def _finite(value: float | np.floating[Any]) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 

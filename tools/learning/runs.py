@@ -1,0 +1,170 @@
+"""The runs of bench_learning.py: which there are, under which conditions, and how one is made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import psutil
+
+from aa2c.errors import ConfigError
+from aa2c.report.reading import Run, read_runs
+
+FILES = Path(__file__).parent
+TASKS: dict[str, dict[str, Any]] = tomllib.loads((FILES / "tasks.toml").read_text())
+STOPPED_S = 0.01  # each time; less than a rollout takes, and much less than a stall
+LOOK_S = 0.2  # for the slow worker, while it starts or is restarted
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to a run, beside its recipe.
+
+    Pinned, all its processes have one core. A slow worker is stopped for half of the time, as if it
+    had a core of half the speed, or shared one.
+    """
+
+    name: str
+    flags: tuple[str, ...] = ()
+    is_pinned: bool = False
+    has_slow_worker: bool = False
+
+
+USUAL = Condition("usual")
+CONDITIONS = {
+    condition.name: condition
+    for condition in (
+        USUAL,
+        Condition("workers-1", ("--workers", "1")),
+        Condition("workers-8", ("--workers", "8")),
+        Condition("pinned", is_pinned=True),
+        Condition("slow-worker", has_slow_worker=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run to make."""
+
+    task: str
+    mode: str
+    seed: int
+    condition: Condition = USUAL
+
+    @property
+    def directory(self) -> str:
+        """Within --runs."""
+        more = "" if self.condition == USUAL else f"-{self.condition.name}"
+        return f"{self.task}-{self.mode}{more}-{self.seed}"
+
+    def command(self, runs: Path) -> list[str]:
+        """The command line that makes the run, or resumes it."""
+        serve = [sys.executable, "-m", "aa2c", "serve", "--quiet", "--port", "0"]
+        place = runs / self.directory
+        task = TASKS[self.task]
+        if (place / "checkpoints").is_dir() and any((place / "checkpoints").iterdir()):
+            return [*serve, "--resume", str(place), *_consent(task.get("flags", ""))]
+        return [
+            *serve,
+            *("--mode", self.mode, "--env", task["env"], "--seed", str(self.seed)),
+            *("--total-env-steps", str(task["env_steps"]), "--eval-interval-s", "0"),
+            *("--runs-dir", str(runs), "--name", self.directory),
+            *shlex.split(task.get("flags", "")),
+            *shlex.split(task.get(f"{self.mode}_flags", "")),
+            *self.condition.flags,
+        ]
+
+
+def _consent(flags: str) -> list[str]:
+    """A wrapper is imported again only if it is named again."""
+    words = shlex.split(flags)
+    return words[words.index("--wrapper") :][:2] if "--wrapper" in words else []
+
+
+def finished(place: Path) -> Run | None:
+    """The run there, if it has used up its budget."""
+    try:
+        (run,) = read_runs([place])
+    except ConfigError:
+        return None
+    return run if run.metrics["env_steps"][-1] >= run.config.total_env_steps else None
+
+
+class Maker:
+    """Makes runs, or resumes them, in a directory; each pinned run has a core to itself."""
+
+    def __init__(self, runs: Path, nice: int) -> None:
+        self._runs = runs
+        self._nice = nice
+        self._cores: SimpleQueue[int] = SimpleQueue()
+        for core in sorted(os.sched_getaffinity(0)):
+            self._cores.put(core)
+
+    def make(self, case: Case) -> str:
+        """What went wrong, if anything did. A finished run is not repeated."""
+        if finished(self._runs / case.directory):
+            return ""
+        command = ["nice", "-n", str(self._nice), *case.command(self._runs)]
+        if case.condition.is_pinned:
+            core = self._cores.get()
+            try:
+                said = _run(["taskset", "--cpu-list", str(core), *command], case.condition)
+            finally:
+                self._cores.put(core)
+        else:
+            said = _run(command, case.condition)
+        if finished(self._runs / case.directory):
+            return ""
+        return said.strip().splitlines()[-1] if said.strip() else "it was stopped"
+
+
+def _run(command: list[str], condition: Condition) -> str:
+    """Wait for a run to end; what it said on standard error."""
+    with psutil.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(FILES), os.getenv("PYTHONPATH", "")])},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        has_ended = threading.Event()
+        if condition.has_slow_worker:
+            threading.Thread(target=slow_down, args=(process.pid, has_ended)).start()
+        try:
+            return str(process.communicate()[1])
+        finally:
+            has_ended.set()
+
+
+def slow_down(pid: int, has_ended: threading.Event) -> None:
+    """Stop the first worker of the run with this process for half of the time, until it has ended."""
+    while not has_ended.is_set():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(pid).children():
+                if child.name() == "aa2c-worker-0":
+                    _halve(child, has_ended)
+        has_ended.wait(LOOK_S)
+
+
+def _halve(worker: psutil.Process, has_ended: threading.Event) -> None:
+    """Until it is no more: let it run for as long as it was stopped, however late the clock was."""
+    while not has_ended.is_set() and worker.status() != psutil.STATUS_ZOMBIE:
+        start = time.monotonic()
+        worker.suspend()
+        try:
+            has_ended.wait(STOPPED_S)
+        finally:
+            worker.resume()
+        has_ended.wait(time.monotonic() - start)

@@ -54,6 +54,8 @@ ABUSE = (
 class Chaos:
     """Faults injected into a run, drawn from a seed, and the counters seen meanwhile."""
 
+    most_pause_s = 2.0
+
     def __init__(self, run: Orchestrator, seed: int) -> None:
         self._run = run
         self._random = random.Random(seed)
@@ -70,7 +72,7 @@ class Chaos:
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at and self._run.state in TRAINING_STATES:
             self._random.choice(self._faults())()
-            wait_until = time.monotonic() + self._random.uniform(0.05, 2.0)
+            wait_until = time.monotonic() + self._random.uniform(0.05, self.most_pause_s)
             while time.monotonic() < wait_until:
                 self.look()
                 await asyncio.sleep(0.02)

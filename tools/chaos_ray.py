@@ -35,6 +35,7 @@ MARK = "AA2C_CHAOS_RAY"  # in the environment of the cluster's processes
 HEAD_IS_MISSED_S = 5  # instead of a minute, as Ray's own setting
 MOST_FROZEN_S = 30.0  # longer than the 20 s after which a host is lost
 GONE_WITHIN_S = 60.0
+UPDATERS_SHARE = 0.1  # of the signals to it and to workers
 
 
 class RayChaos(Chaos):
@@ -50,9 +51,12 @@ class RayChaos(Chaos):
         return (*of_run, *2 * [self._kill_host], self._freeze_host, self._end_node, self._end_head)
 
     def _victim(self) -> tuple[str, int] | None:
+        """A worker that is there, mostly; else nobody."""
         status = self._run.status()
         children = [("worker", worker["pid"]) for worker in status["workers"]]
-        role, pid = self._random.choice([*children, ("updater", status["updater"]["pid"])])
+        if self._random.random() < UPDATERS_SHARE:
+            children = [("updater", status["updater"]["pid"])]
+        role, pid = self._random.choice(children)
         return (role, pid) if pid else None
 
     async def _continue(self, role: str, pid: int, after_s: float) -> None:
@@ -129,6 +133,7 @@ async def train(options: argparse.Namespace, directory: Path, nodes: Nodes) -> d
     async with Orchestrator(config) as run:
         await run.ready()
         chaos = RayChaos(run, options.seed, nodes)
+        chaos.most_pause_s = options.pause_s
         await chaos.inject(60 * options.minutes)
         await until_all_run(run, options.quiet_s)
         status = await run.stop()
@@ -182,6 +187,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--nodes", type=int, default=2, help="beside the head")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pause-s", type=float, default=8.0, help="at most, between faults")
     parser.add_argument("--quiet-s", type=float, default=180.0, help="to recover in afterwards")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="aa2c-chaos-"))

@@ -41,7 +41,6 @@ class Report(StrEnum):
     SPEC = auto()
     READY = auto()
     RETIRED = auto()
-    PRECISION = auto()
     ERROR = auto()
     FATAL = auto()
 
@@ -50,6 +49,8 @@ class Report(StrEnum):
     HOSTS = auto()
     HOST_CHANGED = auto()
 
+    PRECISION = auto()
+    IGNORED = auto()
     EPISODES = auto()
     EVALUATED = auto()
     FRAMES = auto()

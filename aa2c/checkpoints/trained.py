@@ -16,10 +16,10 @@ from aa2c.checkpoints.tensors import Checkpoint, load_checkpoint, load_network
 from aa2c.config.config import require_consent
 from aa2c.envs.actions import to_space
 from aa2c.envs.failure import Unusable
-from aa2c.envs.masks import to_mask, without_mask
+from aa2c.envs.masks import of_parts, to_mask, without_mask
 from aa2c.envs.observations import ObsSpec, Several, to_row
 from aa2c.envs.single import Env, make_single
-from aa2c.envs.spec import ACTION_MASK
+from aa2c.envs.spec import ACTION_MASK, ActionSpec, Joint
 from aa2c.policy.memory import State
 from aa2c.policy.network import make_policy
 
@@ -114,7 +114,7 @@ class TrainedPolicy:
             return None
         if not spec.actions.num_mask:
             raise ValueError("the policy's actions cannot be masked: give no action_mask")
-        masks = [given] if is_single else mask_rows(given)
+        masks = [given] if is_single else mask_rows(spec.actions, given)
         if len(masks) != rows:
             raise ValueError(
                 f"{len(masks)} action masks for {rows} observations: give one for each"
@@ -163,10 +163,12 @@ def unbatched(spec: ObsSpec, obs: Any) -> list[Any]:
     return list(zip(*columns, strict=True))
 
 
-def mask_rows(given: Any) -> list[Any]:
-    """The single masks of a batch; a tuple has a batch of each part's."""
-    if isinstance(given, tuple):
-        given = np.concatenate([np.asarray(part) for part in given], -1)
+def mask_rows(spec: ActionSpec, given: Any) -> list[Any]:
+    """The single masks of a batch; a tuple or mapping has a batch of each part's."""
+    if isinstance(spec, Joint) and isinstance(given, tuple | Mapping):
+        pairs = zip(spec.parts, of_parts(spec, given), strict=False)
+        columns = [np.stack(mask_rows(part, own)) for part, own in pairs]
+        return list(np.concatenate(columns, -1)) if columns else []
     return list(given)
 
 

@@ -19,23 +19,28 @@ from aa2c.envs.spec import ActionSpec, Continuous, Discrete, Joint, MultiBinary
 from aa2c.errors import StartError
 
 Actions = NDArray[Any]
+FLOATS = ("float16", "float32", "float64")  # safely cast to those of any byte order, or longer
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
 def action_spec(space: gym.Space[Any], *, is_squashed: bool = False) -> ActionSpec:
     """What a policy must know of an action space. Raises `StartError` for one it cannot act in."""
     match space:
         case spaces.Discrete():
-            return Discrete(int(space.n), int(space.start))
+            return Discrete(int(space.n), int(space.start), space.dtype.name)
         case spaces.MultiBinary():
             return MultiBinary(space.shape)
         case spaces.MultiDiscrete():
             sizes = zip(space.nvec.flat, np.asarray(space.start).flat, strict=True)
-            return Joint(tuple(Discrete(int(n), int(start)) for n, start in sizes), space.shape)
+            dtype = space.dtype.name
+            choices = [Discrete(int(n), int(start), dtype) for n, start in sizes]
+            return Joint(tuple(choices), space.shape)
         case spaces.Box() if np.issubdtype(space.dtype, np.floating):
             low, high = (tuple(map(float, bound.flat)) for bound in (space.low, space.high))
             if is_squashed and not space.is_bounded():
                 raise StartError(f"--action-bounds tanh needs bounds, and --env has {space}.")
-            return Continuous(space.shape, low, high, str(space.dtype), is_squashed)
+            dtype = space.dtype.name if space.dtype.name in FLOATS else "float64"
+            return Continuous(space.shape, low, high, dtype, is_squashed)
         case spaces.Dict() if len(space.spaces):
             parts = [action_spec(part, is_squashed=is_squashed) for part in space.spaces.values()]
             return Joint(tuple(parts), names=tuple(space.spaces))
@@ -64,7 +69,7 @@ def to_space(spec: ActionSpec, row: Actions) -> Any:
     """A policy's action, one row of `spec.leaf`, as a member of the environment's space."""
     match spec:
         case Discrete():
-            return np.int64(row + spec.start)
+            return np.dtype(spec.dtype).type(row + spec.start)
         case MultiBinary():
             return row.astype(np.int8).reshape(spec.shape)
         case Continuous():
@@ -74,7 +79,7 @@ def to_space(spec: ActionSpec, row: Actions) -> Any:
     made = [to_space(part, column.reshape(part.leaf.shape)) for part, column in parts]
     if spec.names:
         return dict(zip(spec.names, made, strict=True))
-    return np.array(made, np.int64).reshape(spec.shape) if spec.shape else tuple(made)
+    return np.array(made).reshape(spec.shape) if spec.shape else tuple(made)
 
 
 @functools.cache

@@ -36,7 +36,7 @@ def to_mask(spec: ActionSpec, given: Any) -> Mask:
 
     Raises `Unusable` for what is none, and where no action is legal.
     """
-    if isinstance(spec, Joint) and (own := _of_parts(spec, given)):
+    if isinstance(spec, Joint) and (own := of_parts(spec, given)):
         return np.concatenate([to_mask(*pair) for pair in zip(spec.parts, own, strict=True)])
     try:
         numbers = np.asarray(given)
@@ -56,16 +56,28 @@ def to_mask(spec: ActionSpec, given: Any) -> Mask:
     return mask
 
 
-def _of_parts(spec: Joint, given: Any) -> list[Any]:
+def of_parts(spec: Joint, given: Any) -> list[Any]:
     """The masks of its parts, if there is one of each."""
     if isinstance(given, Mapping) and spec.names and set(given) == set(spec.names):
         return [given[name] for name in spec.names]
-    is_one_row = isinstance(given, np.ndarray) and given.ndim != 2
-    if isinstance(given, tuple | list | np.ndarray) and not is_one_row:
-        own = list(given)
-        if len(own) == len(spec.parts) and np.ndim(own[0]):
-            return own
-    return []
+    if not isinstance(given, tuple | list | np.ndarray) or not _has_several(given):
+        return []
+    own = list(given)
+    for size in spec.shape[:-1]:  # nested, as MultiDiscrete.sample takes them
+        if len(own) == size and all(map(_has_several, own)):
+            own = [mask for row in own for mask in row]
+    return own if len(own) == len(spec.parts) else []
+
+
+def _has_several(given: Any) -> bool:
+    """Whether these are masks, and not one."""
+    if isinstance(given, np.ndarray) and given.dtype != object:
+        return given.ndim > 1
+    return isinstance(given, tuple | list | np.ndarray) and not all(map(_is_number, given))
+
+
+def _is_number(given: Any) -> bool:
+    return not isinstance(given, Mapping | tuple | list) and np.ndim(given) == 0
 
 
 def _require_legal(spec: ActionSpec, mask: Mask) -> None:

@@ -28,10 +28,11 @@ class Leaf(NamedTuple):
 
 @dataclass(frozen=True)
 class Discrete:
-    """One of `n` actions, 0 … n-1; the environment's own numbers begin with `start`."""
+    """One of `n` actions, 0 … n-1; the environment's own begin with `start` and have this dtype."""
 
     n: int
     start: int = 0
+    dtype: str = "int64"
 
     @property
     def num_mask(self) -> int:

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from aa2c.envs.actions import FLOATS, INTEGERS
 from aa2c.envs.observations import Image, Numbers, ObsSpec, OneHot, Several, layout_of
 from aa2c.envs.spec import ActionSpec, Continuous, Discrete, EnvSpec, Joint, MultiBinary, is_image
-
-_FLOATS = ("float16", "float32", "float64")
 
 
 def plain_spec(spec: EnvSpec) -> dict[str, Any]:
@@ -63,13 +62,16 @@ def read_actions(plain: Any) -> ActionSpec:
     fields = dict(plain)
     match fields.pop("kind"):
         case "Discrete":
-            return Discrete(_size(fields["n"]), _integer(fields["start"]))
+            dtype = fields.get("dtype", "int64")  # which some older checkpoints do not name
+            if dtype not in INTEGERS:
+                raise ValueError(f"{dtype!r} is no integer of an action")
+            return Discrete(_size(fields["n"]), _integer(fields["start"]), dtype)
         case "MultiBinary":
             return MultiBinary(_sizes(fields["shape"]))
         case "Continuous":
             shape = _sizes(fields["shape"])
             low, high = (_bounds(fields[name], sign) for name, sign in (("low", -1), ("high", 1)))
-            if not len(low) == len(high) == math.prod(shape) or fields["dtype"] not in _FLOATS:
+            if not len(low) == len(high) == math.prod(shape) or fields["dtype"] not in FLOATS:
                 raise ValueError("its actions do not fit their bounds")
             return Continuous(shape, low, high, fields["dtype"], bool(fields["is_squashed"]))
         case "Joint":

@@ -301,8 +301,6 @@ class Children:
                     self.have_come_up.set()
             case Report.FATAL:
                 self._on_failure(RunFailed(message["message"]))
-            case Report.PRECISION:
-                self._log.info("precision", chosen=message["chosen"], reason=message["reason"])
             case Report.RETIRED:
                 self._memory.retire_ring(message["worker"], message["generation"])
             case _:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,15 +48,18 @@ def gae(
     return advantages
 
 
-def normalize(advantages: Floats, valid: Flags, least_std: float = 0.0) -> Floats:
-    """Shift to mean 0, and divide by the std over the valid rows or by `least_std`; any shape.
+def normalize(
+    advantages: Floats, valid: Flags, floor: Callable[[float], float] = lambda std: 0.0
+) -> Floats:
+    """Shift to mean 0, and divide by the std over the valid rows, or by its floor; any shape.
 
     Zeros if there are none.
     """
     chosen = advantages[valid]
     if not chosen.size:
         return np.zeros_like(advantages)
-    normalized: Floats = (advantages - chosen.mean()) / max(chosen.std() + 1e-8, least_std)
+    std = chosen.std()
+    normalized: Floats = (advantages - chosen.mean()) / max(std + 1e-8, floor(float(std)))
     return normalized
 
 
@@ -72,12 +77,15 @@ class AdvantageScale:
 
     def normalize(self, advantages: Floats, valid: Flags) -> Floats:
         """As the function, with the floor; takes the rollout in."""
-        variance = float(advantages[valid].var()) if valid.any() else np.nan
-        if np.isfinite(variance):
+        return normalize(advantages, valid, self._floor)
+
+    def _floor(self, std: float) -> float:
+        """Under the std of a rollout, which counts from here on."""
+        if np.isfinite(std):
             rollouts = min(self.state[0] + 1, MOST_ROLLOUTS)
-            mean = self.state[1] + (variance - self.state[1]) / rollouts
+            mean = self.state[1] + (std**2 - self.state[1]) / rollouts
             self.state[:] = rollouts, mean
-        return normalize(advantages, valid, LEAST_SHARE * float(np.sqrt(self.state[1])))
+        return LEAST_SHARE * float(np.sqrt(self.state[1]))
 
 
 def vtrace(

@@ -54,7 +54,7 @@ def in_space(spec: ActionSpec, actions: Tensor) -> tuple[Tensor, ...]:
     """A policy's actions [N, …] as an environment's, as `envs.actions.to_space` gives each."""
     match spec:
         case Discrete():
-            return (actions.long() + spec.start,)
+            return ((actions.long() + spec.start).to(getattr(torch, spec.dtype)),)
         case Continuous():
             low, high = (
                 torch.tensor(bound, dtype=torch.float64) for bound in (spec.low, spec.high)

@@ -26,6 +26,8 @@ from aa2c.policy.normalization import (
 )
 from aa2c.policy.parts import Parts
 
+NO_CONVOLUTIONS = Choice(torch.float32, "the network has no convolutions")
+
 Normalize = Callable[[Tensor, Units, torch.dtype], Tensor]
 
 
@@ -75,7 +77,7 @@ class Policy(nn.Module):
         self.obs_rms: RunningMeanStd | None = None
         self.reward_rms: RunningMeanStd | None = None
         self.return_rms: RunningMeanStd | None = None
-        self.precision = Choice(torch.float32, "the network has no convolutions")
+        self.precision = NO_CONVOLUTIONS
         self._obs_scale = obs_scale
         self.layout = layout
         # The trunk then divides by obs_scale itself.

@@ -28,6 +28,7 @@ from aa2c.failpoint import failpoint
 from aa2c.modes.mode import MODES, UpdaterSetup
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
+from aa2c.policy.unused import without_effect
 from aa2c.ports import Counters, Record, Report, UpdaterPort
 from aa2c.roles.best import BestKept
 from aa2c.roles.guard import Guard
@@ -318,4 +319,6 @@ def _begin(
         if port.counters.count("updates"):
             port.report(Report.RESUMED, path=str(path) if path else None)
     port.report(Report.PRECISION, chosen=policy.precision.name, reason=policy.precision.reason)
+    if not is_restart:
+        port.report(Report.IGNORED, options=without_effect(config, spec, policy))
     return updater, port

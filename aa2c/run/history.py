@@ -21,7 +21,7 @@ from aa2c.run.about import about, log_tail
 from aa2c.run.diagnosis import Diagnosis, TrainReturns
 from aa2c.run.episodes import POLICIES, episodes_before
 from aa2c.run.files import Recording, metrics_row, rows_of
-from aa2c.run.ignored import tell_of_ignored
+from aa2c.run.ignored import tell_of_ignored, without_effect
 from aa2c.run.quantities import QUANTITIES, value_at
 from aa2c.run.status import RECENT_EPISODES, Returns, Status, TestReturns
 from aa2c.run.tracking import Tracking
@@ -300,7 +300,7 @@ class RunHistory:
         """Begin to diagnose how learning goes; options that this run ignores are named."""
         self.log = log
         self._diagnosis = Diagnosis(engine, log)
-        tell_of_ignored(log, engine.settings.now())
+        tell_of_ignored(log, without_effect(engine.settings.now()))
 
     def watch_log(
         self, on_event: Callable[[EventDict], None] | None

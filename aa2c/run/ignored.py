@@ -1,11 +1,13 @@
 """Options that a run has no use for, beside those of another mode, which are refused: told by name.
 
-They are told and not refused: a recipe or a file may set them for more than one task.
+They are told and not refused: a recipe or a file may set them for more than one task. What only the
+spaces of the environment show is `aa2c.policy.unused`'s, and told by the updater.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from aa2c.config.config import Config, flag
@@ -24,17 +26,14 @@ def without_effect(config: Config) -> dict[str, str]:
         needs |= dict.fromkeys(_OF_EVALUATOR, "--eval-interval-s")
     if not config.nonfinite_limit:
         needs["nonfinite_action"] = "--nonfinite-limit"
-    if config.network in ("a3c", "nature", "document", "impala", "minatar"):
-        needs["hidden_sizes"] = "--network mlp"
     changed = {item.name for item in dataclasses.fields(Config) if _is_changed(item, config)}
     if changed & set(_OF_ATARI) and not _is_atari(config):
         needs |= dict.fromkeys(_OF_ATARI, "an Atari game")
     return {name: need for name, need in needs.items() if name in changed}
 
 
-def tell_of_ignored(log: Any, config: Config) -> None:
-    """Log a warning that names them."""
-    ignored = without_effect(config)
+def tell_of_ignored(log: Any, ignored: Mapping[str, str]) -> None:
+    """Log a warning that names them, if there are any."""
     if ignored:
         told = "; ".join(f"{flag(name)} needs {need}" for name, need in ignored.items())
         log.warning("options without effect", options=told)

@@ -8,11 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from aa2c.ports import Message, Report
+from aa2c.run.ignored import tell_of_ignored
 
 
 def log_report(log: Any, message: Message) -> None:
     """Log it; all other kinds of reports are acted on elsewhere."""
     match message["kind"]:
+        case Report.PRECISION:
+            log.info("precision", chosen=message["chosen"], reason=message["reason"])
+        case Report.IGNORED:
+            tell_of_ignored(log, message["options"])
         case Report.UNSAVED:
             log.warning("a checkpoint was not written", reason=message["reason"])
         case Report.RETURNED:

@@ -73,6 +73,14 @@ def test_masked_actions_are_never_taken():
         assert set(actions[:, 0]) == {1}
 
 
+def test_masks_of_a_batch_may_be_nested_as_the_space_is():
+    choice = spaces.Discrete(2)
+    policy = trained(actions=spaces.Dict(a=spaces.Tuple([choice, choice]), b=choice))
+    masks = {"a": (np.array([[1, 0]] * 3), np.array([[0, 1]] * 3)), "b": np.array([[1, 0]] * 3)}
+    actions, _ = policy.predict(np.zeros((3, 3)), action_mask=masks)
+    assert actions == [{"a": (0, 1), "b": 0}] * 3
+
+
 def test_masks_within_observations_are_found_there():
     policy = trained(actions=spaces.Discrete(4), action_mask="obs")
     rows = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 
 from aa2c.envs.actions import action_spec, check_actions, random_actions, to_space
-from aa2c.envs.spec import Continuous
+from aa2c.envs.spec import Continuous, Discrete
 from aa2c.envs.written import plain_actions, read_actions
 from aa2c.errors import StartError
 from aa2c.policy.actions import action_type
@@ -27,6 +27,13 @@ SPACES = [
     BOX,
     spaces.Box(-1, 1, (2, 3), np.float64),
     spaces.Box(-np.inf, np.inf, (3,), np.float32),
+    spaces.Discrete(300, start=7, dtype=np.int16),
+    spaces.Discrete(3, dtype=">i4"),
+    spaces.MultiDiscrete([[3, 2], [4, 5]], np.int32),
+    spaces.MultiDiscrete([3, 2], ">u2", start=[1, 2]),
+    spaces.Box(-1, 1, (2,), ">f4"),
+    spaces.Box(-1, 1, (), np.float16),
+    spaces.Box(-1, 1, (2,), np.longdouble),
     spaces.Tuple((spaces.Discrete(2), BOX)),
     spaces.Dict(
         move=BOX,
@@ -56,6 +63,10 @@ def test_a_spec_goes_through_json(space):
     spec = action_spec(space)
     plain = json.loads(json.dumps(plain_actions(spec), allow_nan=False))
     assert read_actions(plain) == spec
+
+
+def test_discrete_actions_of_older_checkpoints_have_gymnasium_s_dtype():
+    assert read_actions({"kind": "Discrete", "n": 3, "start": 1}) == Discrete(3, 1, "int64")
 
 
 def test_a_gaussian_s_actions_are_clipped_and_a_squashed_one_s_span_the_bounds():
@@ -114,6 +125,7 @@ def test_actions_that_are_none_are_refused(space, wrong):
          "is_squashed": False},
         {"kind": "Joint", "parts": [], "shape": [], "names": []},
         {"kind": "Discrete", "n": True, "start": 0},
+        {"kind": "Discrete", "n": 2, "start": 0, "dtype": "float32"},
     ],
     ids=str,
 )  # fmt: skip

@@ -244,6 +244,37 @@ def test_masks_are_rows_or_one_of_each_part():
     assert to_mask(action_spec(space), given).tolist() == [True, True, False, False, *[True] * 4]
 
 
+DISCRETE = gym.spaces.Discrete(2)
+NESTED = [  # and one mask of each, as the space's own `sample` takes it
+    (gym.spaces.MultiDiscrete([[2, 3], [1, 2]]), (([1, 0], [0, 1, 1]), ([1], [0, 1]))),
+    (gym.spaces.MultiDiscrete([[2], [3]]), (([1, 0],), ([0, 1, 1],))),
+    (gym.spaces.Tuple([gym.spaces.Dict(a=DISCRETE), DISCRETE]), ({"a": [1, 0]}, [0, 1])),
+    (gym.spaces.Tuple([gym.spaces.MultiDiscrete([2, 3])] * 2), (([0, 1], [0, 1, 1]),) * 2),
+]
+
+
+@pytest.mark.parametrize(("space", "given"), NESTED, ids=str)
+def test_masks_may_be_nested_as_the_space_is(space, given):
+    space.sample(mask=_arrays(given))
+    mask = to_mask(action_spec(space), given)
+    assert mask.tolist() == [bool(x) for x in _numbers(given)]
+
+
+def _arrays(given):
+    if isinstance(given, list):
+        return np.array(given, np.int8)
+    if isinstance(given, dict):
+        return {name: _arrays(own) for name, own in given.items()}
+    return tuple(map(_arrays, given))
+
+
+def _numbers(given):
+    if isinstance(given, int):
+        return [given]
+    parts = given.values() if isinstance(given, dict) else given
+    return [number for part in parts for number in _numbers(part)]
+
+
 @pytest.mark.parametrize(
     "space",
     [

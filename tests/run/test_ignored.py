@@ -8,7 +8,9 @@ import pytest
 
 from aa2c.config.config import Config
 from aa2c.config.toml import load_config, preset_names
+from aa2c.ports import Report
 from aa2c.run.ignored import tell_of_ignored, without_effect
+from aa2c.run.reports import log_report
 from tests.conftest import not_checked
 from tests.run.test_diagnosis import Log
 
@@ -25,14 +27,13 @@ from tests.run.test_diagnosis import Log
         ({"eval_episodes": 3, "eval_interval_s": 0}, "--eval-interval-s"),
         ({"eval_max_steps": 3, "eval_interval_s": 0}, "--eval-interval-s"),
         ({"nonfinite_action": "stop", "nonfinite_limit": 0}, "--nonfinite-limit"),
-        ({"hidden_sizes": (3,), "network": "a3c"}, "--network mlp"),
     ],
 )
 def test_what_has_no_effect_is_told_with_what_it_needs(options, need):
     name = next(iter(options))
     assert without_effect(Config(**options)) == {name: need}
     log = Log()
-    tell_of_ignored(log, Config(**options))
+    tell_of_ignored(log, without_effect(Config(**options)))
     ((_, told),) = log.lines
     assert told["options"] == f"--{name.replace('_', '-')} needs {need}"
 
@@ -42,8 +43,16 @@ def test_no_recipe_sets_what_its_task_does_not_use(preset):
     if find_spec("ale_py") is None:
         not_checked("what recipes set", "ale_py is not installed")
     log = Log()
-    tell_of_ignored(log, load_config(preset=preset))
+    tell_of_ignored(log, without_effect(load_config(preset=preset)))
     assert log.lines == []
+
+
+def test_what_the_updater_knows_of_is_told_alike():
+    log = Log()
+    log_report(log, {"kind": Report.IGNORED, "options": {}})
+    log_report(log, {"kind": Report.IGNORED, "options": {"action_bounds": "actions of a Box"}})
+    told = {"options": "--action-bounds needs actions of a Box"}
+    assert log.lines == [("options without effect", told)]
 
 
 def test_what_is_needed_makes_an_option_have_its_effect():

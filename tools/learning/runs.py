@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 import tomllib
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -24,6 +26,9 @@ FILES = Path(__file__).parent
 TASKS: dict[str, dict[str, Any]] = tomllib.loads((FILES / "tasks.toml").read_text())
 STOPPED_S = 0.01  # each time; less than a rollout takes, and much less than a stall
 LOOK_S = 0.2  # for the slow worker, while it starts or is restarted
+PATIENCE = [  # at the lowest priority, a child may get no core for minutes
+    word for option in ("start", "stall", "progress") for word in (f"--{option}-timeout-s", "1800")
+]
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,34 @@ class Case:
         serve = [sys.executable, "-m", "aa2c", "serve", "--quiet", "--port", "0"]
         place = runs / self.directory
         task = TASKS[self.task]
-        if (place / "checkpoints").is_dir() and any((place / "checkpoints").iterdir()):
+        if _can_be_resumed(place):
             return [*serve, "--resume", str(place), *_consent(task.get("flags", ""))]
         return [
             *serve,
             *("--mode", self.mode, "--env", task["env"], "--seed", str(self.seed)),
             *("--total-env-steps", str(task["env_steps"]), "--eval-interval-s", "0"),
             *("--runs-dir", str(runs), "--name", self.directory),
+            *PATIENCE,
             *shlex.split(task.get("flags", "")),
             *shlex.split(task.get(f"{self.mode}_flags", "")),
             *self.condition.flags,
         ]
+
+
+def _can_be_resumed(place: Path) -> bool:
+    return (place / "checkpoints").is_dir() and any((place / "checkpoints").iterdir())
+
+
+def _set_aside(place: Path) -> bool:
+    """Make room where a run ended before its first checkpoint; False if it is being trained."""
+    with (place / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        names = (place.with_name(f"{place.name}.failed-{number}") for number in count(1))
+        place.rename(next(name for name in names if not name.exists()))
+    return True
 
 
 def _consent(flags: str) -> list[str]:
@@ -113,8 +135,11 @@ class Maker:
 
     def make(self, case: Case) -> str:
         """What went wrong, if anything did. A finished run is not repeated."""
-        if finished(self._runs / case.directory):
+        place = self._runs / case.directory
+        if finished(place):
             return ""
+        if place.is_dir() and not _can_be_resumed(place) and not _set_aside(place):
+            return "it is already being trained"
         command = ["nice", "-n", str(self._nice), *case.command(self._runs)]
         if case.condition.is_pinned:
             core = self._cores.get()
@@ -124,7 +149,7 @@ class Maker:
                 self._cores.put(core)
         else:
             said = _run(command, case.condition)
-        if finished(self._runs / case.directory):
+        if finished(place):
             return ""
         return said.strip().splitlines()[-1] if said.strip() else "it was stopped"
 

@@ -24,7 +24,7 @@ from aa2c.report.reading import Run, read_runs
 
 FILES = Path(__file__).parent
 TASKS: dict[str, dict[str, Any]] = tomllib.loads((FILES / "tasks.toml").read_text())
-STOPPED_S = 0.01  # each time; less than a rollout takes, and much less than a stall
+PERIOD_S = 0.01  # between stops of a slow worker; less than a rollout takes
 LOOK_S = 0.2  # for the slow worker, while it starts or is restarted
 PATIENCE = [  # at the lowest priority, a child may get no core for minutes
     word for option in ("start", "stall", "progress") for word in (f"--{option}-timeout-s", "1800")
@@ -35,8 +35,8 @@ PATIENCE = [  # at the lowest priority, a child may get no core for minutes
 class Condition:
     """What is done to a run, beside its recipe.
 
-    Pinned, all its processes have one core. A slow worker is stopped for half of the time, as if it
-    had a core of half the speed, or shared one.
+    Pinned, all its processes have one core. A slow worker is stopped for as long as it works, as if it
+    had a core of half the speed.
     """
 
     name: str
@@ -174,7 +174,7 @@ def _run(command: list[str], condition: Condition) -> str:
 
 
 def slow_down(pid: int, has_ended: threading.Event) -> None:
-    """Stop the first worker of the run with this process for half of the time, until it has ended."""
+    """Halve the speed of the first worker of the run with this process, until it has ended."""
     while not has_ended.is_set():
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(pid).children():
@@ -184,12 +184,23 @@ def slow_down(pid: int, has_ended: threading.Event) -> None:
 
 
 def _halve(worker: psutil.Process, has_ended: threading.Event) -> None:
-    """Until it is no more: let it run for as long as it was stopped, however late the clock was."""
-    while not has_ended.is_set() and worker.status() != psutil.STATUS_ZOMBIE:
+    """Until it is no more: stop it for as long as it runs or waits for a core."""
+    first, stopped = _wanted_s(worker), 0.0
+    while not has_ended.wait(PERIOD_S):
+        owed = _wanted_s(worker) - first - stopped
         start = time.monotonic()
         worker.suspend()
         try:
-            has_ended.wait(STOPPED_S)
+            has_ended.wait(max(0.0, owed))
         finally:
             worker.resume()
-        has_ended.wait(time.monotonic() - start)
+        stopped += time.monotonic() - start
+
+
+def _wanted_s(process: psutil.Process) -> float:
+    """For how long it has run, or waited in a core's queue; not for records, or while it was stopped."""
+    try:
+        ran_ns, queued_ns, _ = Path(f"/proc/{process.pid}/schedstat").read_text().split()
+    except OSError:
+        raise psutil.NoSuchProcess(process.pid) from None
+    return (int(ran_ns) + int(queued_ns)) / 1e9

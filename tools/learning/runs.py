@@ -188,10 +188,12 @@ def _halve(worker: psutil.Process, has_ended: threading.Event) -> None:
     first, stopped = _wanted_s(worker), 0.0
     while not has_ended.wait(PERIOD_S):
         owed = _wanted_s(worker) - first - stopped
+        if owed <= 0:
+            continue
         start = time.monotonic()
         worker.suspend()
         try:
-            has_ended.wait(max(0.0, owed))
+            has_ended.wait(owed)
         finally:
             worker.resume()
         stopped += time.monotonic() - start

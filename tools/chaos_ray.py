@@ -25,13 +25,13 @@ from typing import Any
 
 import psutil
 from chaos import Chaos, until_all_run
-from ray_nodes import Nodes, collect_journals
+from ray_nodes import Nodes, collect_journals, processes_of, segments_of
 
 from aa2c import Config, Orchestrator
 from aa2c.checkpoints.files import read_checkpoint
 from aa2c.host import journal
 
-MARK = "AA2C_CHAOS_RAY"  # in the environment of all processes
+MARK = "AA2C_CHAOS_RAY"  # in the environment of the cluster's processes
 HEAD_IS_MISSED_S = 5  # instead of a minute, as Ray's own setting
 MOST_FROZEN_S = 30.0  # longer than the 20 s after which a host is lost
 GONE_WITHIN_S = 60.0
@@ -56,12 +56,11 @@ class RayChaos(Chaos):
         return (role, pid) if pid else None
 
     async def _continue(self, role: str, pid: int, after_s: float) -> None:
-        """Only what is still stopped: another process may have its pid by now."""
-        await asyncio.sleep(after_s)
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            if process.status() == psutil.STATUS_STOPPED and MARK in process.environ():
-                self._send(signal.SIGCONT, role, pid)
+            await asyncio.sleep(after_s)
+            process.resume()  # not another that has its pid by now
+            self.acts[f"SIGCONT {role}"] += 1
 
     def _host(self) -> int | None:
         """The process that has some worker."""
@@ -82,8 +81,10 @@ class RayChaos(Chaos):
             self._later(self._continue("host", pid, self._random.uniform(0.5, MOST_FROZEN_S)))
 
     def _kill_engine(self) -> None:
-        if pid := self._run.status()["engine"]["pid"]:
-            self._send(signal.SIGKILL, "engine", pid)
+        """Once all hosts are there again, which takes longest of all."""
+        status = self._run.status()
+        if {host["state"] for host in status["hosts"]} == {"running"} and status["engine"]["pid"]:
+            self._send(signal.SIGKILL, "engine", status["engine"]["pid"])
 
     def _end_node(self) -> None:
         if not self._changing.locked():
@@ -141,6 +142,8 @@ async def train(options: argparse.Namespace, directory: Path, nodes: Nodes) -> d
     assert records["lost"] <= dropped["lost"] + untold + exits.total(), (records, dropped, untold)
     saved = read_checkpoint(run.dir, lambda files: files)
     return {
+        "run": run.id,
+        "dir": str(run.dir),
         "mode": options.mode,
         "minutes": options.minutes,
         "nodes": options.nodes,
@@ -158,18 +161,16 @@ async def train(options: argparse.Namespace, directory: Path, nodes: Nodes) -> d
     }
 
 
-def left(directory: Path) -> list[str]:
+def left(directory: Path, run_id: str, run_dir: Path) -> list[str]:
     """Processes of this run and its cluster, and segments."""
-    found = [path.name for path in Path("/dev/shm").glob("aa2c-*") if _is_of(path, directory)]
+    found = segments_of(run_id, run_dir)
+    pids = (pid for pid in processes_of(run_id, run_dir) if pid != os.getpid())
+    found += [f"process {pid}" for pid in pids]
     for process in psutil.process_iter(["name", "environ"]):
         is_ours = (process.info["environ"] or {}).get(MARK) == str(directory)
-        if is_ours and process.pid != os.getpid() and process.name() != "python":
+        if is_ours and process.info["name"] in ("gcs_server", "raylet"):
             found.append(f"{process.info['name']} {process.pid}")
     return found
-
-
-def _is_of(segment: Path, directory: Path) -> bool:
-    return any(run.name[-8:] in segment.name for run in (directory / "runs").iterdir())
 
 
 def main() -> None:
@@ -202,7 +203,9 @@ def main() -> None:
     finally:
         nodes.close()
     ends_at = time.monotonic() + GONE_WITHIN_S
-    while (found := left(directory)) and time.monotonic() < ends_at:
+    while (
+        found := left(directory, report["run"], Path(report["dir"]))
+    ) and time.monotonic() < ends_at:
         time.sleep(0.5)
     assert not found, f"left behind: {found}"
     print(json.dumps(report, indent=2))

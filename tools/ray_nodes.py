@@ -85,6 +85,26 @@ class Nodes:
         self._commands.close()
 
 
+def segments_of(run_id: str, run_dir: Path) -> list[str]:
+    """The shared memory of a run, and of its hosts, whose names have the end of its directory's."""
+    names = [path.name for path in Path("/dev/shm").glob("aa2c-*")]
+    return [name for name in names if _is_of(name, run_id, run_dir)]
+
+
+def _is_of(text: str, run_id: str, run_dir: Path) -> bool:
+    return f"-{run_id}-" in text or f"-{run_dir.name[-8:]}-" in text
+
+
+def processes_of(run_id: str, run_dir: Path) -> list[int]:
+    """All of a run, on whatever node: they map its memory, also once that is unlinked."""
+    found = []
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # it has ended
+            if _is_of(maps.read_text(), run_id, run_dir):
+                found.append(int(maps.parent.name))
+    return found
+
+
 def collect_journals(run_dir: Path, scratch: Path) -> Path:
     """Bring a run's journals of its hosts, which are below `scratch`, to where `check` looks for them."""
     for path in scratch.glob(f"aa2c-host-{run_dir.name[-8:]}-*/journal/produced-*"):

@@ -32,12 +32,20 @@ def start(prefix: str, directory: str) -> None:
         )
 
 
+def _wait_for_end(owner: int) -> None:
+    """Also of one whose parent does not reap it."""
+    try:
+        select.select([os.pidfd_open(owner)], [], [])
+    except ProcessLookupError:
+        return
+    except (OSError, AttributeError):  # a kernel without
+        while Path(f"/proc/{owner}").exists():
+            time.sleep(LOOK_EVERY_S)
+
+
 def main(owner: int, prefix: str, directory: str) -> None:
     """Wait for the owner; then remove its segments and its directory."""
-    with contextlib.suppress(OSError, AttributeError):  # a kernel without, or it has ended already
-        select.select([os.pidfd_open(owner)], [], [])
-    while Path(f"/proc/{owner}").exists():
-        time.sleep(LOOK_EVERY_S)
+    _wait_for_end(owner)
     for path in Path("/dev/shm").glob(f"{prefix}*") if prefix else ():
         path.unlink(missing_ok=True)
     for _ in range(TRIES if directory else 0):

@@ -101,7 +101,7 @@ class HostActor:
 
 
 @contextlib.contextmanager
-def _in_words() -> Iterator[None]:
+def in_words() -> Iterator[None]:
     """Raises `ConnectionError` with one line for what Ray tells in many."""
     from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayTaskError
 
@@ -122,12 +122,12 @@ class RayLink:
         self.name = self.address = ""
 
     async def tell(self, frame: bytes, version: int, params: Vector | None) -> None:
-        with _in_words():
+        with in_words():
             refs = [] if params is None else [self._cluster.shared(version, params)]
             await self.actor.tell.remote(frame, refs)
 
     async def collect(self) -> tuple[bytes, list[Any]]:
-        with _in_words():
+        with in_words():
             frame, blocks = await self.actor.collect.remote()
         return frame, blocks
 

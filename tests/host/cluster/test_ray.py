@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -18,10 +17,13 @@ from aa2c import Orchestrator
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.errors import StartError
 from aa2c.host import engine, journal
+from aa2c.host.cluster.ray import STORE_IS_FULL, in_words
+from aa2c.shm.relay import OutOfOrder
 from aa2c.version import __version__
 from tests.conftest import not_checked, now, until
 from tests.host.cluster.newer import WANTED, Newer
-from tools.ray_nodes import Nodes, collect_journals
+from tests.host.cluster.odd_envs import env_without_ray, large_env
+from tools.ray_nodes import Nodes, collect_journals, processes_of, segments_of
 
 if importlib.util.find_spec("ray") is None:
     not_checked("runs on a Ray cluster", "ray is not installed")
@@ -38,6 +40,7 @@ def token(tmp_path_factory):
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(path),
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # instead of a minute
+        "RAY_local_fs_capacity_threshold": "0.001",  # there is no room on the disk
     }
 
 
@@ -59,7 +62,6 @@ def nodes(tmp_path_factory, token, scratch):
 def on_ray(small, token, monkeypatch):
     for name, value in token.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AA2C_TEST_RUN", str(os.getpid()))
     monkeypatch.setenv(journal.VARIABLE, "1")
 
     def make(**options):
@@ -76,15 +78,8 @@ def host_of(worker):
 
 def left_of(run):
     """Processes and memory of a run, on whatever node."""
-    name = run.dir.name[-8:]
-    titles = ("aa2c-worker", "aa2c-updater", "aa2c-engine")
-    living = [
-        p.info["pid"]
-        for p in psutil.process_iter(["pid", "name", "environ"])
-        if str(p.info["name"]).startswith(titles)
-        and (p.info["environ"] or {}).get("AA2C_TEST_RUN") == str(os.getpid())
-    ]
-    return living + [path for path in Path("/dev/shm").glob("aa2c-*") if name in path.name]
+    left = {*processes_of(run.id, run.dir), *segments_of(run.id, run.dir)}
+    return left - {os.getpid()}
 
 
 async def all_work(run):
@@ -109,7 +104,7 @@ def check_records(run, scratch, status):
 
 async def test_a_run_on_three_nodes_survives_them(on_ray, nodes, scratch):
     """A worker, a host, a node and the engine's process end, one after the other."""
-    async with Orchestrator(on_ray(address=nodes.address)) as run:
+    async with Orchestrator(on_ray(address=nodes.address, env=env_without_ray)) as run:
         await run.ready()
 
         def workers():
@@ -118,8 +113,10 @@ async def test_a_run_on_three_nodes_survives_them(on_ray, nodes, scratch):
         await all_work(run)
         raylets = [host_of(worker).parent().pid for worker in workers()]
         assert sorted(raylets) == sorted(nodes.raylets), "one host on each node"
-        environment = psutil.Process(workers()[0]["pid"]).environ()
-        assert [name for name in environment if name.startswith("RAY_")] == []
+        status = run.status()
+        pids = {status["updater"]["pid"], status["engine"]["pid"]}
+        pids |= {pid for w in workers() for pid in (w["pid"], host_of(w).pid)}
+        assert pids <= left_of(run), "what is left at the end would be seen"
 
         os.kill(workers()[0]["pid"], signal.SIGKILL)
         await until(lambda: workers()[0]["exits"] == {"SIGKILL": 1})
@@ -213,6 +210,29 @@ async def test_a_ray_of_its_own_has_a_token_that_only_its_user_can_read(on_ray, 
         await until(lambda: now(run)["updates"] > 0)
         await run.stop()
     assert not (run.dir / ".ray-token").exists()
+
+
+def test_what_ray_tells_in_many_lines_is_told_in_one():
+    from ray.exceptions import OutOfDiskError, RayTaskError
+
+    with pytest.raises(ConnectionError, match=STORE_IS_FULL), in_words():
+        raise OutOfDiskError("Local disk is full\nand more")
+    failed = RayTaskError("collect", "Traceback\nof many lines", OutOfOrder("frame 2"))
+    with pytest.raises(ConnectionError, match=r"^it failed: OutOfOrder\('frame 2'\)$"), in_words():
+        raise failed.as_instanceof_cause()
+
+
+async def test_a_record_that_does_not_fit_into_a_full_store_is_told_of_and_the_run_stops_well(
+    on_ray, nodes
+):
+    """One of 100 MB: two hosts fail at it again and again."""
+    config = on_ray(address=nodes.address, env=large_env, num_steps=128, update_epochs=1)
+    async with Orchestrator(config) as run:
+        log = run.dir / "log.jsonl"
+        await until(lambda: STORE_IS_FULL in log.read_text(), timeout_s=150)
+        assert "and the smallest object store of the cluster 82 MB" in log.read_text()
+        await run.stop()
+    await until(lambda: not left_of(run), timeout_s=40)
 
 
 async def test_a_run_whose_cluster_loses_its_head_says_so_and_waits_for_another(

@@ -97,6 +97,7 @@ class Engine(Protocol):
 
     `control` holds the control flags and what else children are told of the run, `usage` is that of the
     process that runs the orchestrator. `have_come_up` is set once the updater and all workers have.
+    `bridge` is the process that talks to hosts, if workers are elsewhere.
     """
 
     most_workers: int
@@ -108,6 +109,7 @@ class Engine(Protocol):
     updater: ChildView
     evaluator: ChildView
     workers: Sequence[ChildView]
+    bridge: ChildView | None
 
     def sample(self) -> None:
         """Take a sample for the rates; to be called at a steady pace."""

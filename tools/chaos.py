@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +57,24 @@ class Chaos:
     def __init__(self, run: Orchestrator, seed: int) -> None:
         self._run = run
         self._random = random.Random(seed)
-        self._stopped: set[asyncio.Task[None]] = set()
+        self._pending: set[asyncio.Task[None]] = set()
         self.acts: collections.Counter[str] = collections.Counter()
         self._seen: dict[str, float] = {}
 
+    def _faults(self) -> Sequence[Callable[[], None]]:
+        """One of them is drawn at a time."""
+        return (self._kill, self._kill, self._kill, self._stop, self._abuse, self._fill)
+
     async def inject(self, seconds: float) -> None:
         """Inject one fault after another."""
-        acts = (self._kill, self._kill, self._kill, self._stop, self._abuse, self._fill)
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at and self._run.state in TRAINING_STATES:
-            self._random.choice(acts)()
+            self._random.choice(self._faults())()
             wait_until = time.monotonic() + self._random.uniform(0.05, 2.0)
             while time.monotonic() < wait_until:
                 self.look()
                 await asyncio.sleep(0.02)
-        for task in list(self._stopped):
+        for task in list(self._pending):
             await task
 
     def look(self) -> None:
@@ -136,8 +140,8 @@ class Chaos:
 
     def _later(self, act: Any) -> None:
         task = asyncio.create_task(act)
-        self._stopped.add(task)
-        task.add_done_callback(self._stopped.discard)
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
 
 
 async def _fill_for(path: str, seconds: float) -> None:
@@ -164,7 +168,7 @@ def held(run: Orchestrator) -> dict[str, int]:
     }
 
 
-async def until_all_run(run: Orchestrator) -> None:
+async def until_all_run(run: Orchestrator, within_s: float = QUIET_S) -> None:
     """Wait until every child runs again and the run makes progress."""
 
     def is_well() -> bool:
@@ -173,7 +177,7 @@ async def until_all_run(run: Orchestrator) -> None:
         return set(states) == {"running"}
 
     try:
-        async with asyncio.timeout(QUIET_S):
+        async with asyncio.timeout(within_s):
             while not is_well():  # noqa: ASYNC110 (what is waited for sets no event)
                 await asyncio.sleep(0.1)
             wanted = run.status()["progress"]["updates"] + 3

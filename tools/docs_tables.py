@@ -64,6 +64,7 @@ def metric_families() -> list[Metric]:
             workers=[ChildSlot("worker")],
             ring_status=memory.ring_status,
             hosts=list,
+            bridge=ChildSlot("engine"),
             usage=ProcessUsage(),
         )
         tests = {policy: TestReturns() for policy in ("greedy", "sampled")}

@@ -143,10 +143,17 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
 def _hosts(status: Status, rows: int) -> list[RenderableType]:
     """The hosts, if workers are elsewhere: those in trouble first."""
     hosts = sorted(status.get("hosts", []), key=lambda host: host["state"] == "running")
-    return [
+    engine = status.get("engine")
+    lines: list[RenderableType] = []
+    if engine and engine["restarts"]:
+        ends = ", ".join(f"{how} {count}" for how, count in engine["exits"].items())
+        lines.append(
+            Text(f"engine {engine['state']}  restarted {engine['restarts']} times, after {ends}")
+        )
+    return lines + [
         Text(
             f"host {host['name']} {host['address']}  {host['workers']} workers  {host['state']}  "
-            f"{host['exchanges_per_s']:.0f} exchanges/s  {host['bytes_per_s'] / 1e6:.1f} MB/s  "
+            f"{host['restarts']} restarts  {host['exchanges_per_s']:.0f} exchanges/s  {host['bytes_per_s'] / 1e6:.1f} MB/s  "
             f"round trip {host['round_trip_ms']:.1f} ms",
             style="" if host["state"] == "running" else "yellow",
         )

@@ -65,7 +65,7 @@ class LocalEngine:
         make_cluster = CLUSTERS.get(config.engine)
         here = range(0) if make_cluster else None
         self._memory = RunMemory(config, run_id, resume.counts if resume else None, here=here)
-        self._remote = RemoteWorkers(log, self._memory.count_lost) if make_cluster else None
+        self._remote = RemoteWorkers(log, self._memory) if make_cluster else None
         starter = Starter(
             config,
             run_dir,
@@ -96,12 +96,14 @@ class LocalEngine:
         self.updater: ChildView = self._children.updater
         self.evaluator: ChildView = self._children.evaluator
         self.workers: Sequence[ChildView] = self._children.workers
+        self.bridge: ChildView | None = self._remote.engine if self._remote else None
 
     def sample(self) -> None:
         self._memory.counters.sample()
         self._own_usage.sample(os.getpid())
         children = self._children
-        for slot in (children.updater, children.evaluator, *children.workers):
+        bridge = [self._remote.engine] if self._remote else []
+        for slot in (*bridge, children.updater, children.evaluator, *children.workers):
             slot.usage.sample(slot.pid_here)
 
     def ring_status(self, worker: int) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class RunMemory:
         self._rings: dict[tuple[int, int], RingView] = {}
         self._committed_before = [0] * self.most_workers
         self._lost = [0] * self.most_workers
+        self._untold = [0] * self.most_workers
         require_linux()
         require_files(len(here) + FILES_OF_A_CHILD * (self._ring_count + 2) + OTHER_FILES)
         nbytes = table_bytes(self.most_workers)
@@ -135,9 +136,22 @@ class RunMemory:
             ring.segment.unlink()
             ring.close()
 
-    def count_lost(self, worker: int, records: int) -> None:
-        """So many records of a worker never reached their ring."""
-        self._lost[worker] += records
+    def count_unsent(
+        self, worker: int, generation: int, records_before: int, *, host_is_lost: bool
+    ) -> None:
+        """An incarnation on a host has ended: count what it made and never reached its ring here.
+
+        Of that its host had told. One that is lost may not have come to tell of the last ones: at most
+        of as many as the ring has free slots, since no worker has more than `ring_slots` outstanding.
+        """
+        ring = self._rings.get((worker, generation))
+        if ring is None:
+            return
+        made = self.counters.workers[worker].count("records") - records_before
+        lost = max(0, made - ring.committed)
+        self._lost[worker] += lost
+        if host_is_lost:
+            self._untold[worker] += max(0, ring.capacity - ring.used - lost)
 
     def ring_status(self, worker: int) -> dict[str, Any]:
         """Fill and counts of a worker's rings, over all its generations."""
@@ -149,6 +163,7 @@ class RunMemory:
             "capacity": self._config.ring_slots,
             "committed": self._committed_before[worker] + sum(r.committed for r in rings),
             "dropped": dropped | {"lost": dropped["lost"] + self._lost[worker]},
+            "untold": self._untold[worker],
         }
 
     def release(self) -> None:

@@ -195,21 +195,27 @@ def run_engine_role(spec: ChildSpec, commands: Commands, report: Sender) -> None
 
     assert spec.make_cluster is not None
     cluster, tick = spec.make_cluster(spec.config, spec.run_dir), signs_of_life(spec)
-    while not _has_opened(cluster, report, is_restart=spec.generation > 0):
+    failures = 0
+    while not _has_opened(cluster, report, failures, is_restart=spec.generation > 0):
         tick()
         time.sleep(RETRY_S)
+        failures += 1
     asyncio.run(Bridge(spec, report, cluster).run())
 
 
-def _has_opened(cluster: Cluster, report: Sender, *, is_restart: bool) -> bool:
-    """A cluster that was there once is waited for. Raises `StartError` if it never was."""
+def _has_opened(cluster: Cluster, report: Sender, failures: int, *, is_restart: bool) -> bool:
+    """A cluster that was there once is waited for; this is told after 0, 1, 2, 4, 8 ... failures.
+
+    Raises `StartError` if it never was there.
+    """
     try:
         cluster.open()
     except StartError as error:
         if not is_restart:
             raise
         event, about = "the cluster is not there, and is tried again", {"reason": str(error)}
-        report.send(Report.HOST_CHANGED, event=event, is_bad=True, about=about)
+        if failures & (failures - 1) == 0:
+            report.send(Report.HOST_CHANGED, event=event, is_bad=True, about=about)
         return False
     return True
 

@@ -65,6 +65,8 @@ def value_at(document: Any, keys: Keys) -> Any:
 def _find(document: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
     if not keys:
         yield (), document
+    elif document is None:
+        return
     elif not _is_label(keys[0]):
         yield from _find(document[keys[0]], keys[1:])
     else:
@@ -223,6 +225,9 @@ CHILDREN = (
     *_usage_of("worker", "workers.{worker}", "the worker"),
     Quantity("worker_restarts", "workers.{worker}.restarts", "Restarts of the worker.",
              counter="worker_restarts"),
+    *_usage_of("engine", "engine", "the process that talks to hosts"),
+    Quantity("engine_restarts", "engine.restarts", "Restarts of the process that talks to hosts.",
+             counter="engine_restarts"),
     Quantity("host_up", "hosts.{host}.state", "1 while the host of a share of the workers answers.",
              gauge="host_up", number=lambda state: state == "running"),
     Quantity("host_workers", "hosts.{host}.workers", "Workers that the host has.", "workers",
@@ -235,6 +240,8 @@ CHILDREN = (
              gauge="host_bytes_per_second"),
     Quantity("host_round_trip", "hosts.{host}.round_trip_ms", "Round trip to the host, latest.", "seconds",
              gauge="host_round_trip_seconds", number=lambda ms: ms / 1000),
+    Quantity("host_restarts", "hosts.{host}.restarts", "Times the host was lost, since the engine was started.",
+             counter="host_restarts"),
     Quantity("ring_used", "rings.{worker}.used", "Slots in use.", "slots",
              gauge="ring_used_slots"),
     Quantity("ring_capacity", "rings.{worker}.capacity", "Slots of the ring.", "slots",
@@ -243,6 +250,9 @@ CHILDREN = (
              counter="ring_committed"),
     Quantity("ring_dropped", "rings.{worker}.dropped.{reason}", "Records the updater did not learn from.",
              counter="ring_dropped"),
+    Quantity("ring_untold", "rings.{worker}.untold",
+             "Records that lost hosts may have made and not told of, at most; no part of those dropped.",
+             counter="ring_untold"),
 )
 # fmt: on
 QUANTITIES = (*RUN, *CHILDREN)

@@ -129,16 +129,7 @@ def make_status(
             "seed": config.seed,
             "options": options,
         },
-        "progress": {
-            "env_steps": counters.env_steps,
-            "total_env_steps": config.total_env_steps,
-            "updates": counters.updates_made,
-            "policy_version": counters.updater.count("policy_version"),
-            "episodes": returns.count,
-            "time_left_s": _time_left_s(config, counters)
-            if run["state"] in TRAINING_STATES
-            else None,
-        },
+        "progress": _progress(run["state"], config, counters) | {"episodes": returns.count},
         "throughput": _throughput(engine, config.mode_facts, run["state"]),
         "returns": {
             "train": returns.summary(),
@@ -156,6 +147,18 @@ def make_status(
         "workers": [_worker_status(slot, counters) for slot in workers],
         "rings": [engine.ring_status(slot.index) for slot in workers],
         "hosts": engine.hosts(),
+        "engine": _child_status(engine.bridge) if engine.bridge else None,
+    }
+
+
+def _progress(state: str, config: Config, counters: Telemetry) -> Status:
+    is_training = state in TRAINING_STATES
+    return {
+        "env_steps": counters.env_steps,
+        "total_env_steps": config.total_env_steps,
+        "updates": counters.updates_made,
+        "policy_version": counters.updater.count("policy_version"),
+        "time_left_s": _time_left_s(config, counters) if is_training else None,
     }
 
 
@@ -180,6 +183,8 @@ def _throughput(engine: Engine, mode: ModeFacts, state: str) -> Status:
     ]
     if is_down(engine.evaluator):
         down.append(Down("the evaluator", engine.evaluator.state, engine.evaluator.last_exit))
+    if engine.bridge and is_down(engine.bridge):
+        down.insert(0, Down("the engine", engine.bridge.state, engine.bridge.last_exit))
     bottleneck, advice = advise(mode, state, updater_waits, workers_wait, down)
     return {
         "env_steps_per_s": round(counters.env_steps_per_s, 1),

@@ -69,6 +69,7 @@ def _exits(status: Status) -> Metric:
         labels=["process", "reason"],
     )
     children = {"updater": status["updater"], "evaluator": status["evaluator"]}
+    children |= {"engine": status["engine"]} if status["engine"] else {}
     children |= {f"worker-{worker['id']}": worker for worker in status["workers"]}
     for process, child in children.items():
         for reason, count in child["exits"].items():

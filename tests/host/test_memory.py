@@ -10,6 +10,7 @@ import pytest
 from aa2c.host.commands import Spaces
 from aa2c.host.incarnation import ChildSlot
 from aa2c.host.memory import MOST_OLD_RINGS, RunMemory, Sharing
+from aa2c.shm.relay import RingMirror
 from aa2c.shm.ring import RingConsumer, RingProducer
 from aa2c.shm.segment import SHM_DIR, Segment
 
@@ -78,3 +79,18 @@ def test_the_spaces_are_told_once_to_each_updater_and_must_be_the_same_of_all(me
     assert heard == [Spaces(spec={"obs_shape": [4]})]
     sharing.attach(updater)  # the next one
     assert heard == 2 * [Spaces(spec={"obs_shape": [4]})]
+
+
+@pytest.mark.parametrize(("host_is_lost", "untold"), [(False, 0), (True, 1)])
+def test_of_an_incarnation_on_a_host_what_never_came_is_counted(memory, host_is_lost, untold):
+    """It had made three of which one came; with four slots it can have made one more, untold of."""
+    row = memory.counters.workers[0]
+    row.set("records", 10)
+    mirror = RingMirror(Segment.attach(memory.create_ring(0, 2).ring), SLOTS, SLOT)
+    mirror.put(0, memoryview(bytes(SLOT)))
+    row.set("records", 13)
+    memory.count_unsent(0, 2, 10, host_is_lost=host_is_lost)
+    memory.count_unsent(0, 1, 10, host_is_lost=True)  # which had no ring: it had not come up
+    status = memory.ring_status(0)
+    assert (status["dropped"]["lost"], status["untold"]) == (2, untold)
+    mirror.close()

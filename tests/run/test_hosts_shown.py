@@ -21,6 +21,7 @@ HOST = {
     "address": "10.0.0.2",
     "workers": 8,
     "state": "running",
+    "restarts": 2,
     "env_steps": 1234,
     "exchanges_per_s": 20.0,
     "bytes_per_s": 24_000_000,
@@ -41,6 +42,7 @@ def status_of(workers):
         workers=[ChildSlot("worker", i, running if i else None) for i in range(workers)],
         ring_status=memory.ring_status,
         hosts=lambda: HOSTS,
+        bridge=ChildSlot("engine", generation=1, exits=collections.Counter({"SIGKILL": 1})),
         usage=ProcessUsage(),
     )
     run = dict.fromkeys(("id", "name", "mode", "env", "error", "stall"), "") | {
@@ -63,6 +65,11 @@ def test_hosts_are_in_status_metrics_and_at_the_terminal():
     samples = {(s.name, *s.labels.values()): s.value for f in families for s in f.samples}
     assert samples["aa2c_host_up", "0"] == 1
     assert samples["aa2c_host_up", "1"] == 0
+    assert samples["aa2c_host_restarts_total", "0"] == 2
+    assert samples["aa2c_engine_restarts_total",] == 1
+    assert samples["aa2c_process_exits_total", "engine", "SIGKILL"] == 1
+    assert samples["aa2c_ring_untold_total", "0"] == 0
+    assert status["engine"]["restarts"] == 1
     assert samples["aa2c_host_round_trip_seconds", "0"] == 0.0015
     assert samples["aa2c_host_env_steps_total", "0"] == 1234
     console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -71,7 +78,8 @@ def test_hosts_are_in_status_metrics_and_at_the_terminal():
     lines = console.export_text().splitlines()
     of_hosts = [line.strip() for line in lines if line.startswith("host ")]
     assert of_hosts[0].startswith("host node-2 10.0.0.2  8 workers  lost"), "in trouble: first"
-    assert of_hosts[1].endswith("20 exchanges/s  24.0 MB/s  round trip 1.5 ms")
+    assert of_hosts[1].endswith("2 restarts  20 exchanges/s  24.0 MB/s  round trip 1.5 ms")
+    assert "engine starting  restarted 1 times, after SIGKILL 1" in (line.strip() for line in lines)
 
 
 def test_of_very_many_workers_only_those_in_trouble_are_shown_one_by_one():

@@ -85,7 +85,7 @@ async def test_every_path_is_in_a_real_status_document(run):
     status = json.loads(json.dumps(run.status()))
     for quantity in QUANTITIES:
         samples = list(quantity.samples(status))  # a KeyError names a path that is not there
-        if quantity.name in (*OF_PPO, *ENDED) or quantity.path.startswith("hosts."):
+        if quantity.name in (*OF_PPO, *ENDED) or quantity.path.startswith(("hosts.", "engine.")):
             assert not samples, (
                 "neither mode grad, nor a process that has ended, nor one host has any"
             )

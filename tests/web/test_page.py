@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
 from aa2c import Orchestrator
+from aa2c.host.incarnation import ChildSlot
 from tests.conftest import until
 from tests.run.test_hosts_shown import HOSTS
 from tests.web.browser import Watched, open_page
@@ -60,6 +62,9 @@ async def _it_shows_hosts_where_workers_are_elsewhere(page, run):
     await page.becomes("#hosts tr:first-child", "node-1")
     assert "24 MB" in await page.text("#hosts tr:first-child")
     assert await page.text("#hosts tr:nth-child(2) td.bad") == "lost"
+    run._engine.bridge = ChildSlot("engine", generation=1, exits=Counter({"SIGKILL": 1}))
+    await page.becomes("#engine", "Engine: starting; restarted once, after SIGKILL once.")
+    run._engine.bridge = None
     del run._engine.hosts
     await page.page.locator("#hosts-section").wait_for(state="hidden")
 

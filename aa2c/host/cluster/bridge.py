@@ -21,9 +21,27 @@ from aa2c.shm.queue import Receiver, Sender
 
 BEAT_S = 0.1
 HOSTS_EVERY_S = 1.0
+LOOK_FOR_HEAD_S = 3.0
 PLACE_S = 20.0  # to start a host that has a place
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
+HEAD_IS_GONE = (
+    "the cluster's head does not answer: unless it comes back, all hosts end in about a minute, and wait "
+    "for a new one"
+)
 MOST_EPOCHS = 2**20  # of one incarnation of the engine's process
+
+
+def too_large(record: int, params: int, room: int) -> str:
+    """What to say if a node has no room for two of a record or of the parameters; else ''."""
+    largest, what = max((record, "record"), (params, "set of parameters"))
+    if 2 * largest <= room:
+        return ""
+    less = " or lower --num-envs or --num-steps" if largest == record else ""
+    return (
+        f"a {what} has {largest / 1e6:,.0f} MB, and the smallest object store of the cluster {room / 1e6:,.0f} "
+        "MB: what does not fit is written to a node's disk on its way, which is slow. Start nodes with a "
+        f"larger --object-store-memory{less}"
+    )
 
 
 class Bridge:
@@ -38,6 +56,7 @@ class Bridge:
         self._cluster = cluster
         self._hosts: dict[int, RemoteHost] = {}
         self._epoch = spec.generation * MOST_EPOCHS
+        self._is_sized = False
         self._is_over = asyncio.Event()
         self._failure: StartError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -49,6 +68,7 @@ class Bridge:
         loop.add_reader(commands.fileno(), lambda: self._hear(commands))
         loop.add_reader(self._space.fileno(), self._look_for_released)
         self._report.send(Report.READY)
+        self._tasks.add(asyncio.create_task(self._watch_head()))
         reported_at = 0.0
         try:
             while not self._is_over.is_set():
@@ -70,6 +90,22 @@ class Bridge:
         if self._failure:
             raise self._failure
 
+    async def _watch_head(self) -> None:
+        """Say when the cluster's head is gone: records still come, but not for long."""
+        was_there = True
+        while True:
+            await asyncio.sleep(LOOK_FOR_HEAD_S)
+            is_there = await self._cluster.is_there()
+            if is_there != was_there:
+                event = "the cluster's head answers again" if is_there else HEAD_IS_GONE
+                self._report.send(Report.HOST_CHANGED, event=event, is_bad=not is_there, about={})
+            was_there = is_there
+
+    async def _compare_with_room(self, record: int, params: int) -> None:
+        """Say early what will be slow, or fail with a full disk."""
+        if event := too_large(record, params, await self._cluster.room()):
+            self._report.send(Report.HOST_CHANGED, event=event, is_bad=True, about={})
+
     def _look_for_released(self) -> None:
         self._space.wait(0)
         for host in self._hosts.values():
@@ -86,6 +122,10 @@ class Bridge:
                 case Stop():
                     self._is_over.set()
                 case ToWorker(worker=worker, generation=generation, command=command):
+                    if command["kind"] == "Attach" and not self._is_sized:
+                        self._is_sized = True
+                        sizes = command["slot_bytes"], 4 * command["num_params"]
+                        self._tasks.add(asyncio.create_task(self._compare_with_room(*sizes)))
                     self._host_of(worker).tell(worker, generation, command)
 
     def _host_of(self, worker: int) -> RemoteHost:

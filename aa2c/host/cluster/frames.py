@@ -123,4 +123,10 @@ class Cluster(Protocol):
         Raises `StartError` for what will not be better the next time.
         """
 
+    async def is_there(self) -> bool:
+        """Whether its head answers."""
+
+    async def room(self) -> int:
+        """Bytes that each node has at least for what is under way from or to it."""
+
     def close(self) -> None: ...

@@ -6,6 +6,7 @@ never restarted and no call is made twice: what fails is lost, and the bridge st
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pickle
@@ -25,14 +26,20 @@ import numpy as np
 
 from aa2c.config.config import Config
 from aa2c.errors import StartError
+from aa2c.host.cluster import cleaner
 from aa2c.host.cluster.frames import ShareSpec
 from aa2c.host.memory import ROOM_FOR_WORKERS
 from aa2c.shared_model import Vector
 from aa2c.version import __version__
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
+CONNECT_S = 5.0
 KEPT_VERSIONS = 2  # of the parameters, for hosts that still fetch them
 MOST_CALLS = 4  # at once to an actor: one of each kind, and room
+STORE_IS_FULL = (
+    "the object store of a node is full, and so is the disk that Ray would use: start nodes with a larger "
+    "--object-store-memory, or with room on their disk"
+)
 _AUTH = "RAY_AUTH_MODE"
 
 # Asked without a token, by an interpreter that has never had one: an answer means that nobody needs any.
@@ -50,17 +57,24 @@ def versions() -> dict[str, str]:
     return {"aa2c": __version__, "Ray": ray.__version__, "Python": platform.python_version()}
 
 
+def mismatch(wanted: dict[str, str], found: dict[str, str], host: str) -> str:
+    """Why a host with these versions is refused, or ''."""
+    for name, version in wanted.items():
+        if found.get(name) != version:
+            return (
+                f"{host} has {name} {found.get(name)}, and {name} {version} is wanted: install the same "
+                "versions on all machines."
+            )
+    return ""
+
+
 class HostActor:
     """What runs in an actor's process on a node."""
 
     async def begin(self, wanted: dict[str, str], pickled: bytes) -> str:
         """Start the share, which only its driver can have pickled. Returns why not, or ''."""
-        for name, version in versions().items():
-            if wanted[name] != version:
-                return (
-                    f"{socket.gethostname()} has {name} {version}, and {name} {wanted[name]} is "
-                    "wanted: install the same versions on all machines."
-                )
+        if refused := mismatch(wanted, versions(), socket.gethostname()):
+            return refused
         from aa2c.host.cluster.share import Share
 
         spec: ShareSpec = pickle.loads(pickled)
@@ -86,6 +100,19 @@ class HostActor:
         self._share.end()
 
 
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """Raises `ConnectionError` with one line for what Ray tells in many."""
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayTaskError
+
+    try:
+        yield
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        raise ConnectionError(STORE_IS_FULL) from error
+    except RayTaskError as error:
+        raise ConnectionError(f"it failed: {error.cause!r}") from error
+
+
 class RayLink:
     """An actor, from the engine's process."""
 
@@ -95,11 +122,13 @@ class RayLink:
         self.name = self.address = ""
 
     async def tell(self, frame: bytes, version: int, params: Vector | None) -> None:
-        refs = [] if params is None else [self._cluster.shared(version, params)]
-        await self.actor.tell.remote(frame, refs)
+        with in_words():
+            refs = [] if params is None else [self._cluster.shared(version, params)]
+            await self.actor.tell.remote(frame, refs)
 
     async def collect(self) -> tuple[bytes, list[Any]]:
-        frame, blocks = await self.actor.collect.remote()
+        with in_words():
+            frame, blocks = await self.actor.collect.remote()
         return frame, blocks
 
     async def end(self) -> None:
@@ -121,15 +150,23 @@ class RayCluster:
         self._token: Path | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._shared: dict[int, Any] = {}
+        self._head = ""
 
     def open(self) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["RAY_DEDUP_LOGS"] = "0"
         address = self._config.address
+        if address and not _answers(address):
+            raise StartError(
+                f"--engine ray: nobody answers at {address}: is Ray's head running there?"
+            )
         if address and not self._config.ray_insecure:
             _require_token(address)
         if not address:
             self._temporary = tempfile.TemporaryDirectory(prefix="aa2c-ray-")
+            cleaner.start(
+                "", self._temporary.name
+            )  # Ray's processes end with this one, its files stay
         if not address and _AUTH not in os.environ:
             self._make_token()
         with _signals_as_usual():
@@ -161,11 +198,11 @@ class RayCluster:
                 logging_level="ERROR",
                 **({} if address else own),
             )
+            self._head = ray.get_runtime_context().gcs_address
         except Exception as error:  # Ray's own kinds, OSError, RuntimeError, ValueError
             where = f"the Ray cluster at {address}" if address else "a Ray of its own"
-            first = str(error).strip().partition("\n")[0]
             ray.shutdown()
-            raise StartError(f"--engine ray cannot connect to {where}: {first}") from None
+            raise StartError(f"--engine ray cannot connect to {where}: {_why(error)}") from None
 
     async def start(self, share: ShareSpec) -> RayLink:
         import ray
@@ -187,6 +224,15 @@ class RayCluster:
             link.kill()
             raise
         return link
+
+    async def is_there(self) -> bool:
+        return await asyncio.to_thread(_answers, self._head)
+
+    async def room(self) -> int:
+        import ray
+
+        living = [node for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
+        return int(min(node["Resources"].get("object_store_memory", 0) for node in living))
 
     def shared(self, version: int, params: Vector) -> Any:
         """A reference to these parameters, which are put once for all hosts."""
@@ -260,6 +306,25 @@ def _signals_as_usual() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT. Ray ends a process that asks it for one who does not."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except ValueError:
+        return True  # not a form of address that is known here
+    except OSError:
+        return False
+    return True
+
+
+def _why(error: Exception) -> str:
+    """What Ray says, on one line; of other versions all that it says, which is a list."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [repr(error)]
+    is_list = lines[0].startswith("Version mismatch")
+    return " ".join(lines) if is_list else lines[0]
 
 
 def _require_token(address: str) -> None:

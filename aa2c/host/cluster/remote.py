@@ -14,6 +14,7 @@ from typing import Any
 from aa2c.clock import LivedClock
 from aa2c.host.commands import KILL, START, Command, ToWorker, encode
 from aa2c.host.incarnation import ChildSlot, Incarnation
+from aa2c.host.memory import RunMemory
 from aa2c.ports import Message, Report
 
 OF_HOSTS = (Report.FROM_WORKER, Report.WORKER_EXITED, Report.HOSTS, Report.HOST_CHANGED)
@@ -30,11 +31,15 @@ class RemoteChild(Incarnation):
         self,
         slot: ChildSlot,
         on_message: Callable[[Message], None],
+        *,
         pass_on: Callable[[ToWorker], None],
+        on_end: Callable[[RemoteChild, bool], None],
     ) -> None:
+        """`on_end` gets this incarnation, and whether its host was lost with it."""
         super().__init__(slot.role, slot.index, slot.generation, on_message)
         self.key = slot.index, slot.generation
         self._pass_on = pass_on
+        self._on_end = on_end
         self.told: list[ToWorker] = []
         self._tell(START)
 
@@ -53,26 +58,33 @@ class RemoteChild(Incarnation):
 
     async def stop(self, clock: LivedClock, deadline: float) -> None:
         await super().stop(clock, deadline)
-        self.end(-signal.SIGKILL, "its host does not answer")
+        self.end(-signal.SIGKILL, "its host does not answer", host_is_lost=True)
 
     def kill_and_wait(self) -> None:
         """Its host ends with the engine's process, which is killed before."""
-        self.end(-signal.SIGKILL)
+        self.end(-signal.SIGKILL, host_is_lost=True)
 
-    def end(self, exit_code: int, error: str | None = None, replaced_as: str | None = None) -> None:
+    def end(
+        self,
+        exit_code: int,
+        error: str | None = None,
+        replaced_as: str | None = None,
+        *,
+        host_is_lost: bool,
+    ) -> None:
         """It has ended, or nobody can reach it any more."""
         if self.is_alive:
             self.error = self.error or error
             self.replaced_as = replaced_as
             self.exited.set_result(exit_code)
+            self._on_end(self, host_is_lost)
 
 
 class RemoteWorkers:
     """All workers of a run, and the engine's process, whose place is `engine`."""
 
-    def __init__(self, log: Any, count_lost: Callable[[int, int], None]) -> None:
-        """`count_lost` gets a worker, and how many of its records were lost on their way."""
-        self._count_lost = count_lost
+    def __init__(self, log: Any, memory: RunMemory) -> None:
+        self._memory = memory
         self.engine = ChildSlot("engine")
         self.hosts: list[dict[str, Any]] = []
         self._living: dict[tuple[int, int], RemoteChild] = {}
@@ -80,7 +92,13 @@ class RemoteWorkers:
 
     def start(self, slot: ChildSlot, on_message: Callable[[Message], None]) -> RemoteChild:
         """Ask for the slot's next incarnation; while there is no host for it, it waits for one."""
-        child = RemoteChild(slot, on_message, self._pass_on)
+        records = self._memory.counters.workers[slot.index].count("records")
+
+        def on_end(child: RemoteChild, host_is_lost: bool) -> None:
+            self._living.pop(child.key, None)
+            self._memory.count_unsent(*child.key, records, host_is_lost=host_is_lost)
+
+        child = RemoteChild(slot, on_message, pass_on=self._pass_on, on_end=on_end)
         self._living[child.key] = child
         return child
 
@@ -88,7 +106,8 @@ class RemoteWorkers:
         if self.engine.child is not None:
             self.engine.child.send(command)
         elif command.command == KILL:  # there is nothing of it yet
-            self._end(self._living[command.worker, command.generation], -signal.SIGKILL)
+            child = self._living[command.worker, command.generation]
+            child.end(-signal.SIGKILL, host_is_lost=False)
 
     def engine_started(self) -> None:
         """Tell a new engine's process what was said while there was none."""
@@ -101,13 +120,8 @@ class RemoteWorkers:
         self.engine.child = None
         self.hosts = [host | {"state": "lost"} for host in self.hosts]
         for child in list(self._living.values()):
-            self._end(child, -signal.SIGKILL, "the engine's process ended", ENGINE_LOST)
-
-    def _end(
-        self, child: RemoteChild, code: int, error: str | None = None, how: str | None = None
-    ) -> None:
-        self._living.pop(child.key, None)
-        child.end(code, error, how)
+            error = "the engine's process ended"
+            child.end(-signal.SIGKILL, error, ENGINE_LOST, host_is_lost=True)
 
     def hear(self, message: Message) -> None:
         """What the engine's process says of hosts and workers."""
@@ -122,9 +136,9 @@ class RemoteWorkers:
                 if child is None:
                     return
                 if message["kind"] == Report.WORKER_EXITED:
-                    self._count_lost(message["worker"], message["lost"])
                     how = message["replaced_as"]
-                    self._end(child, message["exit_code"], message["error"], how)
+                    is_lost = how == HOST_LOST
+                    child.end(message["exit_code"], message["error"], how, host_is_lost=is_lost)
                 elif "pid" in message:
                     child.pid = message["pid"]
                 else:

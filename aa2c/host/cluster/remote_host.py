@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,11 +21,13 @@ from aa2c.shared_model import Vector
 from aa2c.shm.counters import row_bytes
 from aa2c.shm.queue import Sender
 
-LOST_AFTER_S = 20.0  # without an answer
+STALLED_AFTER_S = 5.0  # without an answer: as the status calls it
+LOST_AFTER_S = 20.0
 END_S = 3.0
 TELL_EVERY_S = 0.5  # at least: the run's heartbeat is among what it is told
 
 _Key = tuple[int, int]  # worker, generation
+_T = TypeVar("_T")
 
 
 class RemoteHost:
@@ -40,8 +43,7 @@ class RemoteHost:
         self._name, self._address = f"host-{index}", ""
         self._epoch = 0
         self._state = "waiting"
-        # Those that have not been reported to have ended, with their workers' records before.
-        self._started: dict[_Key, int] = {}
+        self._started: set[_Key] = set()  # and not reported to have ended
         self._commands: list[Message] = []
         self._released: dict[_Key, int] = {}
         self._version = 0
@@ -49,12 +51,14 @@ class RemoteHost:
         self._something = asyncio.Event()
         self._frames, self._bytes, self._byte_count, self._frame_count = Rate(), Rate(), 0, 0
         self._round_trip_s = 0.0
+        self._heard_at = 0.0
+        self._restarts = 0
 
     def tell(self, worker: int, generation: int, command: Message) -> None:
         """Pass a command on; one to start waits for a host, if there is none."""
         key = worker, generation
         if command["kind"] == "Start":
-            self._started[key] = self._home.workers[worker].count("records")
+            self._started.add(key)
         elif key not in self._started:
             return
         elif command["kind"] == "Attach":
@@ -78,6 +82,7 @@ class RemoteHost:
         self._link, self._epoch, self._state = link, epoch, "running"
         self._name, self._address = link.name, link.address
         self.records = self._version = 0
+        self._heard_at = time.monotonic()
         self._changed("a host is there", is_bad=False)
         loops = [
             asyncio.create_task(self._keep_telling(link)),
@@ -107,8 +112,7 @@ class RemoteHost:
             number += 1
             frame, params = self._next_down(number)
             started = time.monotonic()
-            async with asyncio.timeout(LOST_AFTER_S):
-                await link.tell(frame.packed(), frame.version, params)
+            await _in_time(link.tell(frame.packed(), frame.version, params))
             self._round_trip_s = time.monotonic() - started
 
     def _next_down(self, number: int) -> tuple[Down, Vector | None]:
@@ -152,10 +156,11 @@ class RemoteHost:
     async def _ask(self, link: Link) -> None:
         number = 0
         while True:
-            async with asyncio.timeout(LOST_AFTER_S):
-                data, blocks = await link.collect()
+            data, blocks = await _in_time(link.collect())
             number += 1
+            self._heard_at = time.monotonic()
             self._take(Up.unpacked(data, epoch=self._epoch, number=number), blocks)
+            del blocks  # the cluster's memory, which others may wait for
 
     def _take(self, up: Up, blocks: list[Any]) -> None:
         home = self._home
@@ -193,18 +198,14 @@ class RemoteHost:
             self._report.send(Report.FROM_WORKER, **about, message=event["message"])
 
     def _exited(self, key: _Key, end: Message) -> None:
-        before = self._started.pop(key, 0)
+        self._started.discard(key)
         self._released.pop(key, None)
-        lost = 0
         if mirror := self._home.mirrors.pop(key, None):
-            made = self._home.workers[key[0]].count("records") - before
-            lost = max(0, made - mirror.committed)
             mirror.close()
         self._report.send(
             Report.WORKER_EXITED,
             worker=key[0],
             generation=key[1],
-            lost=lost,
             **{name: end[name] for name in ("exit_code", "error", "replaced_as")},
         )
 
@@ -219,6 +220,7 @@ class RemoteHost:
     def lost(self, error: Exception) -> None:
         """It does not answer, or broke the rules: all its workers have ended, as far as we know."""
         self._state = "lost"
+        self._restarts += 1
         self._commands.clear()
         self.records = 0
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -239,13 +241,24 @@ class RemoteHost:
 
     def told(self) -> dict[str, Any]:
         """What the status says of it."""
+        is_stalled = time.monotonic() - self._heard_at > STALLED_AFTER_S
         return {
             "name": self._name,
             "address": self._address,
             "workers": len(self._started),
-            "state": self._state,
+            "state": "stalled" if self._state == "running" and is_stalled else self._state,
+            "restarts": self._restarts,
             "env_steps": self._home.env_steps_of(self.workers),
             "exchanges_per_s": round(self._frames.per_second, 1),
             "bytes_per_s": round(self._bytes.per_second),
             "round_trip_ms": round(1000 * self._round_trip_s, 2),
         }
+
+
+async def _in_time(answer: Awaitable[_T]) -> _T:
+    """A host's answer. Raises `ConnectionError` if it does not come."""
+    try:
+        async with asyncio.timeout(LOST_AFTER_S):
+            return await answer
+    except TimeoutError:
+        raise ConnectionError(f"it has not answered for {LOST_AFTER_S:g} s") from None

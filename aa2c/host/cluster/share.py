@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from aa2c.clock import LivedClock
+from aa2c.host.cluster import cleaner
 from aa2c.host.cluster.frames import EXITED, FROM_WORKER, STARTED, Block, Down, ShareSpec, Up
 from aa2c.host.cluster.packing import Packing
 from aa2c.host.commands import Attach, Stop
@@ -46,8 +45,6 @@ MOST_BYTES = (
 )  # of records in one frame, unless the last is larger: object stores are small
 MOST_LOG_BYTES = 2**16
 
-_CLEANER = str(Path(__file__).with_name("cleaner.py"))
-
 _Key = tuple[int, int]  # worker, generation
 
 
@@ -60,14 +57,15 @@ class Share:
         self._config = spec.config
         raise_file_limit()
         remove_leftovers()
-        self._dir = Path(tempfile.mkdtemp(prefix="aa2c-host-"))
+        self._dir = Path(tempfile.mkdtemp(prefix=f"aa2c-host-{spec.run_id}-"))
         self._log_file = LogFile(self._dir / "log.jsonl")
         self._output = Output(self._dir, make_logger(self._log_file, "aa2c-host"))
         self._log_read = 0
         rings = max(1, min(spec.count, spec.config.workers - spec.first))
         self._memory = RunMemory(spec.config, spec.run_id, here=spec.workers, rings=rings)
         self._table = self._memory.counters_segment
-        self._start_cleaner()
+        # Where a journal is kept, for who audits it, the directory stays.
+        cleaner.start(name_prefix(spec.run_id), "" if os.environ.get(JOURNAL) else str(self._dir))
         self._updater = updater_row(self._table)
         self._starter = Starter(
             spec.config,
@@ -93,19 +91,6 @@ class Share:
         self._asked_at = self._clock.look()
         self._has_ended = False
         self._tasks = {self._loop.create_task(self._end_unless_asked())}
-
-    def _start_cleaner(self) -> None:
-        """Where a journal is kept, for who audits it, the directory stays."""
-        directory = "" if os.environ.get(JOURNAL) else str(self._dir)
-        told = [str(os.getpid()), name_prefix(self._spec.run_id), directory]
-        with contextlib.suppress(OSError):  # out of processes: the next host here removes segments
-            subprocess.run(
-                [sys.executable, "-I", "-S", _CLEANER, *told],
-                env={},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
 
     async def tell(self, frame: bytes, params: Vector | None) -> None:
         """Act on a frame. Raises `OutOfOrder`, after which it has ended."""

@@ -28,7 +28,7 @@ function show(status) {
   showHeadlines(status);
   showWaits(status);
   showWorkers(status);
-  showHosts(status.hosts ?? []);
+  showHosts(status);
   showVideo(status);
   showBest(status);
   showLog(status);

@@ -116,16 +116,18 @@ export function showWorkers({ run, workers, rings, updater, evaluator, orchestra
   }
 }
 
-export function showHosts(hosts) {
+export function showHosts({ hosts = [], engine = null }) {
   byId("hosts-section").hidden = hosts.length === 0;
   byId("hosts").replaceChildren(...hosts.map((host) => {
     const row = element("tr");
-    const cells = [host.name, host.address || "–", host.workers, host.state, whole(host.env_steps), host.exchanges_per_s.toFixed(1),
+    const cells = [host.name, host.address || "–", host.workers, host.state, host.restarts, whole(host.env_steps), host.exchanges_per_s.toFixed(1),
       bytes(host.bytes_per_s), `${host.round_trip_ms.toFixed(1)} ms`];
     row.append(...cells.map((cell) => element("td", String(cell))));
-    row.children[3].classList.toggle("bad", host.state === "lost");
+    row.children[3].classList.toggle("bad", ["lost", "stalled"].includes(host.state));
     return row;
   }));
+  byId("engine").textContent = engine ? `Engine: ${engine.state}${uses(engine)}${ends(engine)}.` : "";
+  byId("engine").classList.toggle("bad", engine !== null && engine.state !== "running");
 }
 
 function uses({ cpu_share: cpu, rss_bytes: memory }) {

@@ -13,12 +13,12 @@ import socket
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 from aa2c.errors import StartError
 from aa2c.host.launch import _absolute
 
 HERE = "tests.host.cluster.pipes"
+ROOM = "TEST_CLUSTER_ROOM"  # bytes of its object stores
 DOWN = "TEST_CLUSTER_IS_DOWN"  # names a file; while it is there, the cluster is not
 
 
@@ -112,6 +112,12 @@ class PipeCluster:
         await link.begin(share)
         return link
 
+    async def is_there(self):
+        return not os.path.exists(os.environ.get(DOWN, ""))
+
+    async def room(self):
+        return int(os.environ.get(ROOM, 2**40))
+
     def close(self):
         for link in self._links:
             link.kill()
@@ -149,10 +155,3 @@ async def _serve(number):
             share.end()
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-
-
-def journals(run_dir, scratch):
-    """Bring the hosts' journals to the run's, where `check` looks for them."""
-    for path in Path(scratch).glob("aa2c-host-*/journal/produced-*"):
-        (run_dir / "journal" / path.name).write_bytes(path.read_bytes())
-    return run_dir / "journal"

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import signal
-from pathlib import Path
+import subprocess
+import sys
 
 import psutil
 import pytest
 
 from aa2c import Orchestrator
+from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.errors import StartError
+from aa2c.host import engine, journal
+from aa2c.host.cluster.ray import STORE_IS_FULL, in_words
+from aa2c.shm.relay import OutOfOrder
+from aa2c.version import __version__
 from tests.conftest import not_checked, now, until
-from tests.host.cluster.nodes import Nodes
+from tests.host.cluster.newer import WANTED, Newer
+from tests.host.cluster.odd_envs import env_without_ray, large_env
+from tools.ray_nodes import Nodes, collect_journals, processes_of, segments_of
 
 if importlib.util.find_spec("ray") is None:
     not_checked("runs on a Ray cluster", "ray is not installed")
@@ -26,12 +36,24 @@ def token(tmp_path_factory):
     path = tmp_path_factory.mktemp("ray") / "token"
     path.write_text("0123456789abcdef" * 4)
     path.chmod(0o600)
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(path),
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # instead of a minute
+        "RAY_local_fs_capacity_threshold": "0.001",  # there is no room on the disk
+    }
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory, token):
-    made = Nodes(tmp_path_factory.mktemp("nodes"), token)
+def scratch(tmp_path_factory):
+    """Where hosts keep their files, journals among them."""
+    return tmp_path_factory.mktemp("hosts")
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory, token, scratch):
+    for_hosts = {journal.VARIABLE: "1", "TMPDIR": str(scratch), "RAY_TMPDIR": "/tmp"}
+    made = Nodes(tmp_path_factory.mktemp("nodes"), token | for_hosts)
     yield made
     made.close()
 
@@ -40,6 +62,7 @@ def nodes(tmp_path_factory, token):
 def on_ray(small, token, monkeypatch):
     for name, value in token.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv(journal.VARIABLE, "1")
 
     def make(**options):
         ours = {"engine": "ray", "mode": "traj", "workers": 2, "workers_per_host": 1}
@@ -55,61 +78,108 @@ def host_of(worker):
 
 def left_of(run):
     """Processes and memory of a run, on whatever node."""
-    name = run.dir.name[-8:]
-    titles = ("aa2c-worker", "aa2c-updater", "aa2c-engine")
-    living = [
-        p.info["pid"]
-        for p in psutil.process_iter(["pid", "name", "environ"])
-        if str(p.info["name"]).startswith(titles)
-        and (p.info["environ"] or {}).get("AA2C_TEST_RUN") == str(os.getpid())
-    ]
-    return living + [path for path in Path("/dev/shm").glob("aa2c-*") if name in path.name]
+    left = {*processes_of(run.id, run.dir), *segments_of(run.id, run.dir)}
+    return left - {os.getpid()}
 
 
-async def test_a_run_on_three_nodes_survives_them(on_ray, nodes, monkeypatch):
+async def all_work(run):
+    await until(lambda: {w["state"] for w in run.status()["workers"]} == {"running"}, timeout_s=90)
+    for worker in run.status()["workers"]:
+        await works(run, worker["id"])
+
+
+async def works(run, worker):
+    steps = run.status()["workers"][worker]["env_steps"]
+    await until(lambda: run.status()["workers"][worker]["env_steps"] > steps)
+
+
+def check_records(run, scratch, status):
+    """None was learned from twice, or out of order, and what is lost is counted."""
+    told = journal.check(collect_journals(run.dir, scratch))
+    assert told["taken"] > 0
+    counted = sum(ring["dropped"]["lost"] + ring["untold"] for ring in status["rings"])
+    ends = sum(sum(worker["exits"].values()) for worker in status["workers"])
+    assert told["lost"] <= counted + ends, "a worker may be killed between its journal and its ring"
+
+
+async def test_a_run_on_three_nodes_survives_them(on_ray, nodes, scratch):
     """A worker, a host, a node and the engine's process end, one after the other."""
-    monkeypatch.setenv("AA2C_TEST_RUN", str(os.getpid()))
-    async with Orchestrator(on_ray(address=nodes.address)) as run:
+    async with Orchestrator(on_ray(address=nodes.address, env=env_without_ray)) as run:
         await run.ready()
 
         def workers():
             return run.status()["workers"]
 
-        async def all_work():
-            await until(lambda: all(w["state"] == "running" for w in workers()), timeout_s=90)
-            steps = [w["env_steps"] for w in workers()]
-            await until(
-                lambda: all(w["env_steps"] > s for w, s in zip(workers(), steps, strict=True))
-            )
-
-        await all_work()
+        await all_work(run)
         raylets = [host_of(worker).parent().pid for worker in workers()]
         assert sorted(raylets) == sorted(nodes.raylets), "one host on each node"
-        environment = psutil.Process(workers()[0]["pid"]).environ()
-        assert [name for name in environment if name.startswith("RAY_")] == []
+        status = run.status()
+        pids = {status["updater"]["pid"], status["engine"]["pid"]}
+        pids |= {pid for w in workers() for pid in (w["pid"], host_of(w).pid)}
+        assert pids <= left_of(run), "what is left at the end would be seen"
 
         os.kill(workers()[0]["pid"], signal.SIGKILL)
         await until(lambda: workers()[0]["exits"] == {"SIGKILL": 1})
         host_of(workers()[1]).kill()
         await until(lambda: workers()[1]["exits"] == {"host lost": 1})
-        await all_work()
+        await all_work(run)
 
         doomed = host_of(workers()[0])
         of_node = nodes.raylets.index(doomed.parent().pid)
         nodes.kill(of_node)
         await until(lambda: workers()[0]["exits"].get("host lost") == 1)
-        updates = workers()[1]["env_steps"]
-        await until(lambda: workers()[1]["env_steps"] > updates), "the other one continues"
+        await works(run, 1)  # the other one continues
         await until(lambda: [h for h in run.status()["hosts"] if h["state"] == "waiting"])
         nodes.add()
-        await all_work()
+        await all_work(run)
 
         os.kill(run._engine._remote.engine.pid, signal.SIGKILL)
         await until(lambda: all(w["exits"].get("engine lost") == 1 for w in workers()))
-        await all_work()
-        assert now(run)["updates"] > 0
-        await run.stop()
+        await all_work(run)
+        assert run.status()["engine"]["exits"] == {"SIGKILL": 1}
+        status = await run.stop()
+    check_records(run, scratch, status)
     await until(lambda: not left_of(run), timeout_s=40)
+
+
+async def test_a_frozen_host_is_stalled_then_lost_and_does_nothing_when_it_thaws(
+    on_ray, nodes, scratch
+):
+    async with Orchestrator(on_ray(address=nodes.address)) as run:
+        await run.ready()
+        await all_work(run)
+        frozen = host_of(run.status()["workers"][0])
+        frozen.suspend()
+        await until(lambda: "stalled" in [host["state"] for host in run.status()["hosts"]])
+        await works(run, 1)  # the other one continues
+        await until(lambda: run.status()["workers"][0]["exits"] == {"host lost": 1})
+        with contextlib.suppress(psutil.NoSuchProcess):
+            frozen.resume()
+        await all_work(run)
+        assert host_of(run.status()["workers"][0]) != frozen
+        await until(lambda: not frozen.is_running(), timeout_s=90)
+        status = await run.stop()
+    assert "it has not answered for 20 s" in (run.dir / "log.jsonl").read_text()
+    check_records(run, scratch, status)
+    await until(lambda: not left_of(run), timeout_s=40)
+
+
+async def test_a_host_of_another_version_is_refused(on_ray, nodes, monkeypatch):
+    monkeypatch.setitem(engine.CLUSTERS, "ray", Newer)
+    async with Orchestrator(on_ray(address=nodes.address)) as run:
+        with pytest.raises(
+            StartError, match=rf"has aa2c {__version__}, and aa2c {WANTED} is wanted"
+        ):
+            await run.wait()
+
+
+def test_a_cluster_of_another_ray_is_refused_with_both_versions(token, nodes, tmp_path):
+    ours = [sys.executable, "-m", Newer.__module__, nodes.address, str(tmp_path)]
+    said = subprocess.run(ours, env=os.environ | token, capture_output=True, text=True).stdout
+    assert said.startswith("--engine ray cannot connect to the Ray cluster at"), said
+    assert said.count("\n") == 1, "it is one line"
+    assert f"Ray: {importlib.metadata.version('ray')}" in said
+    assert f"Ray: {WANTED}" in said
 
 
 async def test_a_cluster_refuses_who_has_another_token(on_ray, nodes, tmp_path, monkeypatch):
@@ -140,3 +210,47 @@ async def test_a_ray_of_its_own_has_a_token_that_only_its_user_can_read(on_ray, 
         await until(lambda: now(run)["updates"] > 0)
         await run.stop()
     assert not (run.dir / ".ray-token").exists()
+
+
+def test_what_ray_tells_in_many_lines_is_told_in_one():
+    from ray.exceptions import OutOfDiskError, RayTaskError
+
+    with pytest.raises(ConnectionError, match=STORE_IS_FULL), in_words():
+        raise OutOfDiskError("Local disk is full\nand more")
+    failed = RayTaskError("collect", "Traceback\nof many lines", OutOfOrder("frame 2"))
+    with pytest.raises(ConnectionError, match=r"^it failed: OutOfOrder\('frame 2'\)$"), in_words():
+        raise failed.as_instanceof_cause()
+
+
+async def test_a_record_that_does_not_fit_into_a_full_store_is_told_of_and_the_run_stops_well(
+    on_ray, nodes
+):
+    """One of 100 MB: two hosts fail at it again and again."""
+    config = on_ray(address=nodes.address, env=large_env, num_steps=128, update_epochs=1)
+    async with Orchestrator(config) as run:
+        log = run.dir / "log.jsonl"
+        await until(lambda: STORE_IS_FULL in log.read_text(), timeout_s=150)
+        assert "and the smallest object store of the cluster 82 MB" in log.read_text()
+        await run.stop()
+    await until(lambda: not left_of(run), timeout_s=40)
+
+
+async def test_a_run_whose_cluster_loses_its_head_says_so_and_waits_for_another(
+    on_ray, nodes, scratch
+):
+    """The last one: nothing is left of the cluster."""
+    async with Orchestrator(on_ray(address=nodes.address)) as run:
+        await run.ready()
+        await all_work(run)
+        os.kill(nodes.head, signal.SIGKILL)
+        log = run.dir / "log.jsonl"
+        await until(lambda: all(w["exits"] for w in run.status()["workers"]))
+        assert [w["exits"] for w in run.status()["workers"]] == 2 * [{"engine lost": 1}]
+        await until(lambda: "is tried again" in log.read_text())
+        assert f"nobody answers at {nodes.address}" in log.read_text()
+        assert run.state == "degraded"
+        assert "The engine is starting" in run.status()["throughput"]["advice"]
+        status = await run.stop()
+    assert load_checkpoint(run.dir).counts["env_steps"] > 0
+    check_records(run, scratch, status)
+    await until(lambda: not left_of(run), timeout_s=40)

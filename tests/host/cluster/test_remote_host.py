@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from aa2c import Config
+from aa2c.host.cluster import remote_host
 from aa2c.host.cluster.frames import EXITED, STARTED, Up
 from aa2c.host.cluster.home import Home
 from aa2c.host.cluster.remote_host import RemoteHost
@@ -19,6 +22,7 @@ from aa2c.shm.relay import OutOfOrder
 from aa2c.shm.ring import ring_bytes
 from aa2c.shm.segment import Segment
 from aa2c.shm.wakeup import Wakeup
+from tests.conftest import until
 from tests.shm.rings import CAPACITY, SLOT, SPECS, open_consumer, open_ring, push, token_of
 
 WORKER, GENERATION = 1, 1  # as those of `open_ring`
@@ -96,16 +100,15 @@ def test_a_gap_is_refused_and_nothing_is_taken(far):
     assert far.consumer.take() is None
 
 
-def test_of_a_lost_host_every_worker_ends_and_what_it_had_made_counts_as_lost(far):
+def test_of_a_lost_host_every_worker_ends(far):
     push(far.producer, 0)
     carry(far, 0)
-    far.row.set("records", 3)  # as its host told last
     far.host.lost(ConnectionError("gone\nand more"))
     (end,) = far.reports.of(Report.WORKER_EXITED)
-    assert (end["worker"], end["generation"], end["lost"]) == (WORKER, GENERATION, 2)
+    assert (end["worker"], end["generation"]) == (WORKER, GENERATION)
     assert (end["exit_code"], end["replaced_as"]) == (-9, "host lost")
     assert end["error"] == "its host is lost: gone"
-    assert far.host.told()["state"] == "lost"
+    assert (far.host.told()["state"], far.host.told()["restarts"]) == ("lost", 1)
     assert far.home.mirrors == {}
     far.host.tell(WORKER, GENERATION, {"kind": "Stop"})
     frame, _ = far.host._next_down(1)
@@ -133,3 +136,42 @@ def test_events_are_passed_on(far):
     (exited,) = far.reports.of(Report.WORKER_EXITED)
     assert {name: exited[name] for name in end} == end
     assert (far.home.spec.run_dir / "log.jsonl").read_text() == '{"event": "failed"}\n'
+
+
+class SlowLink:
+    """A host that answers the first question, and no other."""
+
+    name, address = "node-1", "10.0.0.2"
+
+    def __init__(self):
+        self.answers = [(Up(epoch=7, number=1).packed(), [np.zeros(3, np.uint8)])]
+        self.blocks = weakref.ref(self.answers[0][1][0])
+        self.is_killed = False
+
+    async def tell(self, frame, version, params):
+        pass
+
+    async def collect(self):
+        while not self.answers:
+            await asyncio.Event().wait()
+        return self.answers.pop()
+
+    async def end(self):
+        await asyncio.Event().wait()
+
+    def kill(self):
+        self.is_killed = True
+
+
+async def test_a_host_that_does_not_answer_is_stalled_and_then_lost(far, monkeypatch):
+    monkeypatch.setattr(remote_host, "STALLED_AFTER_S", 0.1)
+    monkeypatch.setattr(remote_host, "LOST_AFTER_S", 0.3)
+    monkeypatch.setattr(remote_host, "END_S", 0.1)
+    link = SlowLink()
+    monkeypatch.setattr(far.host, "_take", lambda up, blocks: None)
+    exchanging = asyncio.create_task(far.host.exchange(7, link))
+    await until(lambda: far.host.told()["state"] == "stalled")
+    assert link.blocks() is None, "what has been copied is not kept while nothing comes"
+    with pytest.raises(ConnectionError, match=r"it has not answered for 0\.3 s"):
+        await exchanging
+    assert link.is_killed

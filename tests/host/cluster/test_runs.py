@@ -13,8 +13,10 @@ import pytest
 from aa2c import Orchestrator, failpoint
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.host import journal
+from aa2c.host.cluster.bridge import HEAD_IS_GONE
 from tests.conftest import now, until
-from tests.host.cluster.pipes import DOWN, journals
+from tests.host.cluster.pipes import DOWN, ROOM
+from tools.ray_nodes import collect_journals
 
 pytestmark = pytest.mark.long
 
@@ -24,17 +26,20 @@ def has_ray(monkeypatch):
     monkeypatch.setattr("aa2c.run.beforehand.check_requirements", lambda config: None)
 
 
-async def test_a_run_on_hosts_learns_all_that_its_workers_made(on_hosts, tmp_path):
+async def test_a_run_on_hosts_learns_all_that_its_workers_made(on_hosts, tmp_path, monkeypatch):
+    monkeypatch.setenv(ROOM, "1000")
     async with Orchestrator(on_hosts(total_env_steps=3000)) as run:
         status = await run.wait()
     assert status["run"]["state"] == "finished"
     assert status["progress"]["env_steps"] >= 3000
-    told = journal.check(journals(run.dir, tmp_path))
+    told = journal.check(collect_journals(run.dir, tmp_path))
     assert told["lost"] == 0
     assert load_checkpoint(run.dir).counts["records"] == told["taken"] // 2 * 2 > 0, "whole batches"
     log = [json.loads(line) for line in (run.dir / "log.jsonl").read_text().splitlines()]
     unexpected = [line for line in log if line["level"] == "error" or "ended" in line["event"]]
     assert unexpected == []
+    (warned,) = [line["event"] for line in log if "--object-store-memory" in line["event"]]
+    assert "the smallest object store of the cluster 0 MB" in warned
 
 
 async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(
@@ -82,17 +87,22 @@ async def test_a_run_on_hosts_survives_the_end_of_each_of_its_processes(
 
         engine = run._engine._remote.engine
         down.touch()
+        await until(lambda: HEAD_IS_GONE in (run.dir / "log.jsonl").read_text())
         os.kill(engine.pid, signal.SIGKILL)
         await until(lambda: all(w["exits"].get("engine lost") == 1 for w in workers()))
         await until(lambda: "the cluster is not there" in (run.dir / "log.jsonl").read_text())
         down.unlink()
         await all_work()
         assert engine.generation == 1
+        assert run.status()["engine"]["exits"] == {"SIGKILL": 1}
         steps = now(run)["env_steps"]
         status = await run.stop()
     assert status["progress"]["env_steps"] >= steps
-    told = journal.check(journals(run.dir, tmp_path))
+    told = journal.check(collect_journals(run.dir, tmp_path))
     assert told["updaters"] == 2
+    rings, ends = status["rings"], sum(sum(w["exits"].values()) for w in status["workers"])
+    counted = sum(ring["dropped"]["lost"] + ring["untold"] for ring in rings)
+    assert told["lost"] <= counted + ends, "a worker may be killed between its journal and its ring"
     log = (run.dir / "log.jsonl").read_text()
     assert "a host is lost and is started again" in log
     assert "orchestrator failed" not in log
@@ -113,7 +123,7 @@ async def test_a_bridge_that_ends_at_each_of_its_failpoints_loses_nothing_it_had
         updates = now(run)["updates"]
         await until(lambda: now(run)["updates"] > updates)
         await run.stop()
-    told = journal.check(journals(run.dir, tmp_path))
+    told = journal.check(collect_journals(run.dir, tmp_path))
     assert load_checkpoint(run.dir).counts["records"] == told["taken"]
 
 

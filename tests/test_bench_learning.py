@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -175,8 +176,18 @@ def test_the_conditions_of_a_run_are_in_its_command_and_its_directory(runs, tmp_
     assert len({case.directory for case in cases}) == len(cases)
 
 
+def test_a_run_that_is_being_trained_is_left_alone(runs, tmp_path):
+    case = runs.Case("cartpole", "grad", 3)
+    place = written(tmp_path / case.directory, [1.0])
+    (place / "metrics.jsonl").unlink()
+    with (place / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert runs.Maker(tmp_path, nice=0).make(case) == "it is already being trained"
+    assert [path.name for path in tmp_path.iterdir()] == [case.directory]
+
+
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_runs_are_made_once_on_one_core_and_compared_with_the_earlier_table(
     tool, runs, tmp_path, monkeypatch, capsys
 ):
@@ -194,9 +205,11 @@ def test_runs_are_made_once_on_one_core_and_compared_with_the_earlier_table(
     before.write_text("[]")
     given = [*places, "--before", str(before), "--tasks", "short", "--modes", "traj"]
     given += ["--conditions", "pinned", "--seeds"]
+    written(tmp_path / "runs" / "short-traj-pinned-0", [1.0] * 9).joinpath("metrics.jsonl").unlink()
     assert tool.main([*given, "1"]) == 0
     assert "short-traj-pinned-0: done" in capsys.readouterr().err
     first = tmp_path / "runs" / "short-traj-pinned-0"
+    assert (first.with_name(f"{first.name}.failed-1") / "episodes.csv").exists(), "not overwritten"
     made = (first / "config.toml").stat().st_mtime_ns
     shutil.copytree(first, first.with_name("short-traj-pinned-1"))
 

@@ -49,7 +49,7 @@ def action_spec(space: gym.Space[Any], *, is_squashed: bool = False) -> ActionSp
             return Joint(tuple(parts))
     raise StartError(
         f"--env has actions {space}, and aa2c acts in Discrete, MultiDiscrete, MultiBinary, Box of "
-        "floats, and Tuple or Dict of these: wrap it with gymnasium.wrappers.TransformAction."
+        "floats, and Tuple or Dict of these: name a --wrapper that uses gymnasium.wrappers.TransformAction."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
 import inspect
 import secrets
@@ -21,6 +23,7 @@ from aa2c.config.config import Config, flag
 from aa2c.config.factory import load_code
 from aa2c.config.values import nearest
 from aa2c.envs.failure import shown
+from aa2c.envs.foreign import as_gymnasium_s
 from aa2c.envs.masks import masked, masked_vector
 from aa2c.envs.own_vector import GymnasiumVector, autoreset_mode
 from aa2c.envs.plain import PlainVector, Vector
@@ -206,14 +209,41 @@ def _makes_single(config: Config, registered: Registered) -> bool:
 def make_one(config: Config, env_id: str, **options: Any) -> Any:
     """One environment, wrapped as --wrapper says. Raises `StartError` for a wrapper that does not."""
     # Without Gymnasium's checker, which is strict about infos.
-    env = gym.make(env_id, **{"disable_env_checker": True, **config.env_kwargs, **options})
+    kwargs = {"disable_env_checker": True, **config.env_kwargs, **options}
+    env: Any = gym.make(_makeable(gym.spec(env_id)), **kwargs)
     for name in config.wrapper:
-        wrapped = load_code("--wrapper", name)(env)
+        wrapped = _wrapper(name, env)(env)
         if not callable(getattr(wrapped, "step", None)):
             env.close()
             raise StartError(f"--wrapper {name} returned {shown(wrapped)}: return an environment.")
         env = wrapped
     return env
+
+
+def _makeable(registered: Registered) -> Registered:
+    """The same, whatever is innermost in the environments of a function."""
+    entry_point = registered.entry_point
+    make = entry_point if callable(entry_point) else load_env_creator(str(entry_point))
+    if getattr(make, "unwrapped", None) is gym.Env.unwrapped:
+        return registered
+    return dataclasses.replace(
+        registered, entry_point=lambda **kwargs: as_gymnasium_s(make(**kwargs))
+    )
+
+
+def _wrapper(name: str, env: Any) -> Callable[[Any], Any]:
+    """What --wrapper names. Raises `StartError` for what the environment alone does not suffice."""
+    wrapper: Callable[[Any], Any] = load_code("--wrapper", name)
+    with contextlib.suppress(ValueError):  # it is written in C
+        try:
+            inspect.signature(wrapper).bind(env)
+        except TypeError as error:
+            env.close()
+            raise StartError(
+                f"--wrapper {name} is called with the environment alone: {error}. Name a function of "
+                "your own, as package.module:function, that calls it with all it needs."
+            ) from None
+    return wrapper
 
 
 def _users_vector(config: Config, num_envs: int, seed: int | None) -> Any:

@@ -144,6 +144,8 @@ def _reader(env: Any, flag: str, source: str) -> _Reader:
     at = env
     while not hasattr(at, METHOD):
         if (at := getattr(at, "env", None)) is None:
+            if isinstance(env, VectorEnv) and hasattr(env, "call"):  # those of Gymnasium ask each
+                return lambda obs, info: env.call(METHOD)
             raise StartError(
                 f"--action-mask method needs a method {METHOD}() of {flag}, which has none: give "
                 "it one, or see --action-mask info and obs."
@@ -204,7 +206,8 @@ class MaskedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
                 if source == "info":  # Gymnasium's word for the environments that told it
                     is_told = info.get(f"_{ACTION_MASK}", is_told)
                 for i in np.flatnonzero(asked):
-                    made[i] = to_mask(spec, rows[i] if is_told[i] else told_in(source, None))
+                    told = _row(spec, rows, int(i)) if is_told[i] else told_in(source, None)
+                    made[i] = to_mask(spec, told)
             return made
 
         self._read = read_masks
@@ -227,6 +230,14 @@ class MaskedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
         asked = np.ones_like(is_over) if self._shows_next else ~is_over
         self.mask = self._read(obs, info, asked, np.ones_like(self.mask))
         return self.see(obs), rewards, terminated, truncated, info
+
+
+def _row(spec: ActionSpec, rows: Any, i: int) -> Any:
+    """One environment's; Gymnasium makes a mapping of columns of mappings."""
+    if isinstance(rows, Mapping) and isinstance(spec, Joint) and set(spec.names) <= set(rows):
+        pairs = zip(spec.names, spec.parts, strict=True)
+        return {name: _row(part, rows[name], i) for name, part in pairs}
+    return rows[i]
 
 
 def masked(env: Any, flag: str, source: str) -> Any:

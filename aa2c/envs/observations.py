@@ -169,8 +169,9 @@ def _within(path: Path) -> str:
 def _remedy(path: Path) -> str:
     make_numbers = "gymnasium.wrappers.TransformObservation"
     if len(path) == 1 and isinstance(path[0], str):
-        return f"leave it out with gymnasium.wrappers.FilterObservation, or wrap it with {make_numbers}"
-    return f"wrap it with {make_numbers}"
+        leave_out = "gymnasium.wrappers.FilterObservation"
+        return f"name a --wrapper that leaves it out with {leave_out}, or uses {make_numbers}"
+    return f"name a --wrapper that uses {make_numbers}"
 
 
 def scale_of(space: spaces.Box) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import concatenate, create_empty_array, iterate
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from numpy.typing import NDArray
 
 from aa2c.envs.actions import to_space
@@ -50,6 +50,8 @@ class GymnasiumVector:
         self.spec = dataclasses.replace(
             spec, has_mask=has_mask(envs), resets_at_once=autoreset != AutoresetMode.NEXT_STEP
         )
+        # Its own may be that of a wrapped one, or missing.
+        self._several = batch_space(envs.single_observation_space, self.num_envs)
         self.metadata = dict(envs.metadata)
         self._ended = np.zeros(self.num_envs, np.bool_)
 
@@ -98,7 +100,7 @@ class GymnasiumVector:
     def _fit(self, seen: Any) -> Obs:
         """A batch of observations in memory of our own."""
         if self.spec.obs is not None:
-            rows = list(iterate(self._envs.observation_space, seen))
+            rows = list(iterate(self._several, seen))
             if len(rows) != self.num_envs:
                 raise Unusable(f"gave {len(rows)} observations of {self.num_envs} environments")
             return np.stack([fit_obs(self.spec, row) for row in rows])

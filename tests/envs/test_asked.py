@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.wrappers import GrayscaleObservation
@@ -67,6 +68,43 @@ def test_an_id_with_a_vector_of_its_own_is_made_singly_if_more_is_asked():
     envs.close()
 
 
+class NoEnvOfGymnasium:
+    """What PettingZoo's wrappers are around."""
+
+
+class Foreign(gym.Env):
+    """As PettingZoo's tutorial makes one seat of a game an environment of Gymnasium's."""
+
+    observation_space, action_space = gym.spaces.Box(0, 1, (2,)), gym.spaces.Discrete(3)
+    unwrapped = NoEnvOfGymnasium()
+
+    def reset(self, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), float(action), False, False, {}
+
+    def action_masks(self):
+        return [0, 0, 1]
+
+
+gym.register("Foreign-v0", Foreign)
+
+
+@pytest.mark.parametrize("env", [Foreign, lambda: Foreign(), "Foreign-v0"])
+def test_an_environment_may_be_a_wrapper_of_what_gymnasium_does_not_know(env):
+    config = Config(env=env, action_mask="method")
+    for make in (lambda config: make_envs(config, 1, 0), make_game, make_single):
+        env = make(config)
+        assert make is make_single or env.spec.actions.n == 3
+        env.close()
+    envs = make_envs(config, 1, 0)
+    envs.reset()
+    assert envs.mask.tolist() == [[False, False, True]]
+    assert envs.step(np.array([2]))["rewards"] == [2.0]
+    envs.close()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -75,6 +113,10 @@ def test_an_id_with_a_vector_of_its_own_is_made_singly_if_more_is_asked():
             f"--env {ENV} --env-kwargs no=1 cannot be made: TypeError: .*'no'",
         ),
         ({"wrapper": f"{HERE}:absent"}, f"--wrapper {HERE}:absent cannot be made: AttributeError"),
+        (
+            {"wrapper": "gymnasium.wrappers:FilterObservation"},
+            "'filter_keys'. Name a function of your",
+        ),
         ({"wrapper": "no_module:x"}, "--wrapper no_module:x cannot be made: ModuleNotFoundError"),
         ({"wrapper": f"{HERE}:nothing"}, f"--wrapper {HERE}:nothing returned None: return an env"),
     ],

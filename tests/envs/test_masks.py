@@ -7,6 +7,7 @@ import multiprocessing.forkserver
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from aa2c.config.config import Config
 from aa2c.envs.actions import action_spec, random_actions
@@ -86,6 +87,43 @@ def test_masks_of_environments_that_are_reset_at_once_are_those_of_what_is_shown
         assert step.ended.all() == (t % LENGTH == 0)
         if step["truncated"].any():
             assert step.final_obs[:, :-1].tolist() == [[0] * ACTIONS] * 3
+    envs.close()
+
+
+class Parted(Masked):
+    """Its actions are a Dict, and so are its masks; beside a mask in it, it shows a Discrete."""
+
+    def __init__(self, where):
+        super().__init__(where, "two")
+        choices = [gym.spaces.Discrete(size) for size in SIZES]
+        self.action_space = gym.spaces.Dict(dict(zip("ab", choices, strict=True)))
+        self.observation_space = gym.spaces.Discrete(3)
+        if where == "obs":
+            mask = gym.spaces.MultiBinary(sum(SIZES))
+            self.observation_space = gym.spaces.Dict(action_mask=mask, kind=gym.spaces.Discrete(3))
+
+    def step(self, action):
+        return super().step([action["a"], action["b"]])
+
+    def told(self):
+        if self.where == "obs":
+            return {"action_mask": np.concatenate(self.legal), "kind": self.t % 3}, {}
+        mask = dict(zip("ab", self.legal, strict=True))
+        return self.t % 3, {"action_mask": mask} if self.where == "info" else {}
+
+    def action_masks(self):
+        return np.concatenate(self.legal)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("source", SOURCES)
+def test_gymnasium_s_vectors_of_parts_tell_what_each_of_them_tells(source, mode):
+    def make(num_envs):
+        return SyncVectorEnv([lambda: Parted(source)] * num_envs, autoreset_mode=mode)
+
+    envs = make_envs(Config(vector=make, action_mask=source), 3, 0)
+    assert envs.reset().tolist() == [[1, 0, 0]] * 3
+    walk(envs, 4 * LENGTH)  # an illegal action would raise
     envs.close()
 
 

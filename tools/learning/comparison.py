@@ -52,7 +52,7 @@ def _shown(value: float | None) -> str:
 def counterpart(row: Row, before: Sequence[Row]) -> Row | None:
     """The cell of the earlier table that this one may be compared with; single runs say too little."""
     for old in before:
-        if all(old[key] == row[key] for key in SAME):
+        if all(old.get(key) == row[key] for key in SAME):
             return old if min(len(row["scores"]), len(old["scores"])) > 1 else None
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 import tomllib
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -22,16 +24,19 @@ from aa2c.report.reading import Run, read_runs
 
 FILES = Path(__file__).parent
 TASKS: dict[str, dict[str, Any]] = tomllib.loads((FILES / "tasks.toml").read_text())
-STOPPED_S = 0.01  # each time; less than a rollout takes, and much less than a stall
+PERIOD_S = 0.01  # between stops of a slow worker; less than a rollout takes
 LOOK_S = 0.2  # for the slow worker, while it starts or is restarted
+PATIENCE = [  # at the lowest priority, a child may get no core for minutes
+    word for option in ("start", "stall", "progress") for word in (f"--{option}-timeout-s", "1800")
+]
 
 
 @dataclass(frozen=True)
 class Condition:
     """What is done to a run, beside its recipe.
 
-    Pinned, all its processes have one core. A slow worker is stopped for half of the time, as if it
-    had a core of half the speed, or shared one.
+    Pinned, all its processes have one core. A slow worker is stopped for as long as it works, as if it
+    had a core of half the speed.
     """
 
     name: str
@@ -73,17 +78,34 @@ class Case:
         serve = [sys.executable, "-m", "aa2c", "serve", "--quiet", "--port", "0"]
         place = runs / self.directory
         task = TASKS[self.task]
-        if (place / "checkpoints").is_dir() and any((place / "checkpoints").iterdir()):
+        if _can_be_resumed(place):
             return [*serve, "--resume", str(place), *_consent(task.get("flags", ""))]
         return [
             *serve,
             *("--mode", self.mode, "--env", task["env"], "--seed", str(self.seed)),
             *("--total-env-steps", str(task["env_steps"]), "--eval-interval-s", "0"),
             *("--runs-dir", str(runs), "--name", self.directory),
+            *PATIENCE,
             *shlex.split(task.get("flags", "")),
             *shlex.split(task.get(f"{self.mode}_flags", "")),
             *self.condition.flags,
         ]
+
+
+def _can_be_resumed(place: Path) -> bool:
+    return (place / "checkpoints").is_dir() and any((place / "checkpoints").iterdir())
+
+
+def _set_aside(place: Path) -> bool:
+    """Make room where a run ended before its first checkpoint; False if it is being trained."""
+    with (place / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        names = (place.with_name(f"{place.name}.failed-{number}") for number in count(1))
+        place.rename(next(name for name in names if not name.exists()))
+    return True
 
 
 def _consent(flags: str) -> list[str]:
@@ -113,8 +135,11 @@ class Maker:
 
     def make(self, case: Case) -> str:
         """What went wrong, if anything did. A finished run is not repeated."""
-        if finished(self._runs / case.directory):
+        place = self._runs / case.directory
+        if finished(place):
             return ""
+        if place.is_dir() and not _can_be_resumed(place) and not _set_aside(place):
+            return "it is already being trained"
         command = ["nice", "-n", str(self._nice), *case.command(self._runs)]
         if case.condition.is_pinned:
             core = self._cores.get()
@@ -124,7 +149,7 @@ class Maker:
                 self._cores.put(core)
         else:
             said = _run(command, case.condition)
-        if finished(self._runs / case.directory):
+        if finished(place):
             return ""
         return said.strip().splitlines()[-1] if said.strip() else "it was stopped"
 
@@ -149,7 +174,7 @@ def _run(command: list[str], condition: Condition) -> str:
 
 
 def slow_down(pid: int, has_ended: threading.Event) -> None:
-    """Stop the first worker of the run with this process for half of the time, until it has ended."""
+    """Halve the speed of the first worker of the run with this process, until it has ended."""
     while not has_ended.is_set():
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(pid).children():
@@ -159,12 +184,25 @@ def slow_down(pid: int, has_ended: threading.Event) -> None:
 
 
 def _halve(worker: psutil.Process, has_ended: threading.Event) -> None:
-    """Until it is no more: let it run for as long as it was stopped, however late the clock was."""
-    while not has_ended.is_set() and worker.status() != psutil.STATUS_ZOMBIE:
+    """Until it is no more: stop it for as long as it runs or waits for a core."""
+    first, stopped = _wanted_s(worker), 0.0
+    while not has_ended.wait(PERIOD_S):
+        owed = _wanted_s(worker) - first - stopped
+        if owed <= 0:
+            continue
         start = time.monotonic()
         worker.suspend()
         try:
-            has_ended.wait(STOPPED_S)
+            has_ended.wait(owed)
         finally:
             worker.resume()
-        has_ended.wait(time.monotonic() - start)
+        stopped += time.monotonic() - start
+
+
+def _wanted_s(process: psutil.Process) -> float:
+    """For how long it has run, or waited in a core's queue; not for records, or while it was stopped."""
+    try:
+        ran_ns, queued_ns, _ = Path(f"/proc/{process.pid}/schedstat").read_text().split()
+    except OSError:
+        raise psutil.NoSuchProcess(process.pid) from None
+    return (int(ran_ns) + int(queued_ns)) / 1e9

@@ -34,7 +34,6 @@ from aa2c.version import __version__
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
 CONNECT_S = 5.0
-KEPT_VERSIONS = 2  # of the parameters, for hosts that still fetch them
 MOST_CALLS = 4  # at once to an actor: one of each kind, and room
 STORE_IS_FULL = (
     "the object store of a node is full, and so is the disk that Ray would use: start nodes with a larger "
@@ -149,7 +148,8 @@ class RayCluster:
         self._run_dir = run_dir
         self._token: Path | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._shared: dict[int, Any] = {}
+        self._shared: Any = None  # the parameters put last; calls under way keep those before
+        self._shared_version = 0
         self._head = ""
 
     def open(self) -> None:
@@ -238,16 +238,14 @@ class RayCluster:
         """A reference to these parameters, which are put once for all hosts."""
         import ray
 
-        if version not in self._shared:
-            self._shared[version] = ray.put(params)
-            for old in sorted(self._shared)[:-KEPT_VERSIONS]:
-                del self._shared[old]
-        return self._shared[version]
+        if version != self._shared_version:
+            self._shared, self._shared_version = ray.put(params), version
+        return self._shared
 
     def close(self) -> None:
         import ray
 
-        self._shared.clear()
+        self._shared = None
         ray.shutdown()
         if self._token:
             self._token.unlink(missing_ok=True)

@@ -8,16 +8,21 @@ start as many at the same address; its end ends them all.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 STORE_BYTES = 78 * 2**20
-START_S = 90.0
+START_S = 200.0
+TRIES = 4  # to start a node: Ray allows each 30 s, which are few on a busy machine
 
 
 class Nodes:
@@ -124,13 +129,14 @@ class _Cluster:
 
         self._options = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
         head = {"num_cpus": 0, "gcs_server_port": port, **self._options}
-        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.cluster = _trying(lambda: Cluster(initialize_head=True, head_node_args=head))
         self.nodes: list[Any] = []
         for _ in range(self._workers):
             self.add()
 
     def add(self) -> None:
-        self.nodes.append(self.cluster.add_node(num_cpus=1, **self._options))
+        add = functools.partial(self.cluster.add_node, num_cpus=1, **self._options)
+        self.nodes.append(_trying(add))
 
     def kill(self, index: int) -> None:
         self.cluster.remove_node(self.nodes.pop(index), allow_graceful=False)
@@ -148,6 +154,19 @@ class _Cluster:
         raylets = [_pid_of(node, "raylet") for node in self.nodes]
         head = _pid_of(self.cluster.head_node, "gcs_server") if self.nodes else 0
         return json.dumps({"address": self.cluster.address, "raylets": raylets, "head": head})
+
+
+def _trying(start: Callable[[], Any]) -> Any:
+    for left in reversed(range(TRIES)):
+        before = set(psutil.Process().children())
+        try:
+            return start()
+        except Exception:
+            if not left:
+                raise
+            for process in set(psutil.Process().children()) - before:
+                process.kill()
+    return None
 
 
 def _pid_of(node: Any, name: str) -> int:

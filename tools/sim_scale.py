@@ -47,7 +47,10 @@ def from_bench(path: Path) -> dict[str, Any]:
         "overhead_us": record_bytes / rates["ring"] / 2,  # MB/s is bytes per us; for two processes
     }
     if config.mode == "traj":
-        found["optimizer_steps"] = config.update_epochs * config.minibatches
+        from aa2c.modes.traj import minibatches_per_pass, rollouts_per_batch
+
+        found["batch_records"] = rollouts_per_batch(config) if config.batch_steps else 0
+        found["optimizer_steps"] = config.update_epochs * minibatches_per_pass(config)
     if "link_calls" in rates:
         found |= {"call_us": 1e6 / rates["link_calls"], "copy_mbps": rates["link_records"]}
     return found

@@ -105,8 +105,9 @@ class TrajOptions:
     )  # fmt: skip
     update_epochs: int = option(4, "passes over each batch", minimum=1, maximum=1000, basic=True)
     minibatches: int = option(
-        4, "minibatches per pass, one optimizer step each", minimum=1, maximum=2**20, basic=True
-    )
+        4, "minibatches per pass, one optimizer step each; 0: as many as have 128 transitions each",
+        minimum=0, maximum=2**20, basic=True,
+    )  # fmt: skip
     clip_coef: float = option(
         0.2, "PPO's clipping range of the probability ratio", minimum=0, maximum=1, live=True
     )

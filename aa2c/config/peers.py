@@ -94,7 +94,7 @@ _CPU = "aa2c trains on CPUs only"
 _VIDEO = "record a trained policy with python -m aa2c eval RUN --video game.mp4"
 ELSEWHERE = {
     "batch_size": "in mode traj a batch has --batch-steps vector steps, and each pass over it "
-    "--minibatches parts",
+    "--minibatches parts (0: of 128 transitions each)",
     "capture_video": _VIDEO,
     "cuda": _CPU,
     "device": _CPU,

@@ -35,7 +35,7 @@ def action_spec(space: gym.Space[Any], *, is_squashed: bool = False) -> ActionSp
             dtype = space.dtype.name
             choices = [Discrete(int(n), int(start), dtype) for n, start in sizes]
             return Joint(tuple(choices), space.shape)
-        case spaces.Box() if np.issubdtype(space.dtype, np.floating):
+        case spaces.Box() if np.issubdtype(space.dtype, np.floating) and 0 not in space.shape:
             low, high = (tuple(map(float, bound.flat)) for bound in (space.low, space.high))
             if is_squashed and not space.is_bounded():
                 raise StartError(f"--action-bounds tanh needs bounds, and --env has {space}.")

@@ -77,7 +77,7 @@ class Several:
     """The parts of a Tuple, or of a Dict by name."""
 
     parts: tuple[ObsSpec, ...]
-    names: tuple[str, ...] = ()
+    names: tuple[str | int, ...] = ()
 
 
 Leaf = Numbers | Image | OneHot
@@ -237,7 +237,7 @@ def to_row(spec: ObsSpec, seen: Any) -> Row:
 
 def _fill_image(leaf: Image, seen: Any, out: Row) -> None:
     image = np.asarray(seen)
-    if [n for n in image.shape if n != 1] != [n for n in leaf.shape if n != 1]:
+    if not _is_like(image.shape, leaf.shape):
         raise _unlike(seen, f"an image of {leaf.shape}")
     with np.errstate(all="ignore"):
         cast = image.astype(np.uint8, copy=False)
@@ -246,10 +246,15 @@ def _fill_image(leaf: Image, seen: Any, out: Row) -> None:
     out[: cast.size] = cast.reshape(-1)
 
 
+def _is_like(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """But for dimensions of one."""
+    return [n for n in shape if n != 1] == [n for n in wanted if n != 1]
+
+
 def _fill_numbers(leaf: Numbers, seen: Any, out: Row) -> None:
     numbers = np.asarray(seen, np.float32)
-    if numbers.size != math.prod(leaf.shape):
-        raise _unlike(seen, f"{math.prod(leaf.shape)} numbers")
+    if numbers.shape != leaf.shape and not _is_like(numbers.shape, leaf.shape):
+        raise _unlike(seen, f"numbers of shape {leaf.shape}")
     np.divide(numbers.reshape(-1), leaf.scale, out=out[: numbers.size])
 
 
@@ -278,7 +283,7 @@ def _values(spec: ObsSpec, seen: Any) -> Iterator[Any]:
 def _parts(spec: Several, seen: Any) -> list[Any]:
     if spec.names:
         if not isinstance(seen, Mapping) or set(seen) != set(spec.names):
-            raise _unlike(seen, f"a mapping of {', '.join(spec.names)}")
+            raise _unlike(seen, f"a mapping of {', '.join(map(str, spec.names))}")
         return [seen[name] for name in spec.names]
     if not isinstance(seen, tuple | list) or len(seen) != len(spec.parts):
         raise _unlike(seen, f"{len(spec.parts)} parts")
@@ -291,9 +296,11 @@ def _unlike(seen: Any, wanted: str) -> Unusable:
     )
 
 
-def map_leaves(spec: ObsSpec, make: Callable[[Leaf], Any]) -> Any:
-    """What `make` gives of each leaf, in dictionaries and tuples as the space has them."""
+def map_leaves(
+    spec: ObsSpec, make: Callable[[Leaf], Any], key: Callable[[str | int], Any] = lambda name: name
+) -> Any:
+    """What `make` gives of each leaf, in dictionaries, with a `key` for each name, and tuples."""
     if not isinstance(spec, Several):
         return make(spec)
-    made = [map_leaves(part, make) for part in spec.parts]
-    return dict(zip(spec.names, made, strict=True)) if spec.names else tuple(made)
+    made = [map_leaves(part, make, key) for part in spec.parts]
+    return dict(zip(map(key, spec.names), made, strict=True)) if spec.names else tuple(made)

@@ -8,6 +8,7 @@ an autoreset of their own are in `aa2c.envs.own_vector`.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -198,9 +199,11 @@ def common_spec(flag: str, specs: Sequence[EnvSpec]) -> EnvSpec:
 def spec_of(obs: Any, actions: Any, *, is_squashed: bool = False) -> EnvSpec:
     """The spec of these spaces. Raises `StartError` for those that do not fit."""
     kind = action_spec(actions, is_squashed=is_squashed)
-    if not isinstance(obs, gym.spaces.Box) or not obs.shape:
+    if not isinstance(obs, gym.spaces.Box) or not math.prod(obs.shape) or not obs.shape:
         rows = obs_spec(obs)
         layout = layout_of(rows)
+        if layout.shape == (0,):
+            raise StartError(f"--env has observations {obs}, in which there is nothing to see.")
         return EnvSpec(layout.shape, layout.dtype, kind, obs_scale=1.0, obs=rows)
     name = obs.dtype.newbyteorder("=").name
     dtype = name if name in DTYPES else "float32"

@@ -38,4 +38,4 @@ def from_row(spec: ObsSpec, row: Rows, most: int) -> Any:
             found = (own * leaf.scale).tolist()
         return found[:most] if leaf.shape else found[0]
 
-    return map_leaves(spec, values)
+    return map_leaves(spec, values, key=str)  # as JSON has them

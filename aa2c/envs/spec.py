@@ -91,7 +91,7 @@ class Joint:
 
     parts: tuple[ActionSpec, ...]
     shape: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
+    names: tuple[str | int, ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:

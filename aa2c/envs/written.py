@@ -76,7 +76,7 @@ def read_actions(plain: Any) -> ActionSpec:
             return Continuous(shape, low, high, fields["dtype"], bool(fields["is_squashed"]))
         case "Joint":
             parts = tuple(map(read_actions, fields["parts"]))
-            shape, names = _sizes(fields["shape"]), tuple(map(str, fields["names"]))
+            shape, names = _sizes(fields["shape"]), _names(fields["names"])
             if not parts or (shape and math.prod(shape) != len(parts)):
                 raise ValueError("its actions have no parts")
             if names and len(names) != len(parts):
@@ -101,7 +101,7 @@ def read_obs(plain: Any) -> ObsSpec:
             scale = float(fields["scale"])
             if not 0 < scale < math.inf:
                 raise ValueError(f"{scale} is no scale")
-            shape = _sizes(fields["shape"])
+            shape = tuple(map(_count, fields["shape"]))
             if kind == "Image" and not is_image(shape, "uint8"):
                 raise ValueError(f"{shape} is no image")
             return Image(shape, scale) if kind == "Image" else Numbers(shape, scale)
@@ -112,7 +112,7 @@ def read_obs(plain: Any) -> ObsSpec:
                 raise ValueError("its observations do not fit their sizes")
             return OneHot(sizes, starts, shape)
         case "Several":
-            parts, names = tuple(map(read_obs, fields["parts"])), tuple(map(str, fields["names"]))
+            parts, names = tuple(map(read_obs, fields["parts"])), _names(fields["names"])
             if not parts or (names and len(names) != len(parts)):
                 raise ValueError("its observations do not fit their names")
             return Several(parts, names)
@@ -127,9 +127,18 @@ def _integer(value: Any) -> int:
 
 
 def _size(value: Any) -> int:
-    if _integer(value) < 1:
+    return _count(value, least=1)
+
+
+def _count(value: Any, least: int = 0) -> int:
+    if _integer(value) < least:
         raise ValueError(f"{value} is no size")
     return int(value)
+
+
+def _names(values: Any) -> tuple[str | int, ...]:
+    """The names of a Dict's parts, as JSON keeps them in a list."""
+    return tuple(name if isinstance(name, str) else _integer(name) for name in values)
 
 
 def _sizes(values: Any) -> tuple[int, ...]:

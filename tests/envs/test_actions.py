@@ -35,6 +35,7 @@ SPACES = [
     spaces.Box(-1, 1, (), np.float16),
     spaces.Box(-1, 1, (2,), np.longdouble),
     spaces.Tuple((spaces.Discrete(2), BOX)),
+    spaces.Dict({2: spaces.Discrete(3), 1: spaces.Discrete(2)}),
     spaces.Dict(
         move=BOX,
         buttons=spaces.MultiBinary(3),
@@ -87,6 +88,7 @@ def test_a_gaussian_s_actions_are_clipped_and_a_squashed_one_s_span_the_bounds()
         (spaces.Sequence(spaces.Discrete(2)), "Sequence"),
         (spaces.Box(0, 9, (2,), np.int64), "Box"),
         (spaces.Tuple(()), "Tuple"),
+        (spaces.Box(-1, 1, (0,)), "Box"),
     ],
 )
 def test_spaces_that_no_policy_acts_in_are_refused_with_a_remedy(space, word):

@@ -12,6 +12,7 @@ from gymnasium.spaces.utils import flatten
 from aa2c.config.config import Config
 from aa2c.envs.failure import Unusable
 from aa2c.envs.observations import obs_spec, to_row
+from aa2c.envs.plain import spec_of
 from aa2c.envs.shown import from_row
 from aa2c.envs.vector import make_envs
 from aa2c.envs.written import plain_obs, read_obs
@@ -75,7 +76,26 @@ def test_a_row_is_what_gymnasium_flattens_to(space):
         np.testing.assert_allclose(row, flatten(space, seen).astype(np.float32), rtol=1e-6)
 
 
-@pytest.mark.parametrize("space", SPACES, ids=str)
+NUMBERED = spaces.Dict({1: spaces.Box(-1, 1, (2,)), 0: spaces.Discrete(3, start=1)})
+EMPTY = spaces.Dict(a=spaces.Box(0, 1, (0,)), b=spaces.Discrete(2))
+
+
+def test_parts_may_have_numbers_for_names_and_nothing_in_them():
+    row = to_row(obs_spec(NUMBERED), {0: 3, 1: [0.25, 0.5]})
+    assert row.tolist() == flatten(NUMBERED, {0: 3, 1: np.float32([0.25, 0.5])}).tolist()
+    assert from_row(obs_spec(NUMBERED), row, 9) == {"0": 3, "1": [0.25, 0.5]}
+    assert to_row(obs_spec(EMPTY), {"a": [], "b": 1}).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Box(0, 1, (0,)), spaces.Tuple([spaces.Box(0, 1, (3, 0))])]
+)
+def test_observations_of_no_numbers_at_all_are_refused(space):
+    with pytest.raises(StartError, match="in which there is nothing to see"):
+        spec_of(space, spaces.Discrete(2))
+
+
+@pytest.mark.parametrize("space", [*SPACES, NUMBERED, EMPTY], ids=str)
 def test_a_spec_goes_through_json(space):
     spec = obs_spec(space)
     assert read_obs(json.loads(json.dumps(plain_obs(spec), allow_nan=False))) == spec
@@ -94,7 +114,13 @@ def test_integers_are_scaled_by_their_own_bounds():
         (spaces.MultiDiscrete([2, 2]), [1], "2 integers"),
         (spaces.Dict(a=spaces.Discrete(2)), {"b": 1}, "a mapping of a"),
         (spaces.Tuple((spaces.Discrete(2),)), 1, "1 parts"),
-        (spaces.MultiBinary(3), [1, 0], "3 numbers"),
+        (spaces.MultiBinary(3), [1, 0], r"numbers of shape \(3,\)"),
+        (
+            spaces.Tuple([spaces.Box(0, 1, (2, 3))]),
+            (np.ones((3, 2)),),
+            r"numbers of shape \(2, 3\)",
+        ),
+        (spaces.Dict({2: spaces.Discrete(2)}), {"2": 1}, "a mapping of 2"),
     ],
 )
 def test_an_observation_of_another_kind_is_named(space, seen, says):
@@ -113,7 +139,7 @@ def test_spaces_that_no_network_sees_are_refused_with_a_remedy(space):
     [
         {},
         {"kind": "Numbers", "shape": [2], "scale": 0},
-        {"kind": "Numbers", "shape": [0], "scale": 1},
+        {"kind": "Numbers", "shape": [-1], "scale": 1},
         {"kind": "OneHot", "sizes": [2], "starts": []},
         {"kind": "Several", "parts": [], "names": []},
         {"kind": "Graph"},

@@ -335,3 +335,17 @@ def test_more_minibatches_or_threads_than_transitions_make_no_empty_ones():
     _, outcome = learn(config, port.records)
     assert outcome.updates == 4
     assert outcome.losses["entropy"] == pytest.approx(np.log(2), rel=0.02)
+
+
+@pytest.mark.parametrize(("workers", "per_pass"), [(1, 4), (3, 12)])
+def test_minibatches_0_keeps_their_size_whatever_the_number_of_workers(workers, per_pass):
+    config = config_of(num_envs=8, num_steps=64, minibatches=0, update_epochs=2, workers=workers)
+    port, *_ = produce(config, count=workers)
+    _, outcome = learn(config, port.records)
+    assert outcome.updates == 2 * per_pass
+
+
+def test_minibatches_0_learns_from_a_batch_smaller_than_one_minibatch():
+    config = config_of(num_envs=1, num_steps=4, minibatches=0, update_epochs=3, workers=1)
+    port, *_ = produce(config, count=1)
+    assert learn(config, port.records)[1].updates == 3

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from aa2c.config.config import Config
     from aa2c.envs.spec import EnvSpec, Leaf
 
+SIZE_OF_MINIBATCH = 128  # transitions, unless --minibatches says how many there are
+
 
 class Traj(Mode):
     """APPO."""
@@ -86,6 +88,12 @@ class Traj(Mode):
 def rollouts_per_batch(config: Config) -> int:
     """Trajectories, of any workers, that make one batch."""
     return config.batch_steps // config.num_steps or config.workers
+
+
+def minibatches_per_pass(config: Config) -> int:
+    """Optimizer steps of one pass, where a batch has so many transitions or sequences."""
+    transitions = rollouts_per_batch(config) * config.num_steps * config.num_envs
+    return config.minibatches or max(1, round(transitions / SIZE_OF_MINIBATCH))
 
 
 register(Traj())

@@ -26,7 +26,7 @@ from aa2c.learn.schema import VALUES, begins_episode, next_values, sequence_leng
 from aa2c.learn.statistics import ReceivedStatistics
 from aa2c.modes.common import UpdaterHalf
 from aa2c.modes.mode import Outcome, UpdaterSetup
-from aa2c.modes.traj import rollouts_per_batch
+from aa2c.modes.traj import minibatches_per_pass, rollouts_per_batch
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.policy import Policy
 from aa2c.ports import Arrays, Record
@@ -123,7 +123,7 @@ class TrajConsumer(UpdaterHalf):
             group["lr"] = learning_rate * self._rate_factor
             kls = []
             shuffled = torch.randperm(len(sequences), generator=self._generator)
-            for chosen in shuffled.tensor_split(min(config.minibatches, len(shuffled))):
+            for chosen in shuffled.tensor_split(min(minibatches_per_pass(config), len(shuffled))):
                 parts = self._step(obs, flat, sequences, chosen)
                 kls.append(float(parts[_KL]))
                 yield parts

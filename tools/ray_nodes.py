@@ -43,7 +43,8 @@ class Nodes:
                 stderr=subprocess.STDOUT,
                 check=True,
             )
-        self._commands = self._in.open("w", buffering=1)
+        # For both directions, which does not wait for a reader that may never come.
+        self._commands = os.fdopen(os.open(self._in, os.O_RDWR), "w", buffering=1)
         self._wait_for(1)
 
     def _wait_for(self, answers: int) -> None:
@@ -175,8 +176,8 @@ def _pid_of(node: Any, name: str) -> int:
 
 def main(commands: str, answers: str, workers: int) -> None:
     """Do what is asked, one line after the other, and answer each."""
-    cluster = _Cluster(workers)
     with open(commands) as asked, open(answers, "a", buffering=1) as told:
+        cluster = _Cluster(workers)
         told.write(f"{cluster.told()}\n")
         for line in asked:
             match line.split():

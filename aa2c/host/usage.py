@@ -1,4 +1,4 @@
-"""CPU time and memory of a run's processes: one small read of /proc for each, once a second.
+"""CPU time and memory of a run's processes, and how long they wait for a core: small reads of /proc.
 
 Runs in the orchestrator. Processes that environments start are not counted.
 """
@@ -54,3 +54,12 @@ def _read(pid: int) -> tuple[float, int] | None:
     fields = text.rpartition(")")[2].split()  # the name before may hold anything
     ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
     return ticks / _TICKS_PER_S, int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES
+
+
+def waited_for_core_s(pid: int | None) -> float:
+    """How long a process's main thread was ready to run without a core; 0 where it cannot be told."""
+    try:
+        _ran_ns, waited_ns, _times = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except (OSError, ValueError):  # it has ended, or the kernel was built without
+        return 0.0
+    return int(waited_ns) / 1e9

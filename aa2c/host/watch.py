@@ -12,6 +12,7 @@ from aa2c.clock import LivedClock
 from aa2c.config.config import Config
 from aa2c.host.commands import Role
 from aa2c.host.incarnation import Incarnation
+from aa2c.host.usage import waited_for_core_s
 from aa2c.ports import Counters
 
 WATCH_S = 0.5
@@ -30,9 +31,9 @@ async def watch(
 ) -> int:
     """Wait for a child's end and return its exit code.
 
-    Three clocks, which stop while the orchestrator is stopped: until it has come up, since its
-    last sign of life (its working loop counts beats, so that a hang shows, too), and since its
-    last progress, unless it waits for others. One that is late by any of them is killed, with the
+    Three clocks, which stop while the orchestrator is stopped, and while the child is ready to run
+    and gets no core: until it has come up, since its last sign of life (its working loop counts
+    beats, so that a hang shows, too), and since its last progress, unless it waits for others. One that is late by any of them is killed, with the
     reason in `child.error` and `child.replaced_as`. A worker of another host is watched there.
     """
     if child.is_watched_elsewhere:
@@ -43,7 +44,7 @@ async def watch(
     beats, progress = -1, [-1]
     lived_at = progressed_at = clock.look()
     while child.is_alive:
-        now = clock.look()
+        now = clock.look() - waited_for_core_s(child.pid)
         if row.count("beats") != beats:
             beats, lived_at = row.count("beats"), now
         done = [row.count(name) for name in names]

@@ -19,6 +19,7 @@ from aa2c.host import upkeep
 from aa2c.host.commands import Stopped
 from aa2c.host.incarnation import ChildSlot
 from aa2c.host.resting import MISSED_AFTER_S, Resting
+from aa2c.host.usage import waited_for_core_s
 from aa2c.host.watch import TOO_LATE, watch
 from aa2c.roles.evaluator import run_evaluator
 from aa2c.roles.worker import run_worker
@@ -142,6 +143,7 @@ class Starting:
     """A child that has not come up, and dies when it is killed."""
 
     role = "worker"
+    pid = None
     is_watched_elsewhere = False
     is_ready = False
     error = replaced_as = None
@@ -171,6 +173,44 @@ async def test_a_child_may_come_up_slowly_but_not_hang_meanwhile(make_segment):
     await watch(child, row, is_paused, Config(start_timeout_s=2.0))
     assert looks[-1] - looks[0] > 4.5, "it lived on for as long as it showed signs of life"
     assert child.replaced_as == TOO_LATE
+
+
+async def test_a_child_that_gets_no_core_is_not_late(make_segment, monkeypatch):
+    child, row = Starting(), worker_row(make_segment(table_bytes(1)), 0)
+    begun, looks = time.monotonic(), []
+    starved = [True]
+
+    def waited(_pid):
+        looks.append(time.monotonic())
+        return looks[-1 if starved else 5] - begun
+
+    def is_paused():
+        if len(looks) == 6:
+            starved.clear()
+        return False
+
+    monkeypatch.setattr("aa2c.host.watch.waited_for_core_s", waited)
+    await watch(child, row, is_paused, Config(start_timeout_s=1.0))
+    assert len(looks) > 7, "its limit counts only once it gets a core"
+    assert child.replaced_as == TOO_LATE
+
+
+@pytest.mark.long
+def test_a_process_beside_others_on_one_core_waits_for_it():
+    """Two that are always ready share a core: each waits about half of the time."""
+    core = min(os.sched_getaffinity(0))
+    busy = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    both = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(2)]
+    try:
+        for process in both:
+            while waited_for_core_s(process.pid) < 0.5:
+                time.sleep(0.05)
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+    assert waited_for_core_s(both[0].pid) == 0.0, "it has ended"
+    assert waited_for_core_s(None) == 0.0
 
 
 def test_each_environment_that_was_made_is_a_sign_of_life(small):

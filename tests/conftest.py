@@ -33,6 +33,8 @@ GRACE_S = 5.0
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # As in jobs in the background: the programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup; what tests start inherits it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def segments() -> set[str]:

@@ -25,8 +25,8 @@ WHOLE_LONGER = 4  # times as long as a stage, because a run's pace is uneven
 TRANSPORT_S = 0.5
 WORTH_TELLING = 1.03  # of the ceiling; less is noise
 SHOWN = (
-    "mode", "env", "network", "memory", "workers", "num_envs", "num_steps", "update_epochs",
-    "minibatches", "update_threads",
+    "mode", "env", "network", "memory", "workers", "num_envs", "num_steps", "ring_slots",
+    "batch_steps", "update_epochs", "minibatches", "update_threads",
 )  # fmt: skip
 
 

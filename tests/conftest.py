@@ -30,11 +30,13 @@ SMALL = {
 }
 GRACE_S = 5.0
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # As in jobs in the background: the programs that tests interrupt would inherit it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup; what tests start inherits it
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    # Ignored in jobs in the background, or under nohup: the programs that tests start would inherit it.
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 def segments() -> set[str]:

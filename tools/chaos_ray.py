@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 from chaos import Chaos, until_all_run
-from ray_nodes import Nodes, collect_journals, processes_of, segments_of
+from ray_nodes import Nodes, audit, processes_of, segments_of
 
 from aa2c import Config, Orchestrator
 from aa2c.checkpoints.files import read_checkpoint
@@ -137,14 +137,11 @@ async def train(options: argparse.Namespace, directory: Path, nodes: Nodes) -> d
         await chaos.inject(60 * options.minutes)
         await until_all_run(run, options.quiet_s)
         status = await run.stop()
-    records = journal.check(collect_journals(run.dir, directory))
-    assert records["taken"] > 0
+    records = audit(run.dir, directory, status)
     dropped = sum((Counter(ring["dropped"]) for ring in status["rings"]), Counter())
     untold = sum(ring["untold"] for ring in status["rings"])
     assert not any(count for reason, count in dropped.items() if reason != "lost"), dropped
     exits = sum((Counter(worker["exits"]) for worker in status["workers"]), Counter())
-    # Each worker may have been killed between its journal and its ring.
-    assert records["lost"] <= dropped["lost"] + untold + exits.total(), (records, dropped, untold)
     saved = read_checkpoint(run.dir, lambda files: files)
     return {
         "run": run.id,

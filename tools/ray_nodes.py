@@ -20,6 +20,8 @@ from typing import Any
 
 import psutil
 
+from aa2c.host import journal
+
 STORE_BYTES = 78 * 2**20
 START_S = 200.0
 TRIES = 4  # to start a node: Ray allows each 30 s, which are few on a busy machine
@@ -116,6 +118,21 @@ def collect_journals(run_dir: Path, scratch: Path) -> Path:
     for path in scratch.glob(f"aa2c-host-{run_dir.name[-8:]}-*/journal/produced-*"):
         (run_dir / "journal" / path.name).write_bytes(path.read_bytes())
     return run_dir / "journal"
+
+
+def audit(run_dir: Path, scratch: Path, status: dict[str, Any]) -> dict[str, int]:
+    """What the journals tell of a run that has ended with this status, and may have lost hosts.
+
+    Raises `AssertionError` or `ValueError` if a record was learned from twice or out of order, or was lost
+    and not counted.
+    """
+    records = journal.check(collect_journals(run_dir, scratch))
+    assert records["taken"] > 0
+    counted = sum(ring["dropped"]["lost"] + ring["untold"] for ring in status["rings"])
+    ends = sum(sum(worker["exits"].values()) for worker in status["workers"])
+    # A worker may be killed between its journal and its ring.
+    assert records["lost"] <= counted + ends, (records, counted, ends)
+    return records
 
 
 class _Cluster:

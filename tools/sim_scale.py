@@ -20,6 +20,8 @@ from typing import Any
 
 from scale_queues import Model, Simulation
 
+from aa2c.config.values import flag
+
 LEAST_S = 10.0  # of simulated time
 ROUNDS = 8  # at least, of all credits and of an update
 
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     for field in fields(Model):
         if field.name == "workers":
             continue
-        name, default = "--" + field.name.replace("_", "-"), field.default
+        name, default = flag(field.name), field.default
         about = f"default: {default}"
         if isinstance(default, bool):
             parser.add_argument(name, action="store_true", default=None, help=about)
@@ -106,7 +108,7 @@ def _models(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tupl
     for field in fields(Model):
         value = getattr(base, field.name)
         if not isinstance(value, str) and (value < 0 or not (value or field.name in may_be_zero)):
-            parser.error(f"--{field.name.replace('_', '-')} must be positive")
+            parser.error(f"{flag(field.name)} must be positive")
     if min(args.workers) < 1:
         parser.error("--workers must be positive")
     if base.presum and not (base.mode == "grad" and base.is_remote):

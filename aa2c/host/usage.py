@@ -59,7 +59,12 @@ def _read(pid: int) -> tuple[float, int] | None:
 def waited_for_core_s(pid: int | None) -> float:
     """How long a process's main thread was ready to run without a core; 0 where it cannot be told."""
     try:
-        _ran_ns, waited_ns, _times = Path(f"/proc/{pid}/schedstat").read_text().split()
+        return ran_and_waited_s(pid)[1]
     except (OSError, ValueError):  # it has ended, or the kernel was built without
         return 0.0
-    return int(waited_ns) / 1e9
+
+
+def ran_and_waited_s(pid: int | None) -> tuple[float, float]:
+    """How long a process's main thread ran, and was ready to run without a core. Raises `OSError`."""
+    ran_ns, waited_ns, _times = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran_ns) / 1e9, int(waited_ns) / 1e9

@@ -33,8 +33,9 @@ async def watch(
 
     Three clocks, which stop while the orchestrator is stopped, and while the child is ready to run
     and gets no core: until it has come up, since its last sign of life (its working loop counts
-    beats, so that a hang shows, too), and since its last progress, unless it waits for others. One that is late by any of them is killed, with the
-    reason in `child.error` and `child.replaced_as`. A worker of another host is watched there.
+    beats, so that a hang shows, too), and since its last progress, unless it waits for others. One
+    that is late by any of them is killed, with the reason in `child.error` and
+    `child.replaced_as`. A worker of another host is watched there.
     """
     if child.is_watched_elsewhere:
         await asyncio.wait([child.exited])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,25 +46,24 @@ def gae(
     return advantages
 
 
-def normalize(
-    advantages: Floats, valid: Flags, floor: Callable[[float], float] = lambda std: 0.0
-) -> Floats:
-    """Shift to mean 0, and divide by the std over the valid rows, or by its floor; any shape.
+def normalize(advantages: Floats, valid: Flags, scale: AdvantageScale | None = None) -> Floats:
+    """Shift to mean 0, and divide by the std over the valid rows; any shape.
 
-    Zeros if there are none.
+    Not by less than the floor of `scale`, which takes this std in. Zeros if there are no valid rows.
     """
     chosen = advantages[valid]
     if not chosen.size:
         return np.zeros_like(advantages)
     std = chosen.std()
-    normalized: Floats = (advantages - chosen.mean()) / max(std + 1e-8, floor(float(std)))
+    least = scale.floor_with(float(std)) if scale else 0.0
+    normalized: Floats = (advantages - chosen.mean()) / max(std + 1e-8, least)
     return normalized
 
 
 class AdvantageScale:
-    """Normalizes rollouts' advantages, one after the other, by std, but not below a floor.
+    """The floor under the stds by which rollouts' advantages are normalized, one after the other.
 
-    The floor is a share of the root mean square of the rollouts' stds so far. Near a perfect policy
+    It is a share of the root mean square of the rollouts' stds so far. Near a perfect policy
     advantages are nothing but noise; divided by a std of their own they would move the policy as
     much as a failure does. `state` [2] is the number of rollouts, at most `MOST_ROLLOUTS`, beyond
     which old ones fade, and the mean variance.
@@ -75,12 +72,8 @@ class AdvantageScale:
     def __init__(self) -> None:
         self.state = np.zeros(2)
 
-    def normalize(self, advantages: Floats, valid: Flags) -> Floats:
-        """As the function, with the floor; takes the rollout in."""
-        return normalize(advantages, valid, self._floor)
-
-    def _floor(self, std: float) -> float:
-        """Under the std of a rollout, which counts from here on."""
+    def floor_with(self, std: float) -> float:
+        """The floor, once this std of the next rollout is taken in; what is not finite is not."""
         if np.isfinite(std):
             rollouts = min(self.state[0] + 1, MOST_ROLLOUTS)
             mean = self.state[1] + (std**2 - self.state[1]) / rollouts

@@ -171,7 +171,7 @@ def rollout_loss(
     returns = advantages + states[:-1]
     valid = ~rollout["is_reset"]
     if config.norm_adv:
-        advantages = (scale.normalize if scale else normalize)(advantages, valid)
+        advantages = normalize(advantages, valid, scale)
     return a2c_loss(
         distribution,
         values,

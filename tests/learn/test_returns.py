@@ -123,22 +123,22 @@ def test_a_floor_under_the_std_keeps_noise_small_and_does_not_touch_what_is_as_l
         variances.append(advantages[valid].var())
         floor = 0.3 * np.sqrt(np.mean(variances))
         wanted = (advantages - advantages[valid].mean()) / max(advantages[valid].std(), floor)
-        given = scale.normalize(advantages, valid)
+        given = normalize(advantages, valid, scale)
         np.testing.assert_allclose(given[valid], wanted[valid], atol=1e-5)
         assert given.dtype == np.float32
         assert (given[valid].std() < 0.01) == (std < 1)
     count = scale.state[0]
-    scale.normalize(np.full((2, 2), np.nan, np.float32), np.ones((2, 2), bool))
-    scale.normalize(np.ones((2, 2), np.float32), np.zeros((2, 2), bool))
+    normalize(np.full((2, 2), np.nan, np.float32), np.ones((2, 2), bool), scale)
+    normalize(np.ones((2, 2), np.float32), np.zeros((2, 2), bool), scale)
     assert scale.state[0] == count, "what is not finite, or has no valid row, is not taken in"
 
 
 def test_old_rollouts_fade_from_the_floor_under_the_std():
     scale = AdvantageScale()
     advantages, valid = np.array([[-1, 1]], np.float32), np.ones((1, 2), bool)
-    scale.normalize(100 * advantages, valid)
+    normalize(100 * advantages, valid, scale)
     for _ in range(3 * MOST_ROLLOUTS):
-        scale.normalize(advantages, valid)
+        normalize(advantages, valid, scale)
     assert 1 < scale.state[1] < 1.2
     assert scale.state[0] == MOST_ROLLOUTS
 

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from aa2c.errors import ConfigError
+from aa2c.host.usage import ran_and_waited_s
 from aa2c.report.reading import Run, read_runs
 
 FILES = Path(__file__).parent
@@ -202,7 +203,6 @@ def _halve(worker: psutil.Process, has_ended: threading.Event) -> None:
 def _wanted_s(process: psutil.Process) -> float:
     """For how long it has run, or waited in a core's queue; not for records, or while it was stopped."""
     try:
-        ran_ns, queued_ns, _ = Path(f"/proc/{process.pid}/schedstat").read_text().split()
+        return sum(ran_and_waited_s(process.pid))
     except OSError:
         raise psutil.NoSuchProcess(process.pid) from None
-    return (int(ran_ns) + int(queued_ns)) / 1e9

@@ -23,7 +23,7 @@ from aa2c.version import __version__
 from tests.conftest import not_checked, now, until
 from tests.host.cluster.newer import WANTED, Newer
 from tests.host.cluster.odd_envs import env_without_ray, large_env
-from tools.ray_nodes import Nodes, collect_journals, processes_of, segments_of
+from tools.ray_nodes import Nodes, audit, processes_of, segments_of
 
 if importlib.util.find_spec("ray") is None:
     not_checked("runs on a Ray cluster", "ray is not installed")
@@ -93,24 +93,31 @@ async def works(run, worker):
     await until(lambda: run.status()["workers"][worker]["env_steps"] > steps)
 
 
-def check_records(run, scratch, status):
-    """None was learned from twice, or out of order, and what is lost is counted."""
-    told = journal.check(collect_journals(run.dir, scratch))
-    assert told["taken"] > 0
-    counted = sum(ring["dropped"]["lost"] + ring["untold"] for ring in status["rings"])
-    ends = sum(sum(worker["exits"].values()) for worker in status["workers"])
-    assert told["lost"] <= counted + ends, "a worker may be killed between its journal and its ring"
+@contextlib.asynccontextmanager
+async def audited(config, scratch):
+    """A run whose workers all work; afterwards its records are accounted for, and nothing is left of it."""
+    async with Orchestrator(config) as run:
+        await run.ready()
+        await all_work(run)
+        yield run
+        status = await run.stop()
+    audit(run.dir, scratch, status)
+    await until(lambda: not left_of(run), timeout_s=40)
+
+
+async def check_refused(config, words):
+    async with Orchestrator(config) as run:
+        with pytest.raises(StartError, match=words):
+            await run.wait()
 
 
 async def test_a_run_on_three_nodes_survives_them(on_ray, nodes, scratch):
     """A worker, a host, a node and the engine's process end, one after the other."""
-    async with Orchestrator(on_ray(address=nodes.address, env=env_without_ray)) as run:
-        await run.ready()
+    async with audited(on_ray(address=nodes.address, env=env_without_ray), scratch) as run:
 
         def workers():
             return run.status()["workers"]
 
-        await all_work(run)
         raylets = [host_of(worker).parent().pid for worker in workers()]
         assert sorted(raylets) == sorted(nodes.raylets), "one host on each node"
         status = run.status()
@@ -137,17 +144,12 @@ async def test_a_run_on_three_nodes_survives_them(on_ray, nodes, scratch):
         await until(lambda: all(w["exits"].get("engine lost") == 1 for w in workers()))
         await all_work(run)
         assert run.status()["engine"]["exits"] == {"SIGKILL": 1}
-        status = await run.stop()
-    check_records(run, scratch, status)
-    await until(lambda: not left_of(run), timeout_s=40)
 
 
 async def test_a_frozen_host_is_stalled_then_lost_and_does_nothing_when_it_thaws(
     on_ray, nodes, scratch
 ):
-    async with Orchestrator(on_ray(address=nodes.address)) as run:
-        await run.ready()
-        await all_work(run)
+    async with audited(on_ray(address=nodes.address), scratch) as run:
         frozen = host_of(run.status()["workers"][0])
         frozen.suspend()
         await until(lambda: "stalled" in [host["state"] for host in run.status()["hosts"]])
@@ -158,19 +160,13 @@ async def test_a_frozen_host_is_stalled_then_lost_and_does_nothing_when_it_thaws
         await all_work(run)
         assert host_of(run.status()["workers"][0]) != frozen
         await until(lambda: not frozen.is_running(), timeout_s=90)
-        status = await run.stop()
     assert "it has not answered for 20 s" in (run.dir / "log.jsonl").read_text()
-    check_records(run, scratch, status)
-    await until(lambda: not left_of(run), timeout_s=40)
 
 
 async def test_a_host_of_another_version_is_refused(on_ray, nodes, monkeypatch):
     monkeypatch.setitem(engine.CLUSTERS, "ray", Newer)
-    async with Orchestrator(on_ray(address=nodes.address)) as run:
-        with pytest.raises(
-            StartError, match=rf"has aa2c {__version__}, and aa2c {WANTED} is wanted"
-        ):
-            await run.wait()
+    words = rf"has aa2c {__version__}, and aa2c {WANTED} is wanted"
+    await check_refused(on_ray(address=nodes.address), words)
 
 
 def test_a_cluster_of_another_ray_is_refused_with_both_versions(token, nodes, tmp_path):
@@ -186,17 +182,13 @@ async def test_a_cluster_refuses_who_has_another_token(on_ray, nodes, tmp_path, 
     other = tmp_path / "token"
     other.write_text("f" * 64)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
-    async with Orchestrator(on_ray(address=nodes.address)) as run:
-        with pytest.raises(StartError, match="cannot connect to the Ray cluster"):
-            await run.wait()
+    await check_refused(on_ray(address=nodes.address), "cannot connect to the Ray cluster")
 
 
 async def test_a_cluster_that_asks_for_no_token_is_refused(on_ray, tmp_path):
     opened = Nodes(tmp_path, {"RAY_AUTH_MODE": "disabled"}, workers=0)
     try:
-        async with Orchestrator(on_ray(address=opened.address)) as run:
-            with pytest.raises(StartError, match="asks for no token"):
-                await run.wait()
+        await check_refused(on_ray(address=opened.address), "asks for no token")
     finally:
         opened.close()
 
@@ -239,9 +231,7 @@ async def test_a_run_whose_cluster_loses_its_head_says_so_and_waits_for_another(
     on_ray, nodes, scratch
 ):
     """The last one: nothing is left of the cluster."""
-    async with Orchestrator(on_ray(address=nodes.address)) as run:
-        await run.ready()
-        await all_work(run)
+    async with audited(on_ray(address=nodes.address), scratch) as run:
         os.kill(nodes.head, signal.SIGKILL)
         log = run.dir / "log.jsonl"
         await until(lambda: all(w["exits"] for w in run.status()["workers"]))
@@ -250,7 +240,4 @@ async def test_a_run_whose_cluster_loses_its_head_says_so_and_waits_for_another(
         assert f"nobody answers at {nodes.address}" in log.read_text()
         assert run.state == "degraded"
         assert "The engine is starting" in run.status()["throughput"]["advice"]
-        status = await run.stop()
     assert load_checkpoint(run.dir).counts["env_steps"] > 0
-    check_records(run, scratch, status)
-    await until(lambda: not left_of(run), timeout_s=40)

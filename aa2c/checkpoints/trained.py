@@ -85,7 +85,7 @@ class TrainedPolicy:
         if self.checkpoint.config.action_mask == "obs":
             obs = list(map(without_mask, obs)) if isinstance(obs, list) else without_mask(obs)
         if spec.obs is None:
-            rows = np.array(obs, spec.obs_dtype)
+            rows = as_dtype(obs, spec.obs_dtype)
             is_single = rows.shape == spec.obs_shape
             rows = rows[None] if is_single else rows
         else:
@@ -139,6 +139,16 @@ class TrainedPolicy:
         Raises `StartError` if it cannot be made.
         """
         return make_single(self.checkpoint.config, render_mode)
+
+
+def as_dtype(obs: Any, dtype: str) -> NDArray[Any]:
+    """A copy of this dtype. Raises `ValueError` for values that an integer dtype cannot hold."""
+    given = np.asarray(obs)
+    with np.errstate(all="ignore"):
+        rows = given.astype(dtype)
+    if rows.dtype.kind in "iu" and given.dtype != rows.dtype and not np.array_equal(rows, given):
+        raise ValueError(f"observations are of dtype {dtype}, got {given.dtype} of other values")
+    return rows
 
 
 def is_batch(spec: ObsSpec, obs: Any) -> bool:

@@ -69,6 +69,13 @@ class LearningOptions:
     )
     optimizer: Literal["adam", "rmsprop"] = option("adam", "torch's optimizer of that name")
     optimizer_eps: float = option(1e-5, "the optimizer's epsilon", minimum=1e-12, maximum=1)
+    adam_beta1: float = option(
+        0.9,
+        "decay of Adam's mean gradient: its momentum. Asynchronous updates have a momentum of their own "
+        "(arXiv:1605.09774), so that A3C wants less",
+        minimum=0,
+        maximum=0.9999,
+    )
     learning_rate: float = option(
         1e-3, "learning rate", minimum=0, maximum=1, live=True, basic=True
     )

@@ -15,6 +15,7 @@ from aa2c.config.config import Config
 
 _VECTORS = {"adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",)}
 _STEP = "step"
+ADAM_BETA2 = 0.999
 RMSPROP_ALPHA = 0.99
 
 
@@ -34,7 +35,11 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer
     if config.optimizer == "adam":
         optimizer = torch.optim.Adam(
-            [parameter], lr=config.learning_rate, eps=config.optimizer_eps, fused=True
+            [parameter],
+            lr=config.learning_rate,
+            betas=(config.adam_beta1, ADAM_BETA2),
+            eps=config.optimizer_eps,
+            fused=True,
         )
     else:
         optimizer = torch.optim.RMSprop(

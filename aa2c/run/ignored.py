@@ -24,6 +24,8 @@ def without_effect(config: Config) -> dict[str, str]:
         needs |= dict.fromkeys(_OF_MEMORY, "--memory")
     if not config.eval_interval_s:
         needs |= dict.fromkeys(_OF_EVALUATOR, "--eval-interval-s")
+    if config.optimizer != "adam":
+        needs["adam_beta1"] = "--optimizer adam"
     if not config.nonfinite_limit:
         needs["nonfinite_action"] = "--nonfinite-limit"
     changed = {item.name for item in dataclasses.fields(Config) if _is_changed(item, config)}

@@ -146,6 +146,16 @@ def test_what_does_not_fit_is_refused(obs, more, says):
         trained(actions=ACTIONS[3]).predict(np.zeros(3), action_mask=np.ones(2))
 
 
+def test_pixels_that_are_no_bytes_are_refused():
+    """Frames of [0, 1] cast to bytes would all be black, and every action the same."""
+    policy = trained(spaces.Box(0, 255, (84, 84, 3), np.uint8))
+    frame = np.random.default_rng(0).integers(0, 256, (84, 84, 3))
+    assert policy(frame) == policy(frame.astype(np.uint8)) == policy(frame.astype(np.float32))
+    for wrong in (frame / 255, frame - 1.0, frame + 256, np.full((84, 84, 3), np.nan)):
+        with pytest.raises(ValueError, match="observations are of dtype uint8"):
+            policy(wrong)
+
+
 def test_the_environment_it_was_trained_on():
     env = trained(env="CartPole-v1").make_env(render_mode="rgb_array")
     assert isinstance(env, gym.Env)

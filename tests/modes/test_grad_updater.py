@@ -39,25 +39,29 @@ def plain_optimizer(config, vector):
     parameter = torch.nn.Parameter(vector)
     if config.optimizer == "adam":
         return parameter, torch.optim.Adam(
-            [parameter], lr=1e-3, eps=config.optimizer_eps, fused=True
+            [parameter],
+            lr=1e-3,
+            betas=(config.adam_beta1, 0.999),
+            eps=config.optimizer_eps,
+            fused=True,
         )
     return parameter, torch.optim.RMSprop([parameter], lr=1e-3, eps=config.optimizer_eps)
 
 
 @pytest.mark.parametrize("num_params", [64, 640, 1001, 9728])
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("options", [{}, {"adam_beta1": 0.5}, {"optimizer": "rmsprop"}], ids=str)
 def test_fifo_is_bit_for_bit_torchs_optimizer_on_the_whole_vector_for_any_threads(
-    optimizer, num_params
+    options, num_params
 ):
     records = random_records(num_params, 50)
-    config = Config(optimizer=optimizer)
+    config = Config(**options)
     parameter, reference = plain_optimizer(config, params_of(num_params).vector)
     for record in records:
         parameter.grad = torch.from_numpy(record.arrays["grad"].copy())
         reference.step()
     expected = reference.state[parameter]
     for threads in (1, 2, 4):
-        config = Config(optimizer=optimizer, update_threads=threads)
+        config = Config(**options, update_threads=threads)
         vector, state, updates = consume(config, records, num_params)
         assert updates == 50
         assert torch.equal(vector, parameter.detach())

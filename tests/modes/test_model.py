@@ -57,7 +57,8 @@ class Literal(Beginning):
 
 def a_plain_optimizer(config, parameters):
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, eps=config.optimizer_eps, fused=True)
+        betas = config.adam_beta1, 0.999
+        return torch.optim.Adam(parameters, betas=betas, eps=config.optimizer_eps, fused=True)
     return torch.optim.RMSprop(parameters, eps=config.optimizer_eps)
 
 
@@ -70,7 +71,7 @@ def a_plain_optimizer(config, parameters):
         {},
         {"max_grad_norm": 0.01, "norm_adv": False},
         {"max_grad_norm": 0.0, "reward_clip": 0.3, "gae_lambda": 1.0, "value_loss": "huber"},
-        {"worker": 1, "ent_coef": (0.0, 0.5), "vf_coef": 0.1},
+        {"worker": 1, "ent_coef": (0.0, 0.5), "vf_coef": 0.1, "adam_beta1": 0.5},
         {"env": "Acrobot-v1", "num_envs": 2, "num_steps": 8, "obs_scale": 3.0},
     ],
     ids=str,

@@ -26,6 +26,7 @@ from tests.run.test_diagnosis import Log
         ({"sequence_length": 4, "mode": "traj"}, "--memory"),
         ({"eval_episodes": 3, "eval_interval_s": 0}, "--eval-interval-s"),
         ({"eval_max_steps": 3, "eval_interval_s": 0}, "--eval-interval-s"),
+        ({"adam_beta1": 0.5, "optimizer": "rmsprop"}, "--optimizer adam"),
         ({"nonfinite_action": "stop", "nonfinite_limit": 0}, "--nonfinite-limit"),
     ],
 )

@@ -28,10 +28,8 @@ KINDS = {
     "MountainCar-v0": "vector",
     "Acrobot-v1": "vector",
     "CartPole-v1": "vector",
-    "FrozenLake-v1": "grid",
-    "Taxi-v4": "grid",
-    "minigrid:MiniGrid-Empty-5x5-v0": "grid",
-    "my_minigrid:Own-v0": "vector",
+    "FrozenLake-v1": "vector",
+    "minigrid:MiniGrid-Empty-5x5-v0": "vector",
     "Nope-v3": "vector",
 }
 EVERY = [f"traj/{kind}" for kind in recipes.KINDS]
@@ -87,8 +85,8 @@ def test_the_class_of_a_registered_id_is_known_by_its_module(every_kind, monkeyp
 
 def test_a_kind_without_a_preset_has_the_recipe_of_all_others(monkeypatch):
     monkeypatch.setattr(recipes, "preset_names", lambda: ["traj/vector", "traj/memory"])
-    assert kind("FrozenLake-v1") == "vector"
-    assert kind("FrozenLake-v1", memory="gru") == "memory"
+    assert kind("Pendulum-v1") == "vector"
+    assert kind("Pendulum-v1", memory="gru") == "memory"
     assert recipes.preset_for("other", "Acrobot-v1", {}, "none") == "none"
 
 

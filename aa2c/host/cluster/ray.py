@@ -34,6 +34,7 @@ from aa2c.version import __version__
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
 CONNECT_S = 5.0
+SMALL_BYTES = 90_000  # Ray sends up to 100 KB within a call, which takes a fifth of the CPU time
 MOST_CALLS = 4  # at once to an actor: one of each kind, and room
 STORE_IS_FULL = (
     "the object store of a node is full, and so is the disk that Ray would use: start nodes with a larger "
@@ -67,6 +68,15 @@ def mismatch(wanted: dict[str, str], found: dict[str, str], host: str) -> str:
     return ""
 
 
+async def given(params: list[Any]) -> Any:
+    """The parameters of a call: themselves, or what a reference stands for; None if there are none."""
+    import ray
+
+    for param in params:
+        return await param if isinstance(param, ray.ObjectRef) else param
+    return None
+
+
 class HostActor:
     """What runs in an actor's process on a node."""
 
@@ -87,8 +97,8 @@ class HostActor:
         return socket.gethostname(), ray.util.get_node_ip_address()
 
     async def tell(self, frame: bytes, params: list[Any]) -> None:
-        """See `Share`; the parameters come as a reference, so that a node fetches them once."""
-        await self._share.tell(frame, await params[0] if params else None)
+        """See `Share`; the parameters may come as a reference, so that a node fetches them once."""
+        await self._share.tell(frame, await given(params))
 
     async def collect(self) -> tuple[bytes, list[Any]]:
         """See `Share`."""
@@ -122,8 +132,8 @@ class RayLink:
 
     async def tell(self, frame: bytes, version: int, params: Vector | None) -> None:
         with in_words():
-            refs = [] if params is None else [self._cluster.shared(version, params)]
-            await self.actor.tell.remote(frame, refs)
+            sent = [] if params is None else [self._cluster.sendable(version, params)]
+            await self.actor.tell.remote(frame, sent)
 
     async def collect(self) -> tuple[bytes, list[Any]]:
         with in_words():
@@ -234,10 +244,12 @@ class RayCluster:
         living = [node for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
         return int(min(node["Resources"].get("object_store_memory", 0) for node in living))
 
-    def shared(self, version: int, params: Vector) -> Any:
-        """A reference to these parameters, which are put once for all hosts."""
+    def sendable(self, version: int, params: Vector) -> Any:
+        """Small parameters as they are; of others a reference: they are put once for all hosts."""
         import ray
 
+        if params.nbytes <= SMALL_BYTES:
+            return params
         if version != self._shared_version:
             self._shared, self._shared_version = ray.put(params), version
         return self._shared

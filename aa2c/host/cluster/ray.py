@@ -1,7 +1,7 @@
 """Hosts on the nodes of a Ray cluster: one actor for each share of the workers.
 
-The only file that knows Ray, which is imported in the engine's process and on hosts only. An actor is
-never restarted and no call is made twice: what fails is lost, and the bridge starts another.
+Ray, which this file and `ray_link` know, is imported in the engine's process and on hosts only. An actor
+is never restarted and no call is made twice: what fails is lost, and the bridge starts another.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from aa2c.config.config import Config
 from aa2c.errors import StartError
@@ -263,49 +260,6 @@ class RayCluster:
             self._token.unlink(missing_ok=True)
         if self._temporary:
             self._temporary.cleanup()
-
-
-class LinkProbe:
-    """An actor that sends records and takes parameters, for `link_rates`."""
-
-    async def send(self, nbytes: int) -> Any:
-        return np.arange(nbytes, dtype=np.uint8)
-
-    async def take(self, params: list[Any]) -> None:
-        await params[0]
-
-
-def link_rates(
-    config: Config, directory: Path, record_bytes: int, params_bytes: int, seconds: float
-) -> dict[str, float]:
-    """Calls per second to a host, and MB/s (10**6) of records from it and of parameters to it."""
-    cluster = RayCluster(config, directory)
-    cluster.open()
-    import ray  # not before: it takes its token when it is imported
-
-    try:
-        actor = ray.remote(LinkProbe).options(num_cpus=1, scheduling_strategy="SPREAD").remote()
-        params = np.zeros(params_bytes, np.uint8)
-        calls: dict[str, tuple[float, Callable[[], Any]]] = {
-            "link_calls": (1, lambda: actor.send.remote(0)),
-            "link_records": (record_bytes / 1e6, lambda: actor.send.remote(record_bytes)),
-            "link_parameters": (params_bytes / 1e6, lambda: actor.take.remote([ray.put(params)])),
-        }
-        return {name: size * _per_second(call, seconds) for name, (size, call) in calls.items()}
-    finally:
-        cluster.close()
-
-
-def _per_second(call: Callable[[], Any], seconds: float) -> float:
-    """One call after the other, without the first, which waits for the actor."""
-    import ray
-
-    ray.get(call())
-    count, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
-        ray.get(call())
-        count += 1
-    return count / passed
 
 
 @contextlib.contextmanager

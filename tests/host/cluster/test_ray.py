@@ -23,7 +23,7 @@ from aa2c.version import __version__
 from tests.conftest import not_checked, now, until
 from tests.host.cluster.newer import WANTED, Newer
 from tests.host.cluster.odd_envs import env_without_ray, large_env
-from tools.ray_nodes import Nodes, audit, processes_of, segments_of
+from tools.ray_nodes import Nodes, audit, processes_of, segments_of, token_in
 
 if importlib.util.find_spec("ray") is None:
     not_checked("runs on a Ray cluster", "ray is not installed")
@@ -33,12 +33,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module")
 def token(tmp_path_factory):
-    path = tmp_path_factory.mktemp("ray") / "token"
-    path.write_text("0123456789abcdef" * 4)
-    path.chmod(0o600)
-    return {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(path),
+    return token_in(tmp_path_factory.mktemp("ray")) | {
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # instead of a minute
         "RAY_local_fs_capacity_threshold": "0.001",  # there is no room on the disk
     }

@@ -113,8 +113,8 @@ def test_the_cpu_time_of_calls_slows_down_whom_it_takes_the_cores_from(tool):
     assert rate(tool, busy) > 1.5 * rate(tool, replace(busy, one_machine=True))
 
 
-def run(*arguments):
-    command = [sys.executable, str(TOOLS / "sim_scale.py"), *arguments]
+def run(*arguments, tool="sim_scale.py"):
+    command = [sys.executable, str(TOOLS / tool), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -187,6 +187,26 @@ def test_cpu_times_are_longer_where_other_programs_have_the_cores(numbers):
     assert (idle["record_engine_us"], idle["params_host_us"]) == (50, 200)
     assert busy["call_engine_us"] == 4 * 500
     assert busy["params_engine_us"] == 4 * 400
+
+
+def test_benches_are_compared_with_their_runs_and_drawn(bench, tmp_path):
+    benches = [
+        bench({"whole": 20e3}),
+        bench({"whole": 30e3}),
+        bench({"whole": 10e3}),
+        bench({"whole": 10e3}, mode="grad", engine="ray", workers=4, workers_per_host=2),
+    ]
+    files = [str(path) for path in reversed(benches)]
+    picture = tmp_path / "drawn.png"
+    done = run("draw", *files, "--picture", str(picture), tool="compare_scale.py")
+    assert done.returncode == 0, done.stderr
+    _, _, traj, grad = done.stdout.splitlines()
+    assert grad.startswith("| ray | grad | 4 | 1 |")
+    assert traj.startswith("| local | traj | 2 | 3 |")
+    assert "| 20,000 (10,000 to 30,000) |" in traj
+    predicted = int(traj.split("|")[5].replace(",", ""))
+    assert f"{predicted / 20e3 - 1:+.0%}" in traj.replace("−", "-")
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_command_line_prints_a_table_and_refuses_what_makes_no_sense():

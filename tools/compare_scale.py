@@ -2,7 +2,7 @@
 
     python tools/compare_scale.py measure out --workers 1 2 4 8
     python tools/compare_scale.py measure out --workers 2 4 --nodes 2
-    python tools/compare_scale.py draw out/*.json --picture aa2c/docs/scale.svg
+    python tools/compare_scale.py draw out/*.json --picture aa2c/docs/scale.png
 
 With `--nodes`, workers are on as many hosts of a Ray cluster with one node more, its head, all on this
 machine. Each round is predicted from its own stages; printed are medians over the rounds.
@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator
@@ -115,17 +114,14 @@ def compare(paths: Sequence[Path]) -> dict[Key, Compared]:
 def draw(found: dict[Key, Compared], path: Path) -> None:
     """Prediction and runs by number of workers, a panel for each engine."""
     engines = sorted({engine for engine, _, _ in found})
-    fixed = {"svg.hashsalt": "aa2c", "svg.fonttype": "none"}  # the same figures, the same file
-    with rc_context(fixed):
-        figure = Figure(figsize=(9, 3.8), layout="constrained")
-        panels = figure.subplots(1, len(engines), sharey=True, squeeze=False)[0]
-        for axes, engine in zip(panels, engines, strict=True):
-            of_engine = {key[1:]: it for key, it in found.items() if key[0] == engine}
-            _draw_panel(axes, of_engine)
-            axes.set_title(PLACES[engine], loc="left", fontsize=10)
-        panels[0].set_ylabel("env steps per second")
-        panels[0].legend(frameon=False, fontsize=8)
-        figure.savefig(path, metadata={"Date": None})
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(engines), sharey=True, squeeze=False)[0]
+    for axes, engine in zip(panels, engines, strict=True):
+        _draw_panel(axes, {key[1:]: it for key, it in found.items() if key[0] == engine})
+        axes.set_title(PLACES[engine], loc="left", fontsize=10)
+    panels[0].set_ylabel("env steps per second")
+    panels[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def _draw_panel(axes: Axes, found: dict[tuple[str, int], Compared]) -> None:

@@ -189,7 +189,7 @@ def test_cpu_times_are_longer_where_other_programs_have_the_cores(numbers):
     assert busy["params_engine_us"] == 4 * 400
 
 
-def test_benches_are_compared_with_their_runs_and_drawn(bench, tmp_path):
+def test_benches_are_compared_with_their_runs_and_the_tables_of_a_page_are_drawn(bench, tmp_path):
     benches = [
         bench({"whole": 20e3}),
         bench({"whole": 30e3}),
@@ -197,16 +197,30 @@ def test_benches_are_compared_with_their_runs_and_drawn(bench, tmp_path):
         bench({"whole": 10e3}, mode="grad", engine="ray", workers=4, workers_per_host=2),
     ]
     files = [str(path) for path in reversed(benches)]
-    picture = tmp_path / "drawn.png"
-    done = run("draw", *files, "--picture", str(picture), tool="compare_scale.py")
+    done = run("tell", *files, tool="compare_scale.py")
     assert done.returncode == 0, done.stderr
     _, _, traj, grad = done.stdout.splitlines()
-    assert grad.startswith("| ray | grad | 4 | 1 |")
-    assert traj.startswith("| local | traj | 2 | 3 |")
+    assert grad.startswith("| ray | grad | 4 |")
+    assert traj.startswith("| local | traj | 2 |")
     assert "| 20,000 (10,000 to 30,000) |" in traj
-    predicted = int(traj.split("|")[5].replace(",", ""))
+    predicted = int(traj.split("|")[4].replace(",", ""))
     assert f"{predicted / 20e3 - 1:+.0%}" in traj.replace("−", "-")
+    page, picture = tmp_path / "page.md", tmp_path / "drawn.png"
+    page.write_text(f"# Scale\n\n| a |\n|---|\n| 1 |\n\n{done.stdout}\nThe end.\n")
+    done = run("draw", str(page), str(picture), tool="compare_scale.py")
+    assert done.returncode == 0, done.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_scale_has_tables_of_both_engines_to_draw(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from compare_scale import tables_of
+
+    found = tables_of(TOOLS.parent / "aa2c" / "docs" / "scale.md")
+    assert {(engine, mode) for engine, mode, _ in found} == {
+        (engine, mode) for engine in ("local", "ray") for mode in ("grad", "traj")
+    }
+    assert found["ray", "grad", 2][1] == 19_732
 
 
 def test_the_command_line_prints_a_table_and_refuses_what_makes_no_sense():

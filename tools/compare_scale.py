@@ -2,10 +2,12 @@
 
     python tools/compare_scale.py measure out --workers 1 2 4 8
     python tools/compare_scale.py measure out --workers 2 4 --nodes 2
-    python tools/compare_scale.py draw out/*.json --picture aa2c/docs/scale.png
+    python tools/compare_scale.py tell out/*.json
+    python tools/compare_scale.py draw aa2c/docs/scale.md aa2c/docs/scale.png
 
 With `--nodes`, workers are on as many hosts of a Ray cluster with one node more, its head, all on this
-machine. Each round is predicted from its own stages; printed are medians over the rounds.
+machine. Each round is predicted from its own stages; told are medians over the rounds, as rows for the
+page's tables, and drawn is what these tables say.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ from aa2c.report.panels import COLOURS
 LOOPBACK: dict[str, Any] = {"one_machine": True, "rtt_ms": 0.0, "gbps": 1e3, "host_gbps": 1e3}
 MODES = ("grad", "traj")
 PLACES = {"local": "one machine", "ray": "hosts of a Ray cluster on one machine"}
+
+FIGURES = ("predicted", "measured")
+TICKS = [1e3 * factor for factor in (1, 2, 5, 10, 20, 50, 100, 200, 500)]
 
 Key = tuple[str, str, int]  # engine, mode, workers
 
@@ -111,7 +116,38 @@ def compare(paths: Sequence[Path]) -> dict[Key, Compared]:
     return dict(sorted(found.items()))
 
 
-def draw(found: dict[Key, Compared], path: Path) -> None:
+def tell(found: dict[Key, Compared]) -> None:
+    """Print a table."""
+    print("| engine | mode | workers | predicted, env steps/s | measured | error | rounds |")
+    print("|---|---|---|---|---|---|---|")
+    for (engine, mode, workers), it in found.items():
+        low, high = min(it.measured), max(it.measured)
+        predicted, middle = statistics.median(it.predicted), statistics.median(it.measured)
+        figures = f"{predicted:,.0f} | {middle:,.0f} ({low:,.0f} to {high:,.0f}) | {it.error:+.0%}"
+        row = f"| {engine} | {mode} | {workers} | {figures} | {len(it.measured)} |"
+        print(row.replace("-", "−"))
+
+
+def tables_of(page: Path) -> dict[Key, tuple[float, float]]:
+    """What was predicted and measured, by the tables that have columns for it."""
+    found: dict[Key, tuple[float, float]] = {}
+    header: list[str] = []
+    for line in page.read_text().splitlines():
+        if not line.startswith("|"):
+            header = []
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        header = header or [cell.partition(",")[0] for cell in cells]
+        row = dict(zip(header, cells, strict=True))
+        if {"engine", "predicted", "measured"} <= row.keys() and row["engine"] in PLACES:
+            workers = int(row["workers"].split()[0])
+            figures = (float(row[name].split()[0].replace(",", "")) for name in FIGURES)
+            predicted, measured = figures
+            found[row["engine"], row["mode"], workers] = predicted, measured
+    return found
+
+
+def draw(found: dict[Key, tuple[float, float]], path: Path) -> None:
     """Prediction and runs by number of workers, a panel for each engine."""
     engines = sorted({engine for engine, _, _ in found})
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -124,40 +160,23 @@ def draw(found: dict[Key, Compared], path: Path) -> None:
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def _draw_panel(axes: Axes, found: dict[tuple[str, int], Compared]) -> None:
+def _draw_panel(axes: Axes, found: dict[tuple[str, int], tuple[float, float]]) -> None:
     for mode, colour in zip(MODES, COLOURS, strict=False):
-        workers = [number for of_mode, number in found if of_mode == mode]
-        if not workers:
-            continue
-        rows = [found[mode, number] for number in workers]
-        medians = [statistics.median(row.measured) for row in rows]
-        beyond = [
-            [middle - min(row.measured) for middle, row in zip(medians, rows, strict=True)],
-            [max(row.measured) - middle for middle, row in zip(medians, rows, strict=True)],
-        ]
-        look: dict[str, Any] = {"color": colour, "markersize": 5}
-        predicted = [statistics.median(row.predicted) for row in rows]
-        axes.plot(workers, predicted, "o--", mfc="white", label=f"{mode}, predicted", **look)
-        axes.errorbar(workers, medians, beyond, fmt="o-", capsize=2, label=f"{mode}, run", **look)
+        workers = sorted(number for of_mode, number in found if of_mode == mode)
+        for name, look, which in (("predicted", "o--", 0), ("run", "s-", 1)):
+            rates = [found[mode, number][which] for number in workers]
+            fill = colour if which else "white"
+            axes.plot(workers, rates, look, color=colour, mfc=fill, label=f"{mode}, {name}")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator(sorted({number for _, number in found})))
-    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_major_locator(FixedLocator(TICKS))
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("workers")
-    axes.grid(alpha=0.3, which="both")
-
-
-def tell(found: dict[Key, Compared]) -> None:
-    """Print a table."""
-    print("| engine | mode | workers | rounds | predicted, env steps/s | measured | error |")
-    print("|---|---|---|---|---|---|---|")
-    for (engine, mode, workers), it in found.items():
-        low, high = min(it.measured), max(it.measured)
-        figures = f"{statistics.median(it.predicted):,.0f} | {statistics.median(it.measured):,.0f}"
-        told = f"{engine} | {mode} | {workers} | {len(it.measured)} | {figures} ({low:,.0f} to {high:,.0f})"
-        print(f"| {told} | {it.error:+.0%} |".replace("-", "−"))
+    axes.grid(alpha=0.3)
 
 
 def main() -> None:
@@ -174,17 +193,19 @@ def main() -> None:
     to_measure.add_argument("--repeats", type=int, default=3, help="of all, one after the other")
     to_measure.add_argument("--rounds", type=int, default=1)
     to_measure.add_argument("--seconds", type=float, default=1.5)
+    to_tell = commands.add_parser("tell")
+    to_tell.add_argument("files", type=Path, nargs="+")
     to_draw = commands.add_parser("draw")
-    to_draw.add_argument("files", type=Path, nargs="+")
-    to_draw.add_argument("--picture", type=Path)
+    to_draw.add_argument("page", type=Path)
+    to_draw.add_argument("picture", type=Path)
     options = parser.parse_args()
-    if options.command == "measure":
-        measure(options)
-        return
-    found = compare(options.files)
-    tell(found)
-    if options.picture:
-        draw(found, options.picture)
+    match options.command:
+        case "measure":
+            measure(options)
+        case "tell":
+            tell(compare(options.files))
+        case "draw":
+            draw(tables_of(options.page), options.picture)
 
 
 if __name__ == "__main__":

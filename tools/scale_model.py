@@ -29,13 +29,13 @@ class Model:
     gbps: float = 25.0
     host_gbps: float = 10.0
     rtt_ms: float = 1.0
-    # CPU time of a call to a host, and in addition of each record or of new parameters in it: of the engine's
-    # process and what Ray has beside it, and of the host's.
-    call_engine_us: float = 700.0
-    call_host_us: float = 800.0
-    record_engine_us: float = 0.0
-    record_host_us: float = 0.0
-    params_engine_us: float = 100.0
+    # CPU time of a call to a host, and in addition of each record (here of 37 KB) or of new parameters in it:
+    # of the engine's process and what Ray has beside it, and of the host's.
+    call_engine_us: float = 1200.0
+    call_host_us: float = 1300.0
+    record_engine_us: float = 350.0
+    record_host_us: float = 350.0
+    params_engine_us: float = 300.0
     params_host_us: float = 0.0
     one_machine: bool = False  # hosts share the cores of the updater's machine
     copy_mbps: float = 4000.0

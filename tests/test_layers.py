@@ -44,7 +44,7 @@ def uses(file, name):
     [
         (["multiprocessing.shared_memory"], ["shm/segment.py"]),
         (["msgpack"], ["shm/slot.py", "shm/queue.py", "host/cluster/frames.py"]),
-        (["ray"], ["host/cluster/ray.py"]),
+        (["ray"], ["host/cluster/ray.py", "host/cluster/ray_link.py"]),
         (["aiohttp"], ["web/"]),
         (["markdown_it"], ["web/docs.py"]),
         (["prometheus_client"], ["web/"]),

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 from chaos import Chaos, until_all_run
-from ray_nodes import Nodes, audit, processes_of, segments_of
+from ray_nodes import Nodes, audit, processes_of, segments_of, token_in
 
 from aa2c import Config, Orchestrator
 from aa2c.checkpoints.files import read_checkpoint
@@ -188,14 +188,9 @@ def main() -> None:
     parser.add_argument("--quiet-s", type=float, default=180.0, help="to recover in afterwards")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="aa2c-chaos-"))
-    token = directory / "token"
-    token.write_text("0123456789abcdef" * 4)
-    token.chmod(0o600)
-    os.environ |= {
+    os.environ |= token_in(directory) | {
         MARK: str(directory),
         journal.VARIABLE: "1",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_gcs_rpc_server_reconnect_timeout_s": str(HEAD_IS_MISSED_S),
     }
     for_nodes = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}

@@ -93,6 +93,14 @@ class Nodes:
         self._commands.close()
 
 
+def token_in(directory: Path) -> dict[str, str]:
+    """A new token for a cluster, which Ray reads as these variables say."""
+    token = directory / "token"
+    token.write_text("0123456789abcdef" * 4)
+    token.chmod(0o600)
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
 def segments_of(run_id: str, run_dir: Path) -> list[str]:
     """The shared memory of a run, and of its hosts, whose names have the end of its directory's."""
     names = [path.name for path in Path("/dev/shm").glob("aa2c-*")]

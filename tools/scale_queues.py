@@ -1,8 +1,8 @@
 """The queues of a run: workers, hosts, network, bridge and updater, as events in simulated time.
 
 Workers act while they have credits, which the updater returns. With the local engine workers and updater
-share the cores of one machine; with Ray each host has cores of its own, and records pass its link, the
-engine's link, and the bridge, one at a time each.
+share the cores of one machine; with Ray each host has cores of its own, on which its process answers calls.
+Records pass its link, the engine's link, and the bridge, a process beside the updater, one at a time each.
 """
 
 from __future__ import annotations
@@ -12,100 +12,12 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from scale_model import Model
 
 JITTER = 0.1  # std of a rollout's duration, relative; cut off at three
 WARM_SHARE = 1 / 3  # of the simulated time, which is not counted
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is simulated. Rates are env steps per second of one core, sizes are bytes."""
-
-    workers: int = 1
-    engine: str = "local"
-    mode: str = "traj"
-    env_rate: float = 100e3
-    act_rate: float = 250e3
-    learn_rate: float = 40e3
-    steps: int = 512  # env steps of a record
-    batch_records: int = 0  # of an update in mode traj; 0: as many as workers
-    slots: int = 2
-    optimizer_steps: int = 24  # of an update in mode traj
-    apply_us: float = 300.0  # an optimizer step on one gradient, in mode grad
-    cores: int = 2  # of the machine, or of each host and of the updater's machine
-    update_threads: int = 1
-    record_bytes: float = 16e3
-    params_bytes: float = 40e3
-    overhead_us: float = 0.0  # a worker's or the updater's, for each record
-    workers_per_host: int = 16
-    gbps: float = 25.0
-    host_gbps: float = 10.0
-    rtt_ms: float = 1.0
-    call_us: float = 300.0
-    copy_mbps: float = 4000.0
-    compression: float = 1.0
-    pack_mbps: float = 700.0
-    unpack_mbps: float = 800.0
-    presum: bool = False
-    updaters: int = 1
-
-    @property
-    def is_remote(self) -> bool:
-        return self.engine != "local"
-
-    @property
-    def sent_bytes(self) -> float:
-        """Of a record on the network."""
-        return self.record_bytes / self.compression
-
-    @property
-    def act_s(self) -> float:
-        """A core's time for a record: environments, inference, and in mode grad the gradient."""
-        per_step = 1 / self.env_rate + 1 / self.act_rate
-        per_step += 1 / self.learn_rate if self.mode == "grad" else 0.0
-        pack = self.record_bytes / (self.pack_mbps * 1e6) if self.compression > 1 else 0.0
-        return self.steps * per_step + self.overhead_us * 1e-6 + pack
-
-    @property
-    def units_per_update(self) -> int:
-        """What an update waits for: records, or pre-summed gradients of hosts."""
-        if self.mode == "grad":
-            return self.updaters
-        return self.batch_records or self.workers
-
-    @property
-    def update_s(self) -> float:
-        """Duration of an update on idle cores."""
-        ring = self.params_bytes * 2 * (self.updaters - 1) / self.updaters
-        reduce_s = ring * 8 / (self.gbps * 1e9) + (self.rtt_ms * 1e-3 if self.updaters > 1 else 0)
-        overhead = self.units_per_update * self.overhead_us * 1e-6 / self.updaters
-        if self.mode == "grad":
-            return self.apply_us * 1e-6 + overhead + reduce_s
-        rate = self.learn_rate * self.update_threads * self.updaters
-        work = self.units_per_update * self.steps / rate
-        return work + overhead + self.optimizer_steps * reduce_s
-
-    def bridge_s(self, units: int) -> float:
-        """The engine's time for an exchange that brings so many records."""
-        unpack = 1 / self.unpack_mbps if self.compression > 1 else 0.0
-        copies = self.record_bytes / 1e6 * (1 / self.copy_mbps + unpack)
-        return self.call_us * 1e-6 + units * copies
-
-    def capacities(self) -> dict[str, float]:
-        """Env steps per second that each stage could carry if the others were infinitely fast."""
-        share = min(self.workers, self.workers_per_host) if self.is_remote else self.workers
-        speed = min(1.0, self.cores / share)
-        merged = share * self.slots if self.presum else 1  # at most so many records in one
-        update = merged * self.units_per_update * self.steps / self.update_s
-        found = {"workers": self.workers * self.steps * speed / self.act_s, "updater": update}
-        if self.is_remote:
-            record_s = self.sent_bytes * 8 / (self.gbps * 1e9)
-            copy_s = self.bridge_s(1) - self.call_us * 1e-6
-            found["network"] = merged * self.steps / record_s
-            found["bridge"] = merged * self.steps / copy_s
-        return found
 
 
 class Clock:
@@ -175,19 +87,46 @@ class Cores:
             done()
 
 
+class Process:
+    """Does what it is given, one after the other, on cores that others use, too."""
+
+    def __init__(self, clock: Clock, cores: Cores) -> None:
+        self._clock, self._cores = clock, cores
+        self._given: deque[tuple[float, Callable[[], None]]] = deque()
+        self.busy_s = 0.0  # which counts waiting for a core
+
+    def do(self, work: float, done: Callable[[], None]) -> None:
+        self._given.append((work, done))
+        if len(self._given) == 1:
+            self._start()
+
+    def _start(self) -> None:
+        (work, done), started = self._given[0], self._clock.now
+
+        def end() -> None:
+            self.busy_s += self._clock.now - started
+            self._given.popleft()
+            if self._given:
+                self._start()
+            done()
+
+        self._cores.run(work, end)
+
+
 Unit = list[tuple[int, int]]  # records as (worker, version acted with); several if pre-summed
 
 
 class Host:
     """The state of a share of the workers."""
 
-    def __init__(self, cores: Cores) -> None:
+    def __init__(self, clock: Clock, cores: Cores) -> None:
         self.cores = cores
+        self.process = Process(clock, cores)
         self.link = Server()
         self.ready: Unit = []
         self.version = 0
         self.released: list[int] = []
-        self.is_asked = self.is_told = False
+        self.is_asked = self.is_told = self.is_due = False
 
 
 class Simulation:
@@ -198,12 +137,14 @@ class Simulation:
         self._random = random.Random(seed)
         self._machine = machine = Cores(self.clock, model.cores)  # the updater's
         share = model.workers_per_host if model.is_remote else model.workers
+        has_own_cores = model.is_remote and not model.one_machine
         self._hosts = [
-            Host(Cores(self.clock, model.cores) if model.is_remote else machine)
+            Host(self.clock, Cores(self.clock, model.cores) if has_own_cores else machine)
             for _ in range(-(-model.workers // share))
         ]
         self._share = share
-        self.inbound, self.outbound, self.bridge = Server(), Server(), Server()
+        self.inbound, self.outbound = Server(), Server()
+        self.bridge = Process(self.clock, machine)
         self.credits = [model.slots] * model.workers
         self._acting_since: dict[int, float] = {}
         self.pending: deque[Unit] = deque()
@@ -252,48 +193,66 @@ class Simulation:
     def _ask(self, host: Host) -> None:
         if host.ready and not host.is_asked:
             host.is_asked = True
-            self.clock.at(self.clock.now + self.model.rtt_ms / 2e3, self._collect, host)
+            self._after_half_a_trip(host.process, self.model.call_host_us, self._gather, host)
 
-    def _collect(self, host: Host) -> None:
-        model, (got, host.ready) = self.model, (host.ready, [])
+    def _after_half_a_trip(
+        self, process: Process, us: float, act: Callable[..., None], *args: Any
+    ) -> None:
+        at = self.clock.now + self.model.rtt_ms / 2e3
+        self.clock.at(at, process.do, us * 1e-6, lambda: act(*args))
+
+    def _gather(self, host: Host) -> None:
+        got, host.ready = host.ready, []
         self.on_the_way += len(got)
-        units = [got] if model.presum else [[record] for record in got]
+        units = [got] if self.model.presum else [[record] for record in got]
+        work = len(units) * self.model.record_host_us * 1e-6
+        host.process.do(work, lambda: self._send(host, units))
+
+    def _send(self, host: Host, units: list[Unit]) -> None:
+        model = self.model
         bits = len(units) * model.sent_bytes * 8
         sent = host.link.take(self.clock.now, bits / (model.host_gbps * 1e9))
         self.clock.at(sent, self._receive, host, units, bits)
 
     def _receive(self, host: Host, units: list[Unit], bits: float) -> None:
         arrived = self.inbound.take(self.clock.now, bits / (self.model.gbps * 1e9))
-        self.clock.at(arrived + self.model.rtt_ms / 2e3, self._copy, host, units)
-
-    def _copy(self, host: Host, units: list[Unit]) -> None:
-        copied = self.bridge.take(self.clock.now, self.model.bridge_s(len(units)))
-        self.clock.at(copied, self._deliver, host, units)
+        us = self.model.call_engine_us + len(units) * self.model.take_s * 1e6
+        self.clock.at(arrived, self._after_half_a_trip, self.bridge, us, self._deliver, host, units)
 
     def _deliver(self, host: Host, units: list[Unit]) -> None:
         self.on_the_way -= sum(map(len, units))
         self.pending.extend(units)
-        host.is_asked = False
+        host.is_asked, host.is_due = False, True
         self._ask(host)
         self._tell(host)
         self._learn()
 
     def _tell(self, host: Host) -> None:
         """One frame down at a time: what was released, and the newest parameters with it."""
-        if host.is_told or not (host.released or host.version < self.version):
+        if host.is_told or not (host.released or host.is_due):
             return
-        host.is_told, (released, host.released) = True, (host.released, [])
-        bits = self.model.params_bytes * 8 if host.version < self.version else 0.0
-        arrival = self.outbound.take(self.clock.now, bits / (self.model.gbps * 1e9))
-        arrival += self.model.rtt_ms / 2e3
-        self.clock.at(arrival, self._told, host, self.version, released)
+        host.is_told, host.is_due = True, False
+        released, host.released = host.released, []
+        model, is_new = self.model, host.version < self.version
+        work = model.call_engine_us + is_new * model.params_engine_us
+        version = self.version
+        self.bridge.do(work * 1e-6, lambda: self._carry(host, version, released, is_new=is_new))
+
+    def _carry(self, host: Host, version: int, released: list[int], *, is_new: bool) -> None:
+        model = self.model
+        arrival = self.outbound.take(
+            self.clock.now, is_new * model.params_bytes * 8 / (model.gbps * 1e9)
+        )
+        us = model.call_host_us + is_new * model.params_host_us
+        self.clock.at(
+            arrival, self._after_half_a_trip, host.process, us, self._told, host, version, released
+        )
 
     def _told(self, host: Host, version: int, released: list[int]) -> None:
         host.version, host.is_told = version, False
         for worker in released:
             self._credit(worker)
-        if host.released:
-            self._tell(host)
+        self._tell(host)
 
     def _learn(self) -> None:
         self.most_in_flight = max(self.most_in_flight, self.in_flight())

@@ -13,48 +13,78 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from scale_queues import Model, Simulation
+from scale_model import Model
+from scale_queues import Simulation
 
 from aa2c.config.values import flag
 
 LEAST_S = 10.0  # of simulated time
+MAY_BE_ZERO = {
+    "batch_records", "overhead_us", "rtt_ms", "presum", "one_machine", "call_engine_us", "call_host_us",
+    "record_engine_us", "record_host_us", "params_engine_us", "params_host_us",
+}  # fmt: skip
 ROUNDS = 8  # at least, of all credits and of an update
 
 
-def from_bench(path: Path) -> dict[str, Any]:
-    """The model's numbers that `bench --json` has measured, or that follow from its options."""
-    from aa2c.cli.bench.stages import describe  # not before: it imports torch
-    from aa2c.config.config import Config
+class Bench:
+    """What `bench --json` has measured: the model's numbers, for any number of workers."""
 
-    document = json.loads(path.read_text())
-    rates, cores = document["medians"], document["cores"]
-    config = Config(**document["config"])
-    record_bytes, params_bytes, _, _ = describe(config)
-    found: dict[str, Any] = {
-        "mode": config.mode,
-        "env_rate": rates["env"] / cores,
-        "act_rate": rates["act"] / cores,
-        "learn_rate": rates["learn"] / cores,
-        "steps": config.num_envs * config.num_steps,
-        "slots": config.ring_slots,
-        "cores": cores,
-        "update_threads": config.update_threads,
-        "record_bytes": record_bytes,
-        "params_bytes": params_bytes,
-        "overhead_us": record_bytes / rates["ring"] / 2,  # MB/s is bytes per us; for two processes
-    }
-    if config.mode == "traj":
-        from aa2c.modes.traj import minibatches_per_pass, rollouts_per_batch
+    def __init__(self, path: Path) -> None:
+        from aa2c.cli.bench.stages import describe  # not before: it imports torch
+        from aa2c.config.config import Config
 
-        found["batch_records"] = rollouts_per_batch(config) if config.batch_steps else 0
-        found["optimizer_steps"] = config.update_epochs * minibatches_per_pass(config)
-    if "link_calls" in rates:
-        found |= {"call_us": 1e6 / rates["link_calls"], "copy_mbps": rates["link_records"]}
+        self.document = json.loads(path.read_text())
+        self.config = Config(**self.document["config"])
+        self._record_bytes, self._params_bytes, _, _ = describe(self.config)
+
+    def rounds(self) -> Iterator[dict[str, float]]:
+        """The rates of one round after the other; those of the link are of all."""
+        every = self.document["every_round"]
+        for number in range(len(every["whole"])):
+            yield {name: rates[min(number, len(rates) - 1)] for name, rates in every.items()}
+
+    def numbers(self, workers: int, rates: dict[str, float]) -> dict[str, Any]:
+        """What was measured with these rates, or follows from the options with so many workers."""
+        config, cores = replace(self.config, workers=workers), self.document["cores"]
+        found: dict[str, Any] = {
+            "mode": config.mode,
+            "env_rate": rates["env"] / cores,
+            "act_rate": rates["act"] / cores,
+            "learn_rate": rates["learn"] / cores,
+            "steps": config.num_envs * config.num_steps,
+            "slots": config.ring_slots,
+            "cores": cores,
+            "update_threads": config.update_threads,
+            "workers_per_host": config.workers_per_host,
+            "record_bytes": self._record_bytes,
+            "params_bytes": self._params_bytes,
+            "overhead_us": self._record_bytes / rates["ring"] / 2,  # MB/s is bytes per us; of two
+        }
+        if config.mode == "traj":
+            from aa2c.modes.traj import minibatches_per_pass, rollouts_per_batch
+
+            found["batch_records"] = rollouts_per_batch(config) if config.batch_steps else 0
+            found["optimizer_steps"] = config.update_epochs * minibatches_per_pass(config)
+        return found | _of_link(rates, cores)
+
+
+def _of_link(rates: dict[str, float], cores: int) -> dict[str, float]:
+    """CPU times, as long as they take beside the other programs that slowed the stages down, too."""
+    if "link_calls" not in rates:
+        return {}
+    slower = max(1.0, cores / rates["cores"])
+    found = {"copy_mbps": rates["memcpy_record"] / slower}
+    for end, way in (("engine", "here"), ("host", "there")):
+        call = rates[f"link_call_{way}_us"]
+        found[f"call_{end}_us"] = slower * call
+        for what, moved in (("record", "record"), ("params", "parameters")):
+            more = max(0.0, rates[f"link_{moved}_{way}_us"] - call)
+            found[f"{what}_{end}_us"] = slower * more
     return found
 
 
@@ -102,18 +132,25 @@ def _models(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tupl
         for field in fields(Model)
         if field.name != "workers" and (value := getattr(args, field.name)) is not None
     }
-    measured = from_bench(args.bench) if args.bench else {}
-    base = replace(Model(), **measured | given)
-    may_be_zero = {"batch_records", "overhead_us", "rtt_ms", "call_us", "presum"}
-    for field in fields(Model):
-        value = getattr(base, field.name)
-        if not isinstance(value, str) and (value < 0 or not (value or field.name in may_be_zero)):
-            parser.error(f"{flag(field.name)} must be positive")
     if min(args.workers) < 1:
         parser.error("--workers must be positive")
+    bench = Bench(args.bench) if args.bench else None
+    models = []
+    for workers in args.workers:
+        measured = bench.numbers(workers, bench.document["medians"]) if bench else {}
+        models.append(Model(**measured | given | {"workers": workers}))
+    _check(parser, models)
+    return args, models
+
+
+def _check(parser: argparse.ArgumentParser, models: Sequence[Model]) -> None:
+    base = models[0]
+    for field in fields(Model):
+        value = getattr(base, field.name)
+        if not isinstance(value, str) and (value < 0 or not (value or field.name in MAY_BE_ZERO)):
+            parser.error(f"{flag(field.name)} must be positive")
     if base.presum and not (base.mode == "grad" and base.is_remote):
         parser.error("--presum needs --mode grad and --engine ray: only gradients can be summed")
-    models = [replace(base, workers=workers) for workers in args.workers]
     for model in models:
         if model.mode == "traj" and model.batch_records > model.workers * model.slots:
             parser.error("--batch-records: more than all workers' credits; nothing would move")
@@ -121,7 +158,6 @@ def _models(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tupl
             parser.error("--updaters: more than hosts that send pre-summed gradients")
         if model.mode == "grad" and model.updaters > model.workers * model.slots:
             parser.error("--updaters: more than all workers' credits; nothing would move")
-    return args, models
 
 
 def main(argv: Sequence[str] | None = None) -> None:

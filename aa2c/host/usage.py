@@ -33,7 +33,7 @@ class ProcessUsage:
 
     def sample(self, pid: int | None) -> None:
         """Look at the process that is there now, if one is."""
-        found = _read(pid) if pid is not None else None
+        found = cpu_s_and_rss(pid) if pid is not None else None
         if pid != self._pid:
             self._pid, self._seen_s = pid, 0.0
         if found is None:
@@ -45,7 +45,7 @@ class ProcessUsage:
         self._rate.sample(monotonic(), self.cpu_s)
 
 
-def _read(pid: int) -> tuple[float, int] | None:
+def cpu_s_and_rss(pid: int) -> tuple[float, int] | None:
     """CPU time in seconds, and resident memory in bytes; None once the process has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")

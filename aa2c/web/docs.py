@@ -38,6 +38,13 @@ FRAME = """<!doctype html>
 
 
 @cache
+def pictures() -> dict[str, bytes]:
+    """The pictures in pages, by their names."""
+    files = (file for file in FOLDER.iterdir() if file.name.endswith(".png"))
+    return {file.name: file.read_bytes() for file in files}
+
+
+@cache
 def page_names() -> frozenset[str]:
     """The names of all pages, without suffix."""
     files = (file.name for file in FOLDER.iterdir())

@@ -216,7 +216,10 @@ class _Routes:
         return web.Response(status=308, headers={"Location": "docs/"})
 
     async def docs_page(self, request: web.Request) -> web.Response:
-        found = docs.page(request.match_info.get("name", docs.INDEX))
+        name = request.match_info.get("name", docs.INDEX)
+        if picture := docs.pictures().get(name):
+            return web.Response(body=picture, content_type="image/png")
+        found = docs.page(name)
         if found is None:
             return refusal(404, "There is no such page: see /docs/.")
         return web.Response(text=found, content_type="text/html")

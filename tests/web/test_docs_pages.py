@@ -76,9 +76,11 @@ async def _every_link_leads_somewhere(client, url, pages):
     wanted = {urljoin(url + place, link) for place, page in pages.items() for link in page.links}
     wanted = {link for link in wanted if link.startswith(url)}
     assert f"{url}docs/survival#crashes-and-hangs" in wanted
+    assert f"{url}docs/scale.png" in wanted
     for link in sorted(wanted):
         async with client.get(link) as answer:
             assert answer.status == 200, link
+            assert link.endswith(".png") == (answer.content_type == "image/png"), link
             _, _, anchor = link.partition("#")
             if anchor:
                 assert anchor in Read(await answer.text()).anchors, link
@@ -97,6 +99,8 @@ async def _nothing_else_is_served(client, url):
         "options/",
         "options%2F..%2Fhttp.md",
         "options.md%00",
+        "no-such-picture.png",
+        "%2E%2E%2Fdocs%2Fscale.png",
     ):
         async with client.get(URL(f"{url}docs/{name}", encoded=True)) as answer:
             body = await answer.text()

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from aa2c.config.config import Config
-from aa2c.host.cluster.ray import link_rates
+from aa2c.host.cluster.ray_link import link_rates
 
 
 def rates_of_link(

@@ -24,9 +24,11 @@ BATCH_SIZES = (8, 16, 32, 64, 128)  # of inference, for the advice
 WHOLE_LONGER = 4  # times as long as a stage, because a run's pace is uneven
 TRANSPORT_S = 0.5
 WORTH_TELLING = 1.03  # of the ceiling; less is noise
+CALLS = {"call": "empty", "record": "with a record", "parameters": "with parameters"}
+BUSY_BELOW = 0.9  # of the cores
 SHOWN = (
     "mode", "env", "network", "memory", "workers", "num_envs", "num_steps", "ring_slots",
-    "batch_steps", "update_epochs", "minibatches", "update_threads",
+    "batch_steps", "update_epochs", "minibatches", "update_threads", "engine", "workers_per_host",
 )  # fmt: skip
 
 
@@ -35,8 +37,8 @@ class Result:
     """What each round measured, by name, in env steps per second but for the transport.
 
     The stages, on the whole machine with all cores busy; `other_act` and `other_learn` in the other
-    precision, if the CPU has two; `act_8` and so on: inference by batch size; `whole`: the run; and
-    the names of `transport_rates` and `link_rates`.
+    precision, if the CPU has two; `act_8` and so on: inference by batch size; `whole`: the run;
+    `cores`: those that other programs leave; and the names of `transport_rates` and `link_rates`.
     """
 
     config: Config
@@ -180,6 +182,13 @@ class Result:
                 f"link to a host: {calls:,.0f} calls/s, {records:,.0f} MB/s of records, "
                 f"{parameters:,.0f} MB/s of parameters"
             )
+            yield "CPU time of a call to a host, here and there: " + ", ".join(
+                f"{medians[f'link_{what}_here_us']:,.0f} and {medians[f'link_{what}_there_us']:,.0f} us "
+                f"{carrying}"
+                for what, carrying in CALLS.items()
+            )
+        if medians["cores"] < BUSY_BELOW * self.cores:
+            yield f"other programs leave {medians['cores']:.1f} of {self.cores} cores: all this is too low"
         if self.other_precision:
             act, learn = medians["other_act"], medians["other_learn"]
             yield f"in {self.other_precision}: inference {act:,.0f}, learning {learn:,.0f}"
@@ -214,6 +223,7 @@ def run_bench(config: Config, *, rounds: int, seconds: float, say: Callable[[str
                 rates[f"other_{stage}"].append(rate(stage, seconds / 2, precision=other))
             for size in BATCH_SIZES:
                 rates[f"act_{size}"].append(rate("act", seconds / 4, size))
+            rates["cores"].append(rate("cpu_ns", seconds / 4) / 1e9)
             for way, moved in transport(TRANSPORT_S).items():
                 rates[way].append(moved)
             rates["whole"].append(asyncio.run(whole_rate(config, WHOLE_LONGER * seconds)))

@@ -77,13 +77,24 @@ class Stages:
         """One stage's work, acting on so many observations at once; in a precision, if one is named."""
         choice = Choice(getattr(torch, precision), "measured") if precision else self._chosen
         self._acting.precision = self.learning.precision = choice
-        works = {"env": self._step_envs, "act": self._act(batch_size), "learn": self._learn}
+        works = {
+            "env": self._step_envs,
+            "act": self._act(batch_size),
+            "learn": self._learn,
+            "cpu_ns": self._use_core,
+        }
         return works[stage]
 
     def _step_envs(self) -> int:
         envs = self._envs
         envs.step(random_actions(envs.spec.actions, envs.num_envs, self._rng, envs.mask))
         return envs.num_envs
+
+    def _use_core(self) -> int:
+        """Some work; returns the CPU time that it took, in ns, instead of env steps."""
+        before = time.process_time_ns()
+        self._step_envs()
+        return time.process_time_ns() - before
 
     def _act(self, batch_size: int) -> Work:
         """Choose actions for so many observations, as many times as in a rollout."""
@@ -169,9 +180,9 @@ def _measure(stage: str, seconds: float, batch_size: int, precision: str) -> flo
 
 @contextlib.contextmanager
 def all_cores(config: Config, cores: int) -> Iterator[Callable[..., float]]:
-    """A process per core. What it gives lets all of them do one stage: `env`, `act` or `learn`.
+    """A process per core. What it gives lets all of them do one stage: `env`, `act`, `learn` or `cpu_ns`.
 
-    It returns env steps per second of the whole machine.
+    It returns env steps per second of the whole machine, or CPU time per second, in ns.
     """
     spawn = multiprocessing.get_context("spawn")
     setup = (config, spawn.Barrier(cores))

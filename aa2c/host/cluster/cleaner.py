@@ -50,7 +50,9 @@ def main(owner: int, prefix: str, directory: str) -> None:
         path.unlink(missing_ok=True)
     for _ in range(TRIES if directory else 0):
         shutil.rmtree(directory, ignore_errors=True)
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(LOOK_EVERY_S)  # in which whoever still writes may make it anew
+        if not Path(directory).exists():
+            return
 
 
 if __name__ == "__main__" and os.fork() == 0:

@@ -1,7 +1,7 @@
 """Hosts on the nodes of a Ray cluster: one actor for each share of the workers.
 
-The only file that knows Ray, which is imported in the engine's process and on hosts only. An actor is
-never restarted and no call is made twice: what fails is lost, and the bridge starts another.
+Ray, which this file and `ray_link` know, is imported in the engine's process and on hosts only. An actor
+is never restarted and no call is made twice: what fails is lost, and the bridge starts another.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from aa2c.config.config import Config
 from aa2c.errors import StartError
@@ -34,6 +31,7 @@ from aa2c.version import __version__
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
 CONNECT_S = 5.0
+SMALL_BYTES = 90_000  # Ray sends up to 100 KB within a call, which takes a fifth of the CPU time
 MOST_CALLS = 4  # at once to an actor: one of each kind, and room
 STORE_IS_FULL = (
     "the object store of a node is full, and so is the disk that Ray would use: start nodes with a larger "
@@ -67,6 +65,15 @@ def mismatch(wanted: dict[str, str], found: dict[str, str], host: str) -> str:
     return ""
 
 
+async def given(params: list[Any]) -> Any:
+    """The parameters of a call: themselves, or what a reference stands for; None if there are none."""
+    import ray
+
+    for param in params:
+        return await param if isinstance(param, ray.ObjectRef) else param
+    return None
+
+
 class HostActor:
     """What runs in an actor's process on a node."""
 
@@ -87,8 +94,8 @@ class HostActor:
         return socket.gethostname(), ray.util.get_node_ip_address()
 
     async def tell(self, frame: bytes, params: list[Any]) -> None:
-        """See `Share`; the parameters come as a reference, so that a node fetches them once."""
-        await self._share.tell(frame, await params[0] if params else None)
+        """See `Share`; the parameters may come as a reference, so that a node fetches them once."""
+        await self._share.tell(frame, await given(params))
 
     async def collect(self) -> tuple[bytes, list[Any]]:
         """See `Share`."""
@@ -122,8 +129,8 @@ class RayLink:
 
     async def tell(self, frame: bytes, version: int, params: Vector | None) -> None:
         with in_words():
-            refs = [] if params is None else [self._cluster.shared(version, params)]
-            await self.actor.tell.remote(frame, refs)
+            sent = [] if params is None else [self._cluster.sendable(version, params)]
+            await self.actor.tell.remote(frame, sent)
 
     async def collect(self) -> tuple[bytes, list[Any]]:
         with in_words():
@@ -234,10 +241,12 @@ class RayCluster:
         living = [node for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
         return int(min(node["Resources"].get("object_store_memory", 0) for node in living))
 
-    def shared(self, version: int, params: Vector) -> Any:
-        """A reference to these parameters, which are put once for all hosts."""
+    def sendable(self, version: int, params: Vector) -> Any:
+        """Small parameters as they are; of others a reference: they are put once for all hosts."""
         import ray
 
+        if params.nbytes <= SMALL_BYTES:
+            return params
         if version != self._shared_version:
             self._shared, self._shared_version = ray.put(params), version
         return self._shared
@@ -251,49 +260,6 @@ class RayCluster:
             self._token.unlink(missing_ok=True)
         if self._temporary:
             self._temporary.cleanup()
-
-
-class LinkProbe:
-    """An actor that sends records and takes parameters, for `link_rates`."""
-
-    async def send(self, nbytes: int) -> Any:
-        return np.arange(nbytes, dtype=np.uint8)
-
-    async def take(self, params: list[Any]) -> None:
-        await params[0]
-
-
-def link_rates(
-    config: Config, directory: Path, record_bytes: int, params_bytes: int, seconds: float
-) -> dict[str, float]:
-    """Calls per second to a host, and MB/s (10**6) of records from it and of parameters to it."""
-    cluster = RayCluster(config, directory)
-    cluster.open()
-    import ray  # not before: it takes its token when it is imported
-
-    try:
-        actor = ray.remote(LinkProbe).options(num_cpus=1, scheduling_strategy="SPREAD").remote()
-        params = np.zeros(params_bytes, np.uint8)
-        calls: dict[str, tuple[float, Callable[[], Any]]] = {
-            "link_calls": (1, lambda: actor.send.remote(0)),
-            "link_records": (record_bytes / 1e6, lambda: actor.send.remote(record_bytes)),
-            "link_parameters": (params_bytes / 1e6, lambda: actor.take.remote([ray.put(params)])),
-        }
-        return {name: size * _per_second(call, seconds) for name, (size, call) in calls.items()}
-    finally:
-        cluster.close()
-
-
-def _per_second(call: Callable[[], Any], seconds: float) -> float:
-    """One call after the other, without the first, which waits for the actor."""
-    import ray
-
-    ray.get(call())
-    count, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
-        ray.get(call())
-        count += 1
-    return count / passed
 
 
 @contextlib.contextmanager

@@ -76,6 +76,7 @@ class Share:
             hidden="RAY_",
         )
         self._board: ParameterBoard | None = None
+        self._counting: set[int] = set()  # workers whose counters have come, which start from them
         self._children: dict[_Key, Incarnation] = {}
         self._sources: dict[_Key, RingSource] = {}
         self._packings: dict[_Key, Packing] = {}
@@ -154,7 +155,7 @@ class Share:
             self._rows_at = now
             self._output.bound()
             frame.log = self._new_lines()
-            rows = ((w, worker_row(self._table, w)) for w in self._spec.workers)
+            rows = ((w, worker_row(self._table, w)) for w in sorted(self._counting))
             frame.rows = [(w, bytes(row_bytes(self._table, row))) for w, row in rows]
         return frame.packed(), blocks
 
@@ -193,6 +194,7 @@ class Share:
             case "Start":
                 row = worker_row(self._table, worker)
                 row_bytes(self._table, row)[:] = command["row"]
+                self._counting.add(worker)
                 self._start(ChildSlot("worker", worker, generation=generation))
             case "Attach" if child:
                 self._attach(worker, generation, child, command)

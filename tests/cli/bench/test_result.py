@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from aa2c.config.config import Config
 RATES = {
     "env": 2000.0, "act": 4000.0, "learn": 1000.0, "whole": 500.0,
     "act_8": 3000.0, "act_16": 4000.0, "act_32": 4100.0, "act_64": 4100.0, "act_128": 4100.0,
-    "memcpy_record": 4.0, "ring": 2.0, "memcpy_parameters": 4.0, "board": 3.0,
+    "memcpy_record": 4.0, "ring": 2.0, "memcpy_parameters": 4.0, "board": 3.0, "cores": 2.0,
 }  # fmt: skip
 
 
@@ -25,10 +24,19 @@ def result(config=None, other_precision="", **rates):
 
 
 def test_the_link_to_a_host_is_told_where_it_was_measured():
-    rates = {"link_calls": [900], "link_records": [600], "link_parameters": [500.4]}
-    it = dataclasses.replace(result(), every_round=result().every_round | rates)
+    rates = {"link_calls": 900, "link_records": 600, "link_parameters": 500.4}
+    rates |= {"link_call_here_us": 900, "link_call_there_us": 1000}
+    rates |= {"link_record_here_us": 1100, "link_record_there_us": 1200}
+    rates |= {"link_parameters_here_us": 1300, "link_parameters_there_us": 1400}
+    it = result(**rates)
     assert "link to a host: 900 calls/s, 600 MB/s of records, 500 MB/s of parameters" in it.text()
+    assert "900 and 1,000 us empty, 1,100 and 1,200 us with a record, 1,300 and" in it.text()
     assert "link to a host" not in result().text()
+
+
+def test_it_is_told_when_other_programs_use_the_cores():
+    assert "other programs" not in result().text()
+    assert "other programs leave 0.5 of 2 cores" in result(cores=0.5).text()
 
 
 def test_the_ceiling_is_that_of_stages_which_take_turns():

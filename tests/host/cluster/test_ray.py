@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -17,28 +18,25 @@ from aa2c import Orchestrator
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.errors import StartError
 from aa2c.host import engine, journal
-from aa2c.host.cluster.ray import STORE_IS_FULL, in_words
+from aa2c.host.cluster.ray import STORE_IS_FULL, in_words, mismatch, versions
 from aa2c.shm.relay import OutOfOrder
 from aa2c.version import __version__
 from tests.conftest import not_checked, now, until
 from tests.host.cluster.newer import WANTED, Newer
 from tests.host.cluster.odd_envs import env_without_ray, large_env
-from tools.ray_nodes import Nodes, audit, processes_of, segments_of
+from tools.ray_nodes import Nodes, audit, processes_of, segments_of, token_in
 
 if importlib.util.find_spec("ray") is None:
     not_checked("runs on a Ray cluster", "ray is not installed")
+
+OTHER_PYTHON = "3.8.1"
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def token(tmp_path_factory):
-    path = tmp_path_factory.mktemp("ray") / "token"
-    path.write_text("0123456789abcdef" * 4)
-    path.chmod(0o600)
-    return {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(path),
+    return token_in(tmp_path_factory.mktemp("ray")) | {
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # instead of a minute
         "RAY_local_fs_capacity_threshold": "0.001",  # there is no room on the disk
     }
@@ -176,6 +174,33 @@ def test_a_cluster_of_another_ray_is_refused_with_both_versions(token, nodes, tm
     assert said.count("\n") == 1, "it is one line"
     assert f"Ray: {importlib.metadata.version('ray')}" in said
     assert f"Ray: {WANTED}" in said
+
+
+@pytest.fixture
+def with_other_python(token, nodes):
+    """The cluster, whose head says for a while that it runs on a version of Python that is not ours."""
+
+    def say(version):
+        command = [sys.executable, "-m", "tests.host.cluster.other_python", nodes.address, version]
+        subprocess.run(command, env=os.environ | token, check=True)
+
+    say(OTHER_PYTHON)
+    yield nodes
+    say(platform.python_version())
+
+
+async def test_a_cluster_of_another_python_is_refused_with_both_versions(on_ray, with_other_python):
+    words = rf"started with:.* Python: {OTHER_PYTHON} This .* Python: {platform.python_version()}$"
+    await check_refused(on_ray(address=with_other_python.address), words)
+
+
+@pytest.mark.parametrize("what", ["aa2c", "Ray", "Python"])
+def test_a_host_is_refused_for_each_version_that_is_not_the_drivers(what):
+    ours = versions()
+    assert mismatch(ours, ours, "node-7") == ""
+    of_host = {**ours, what: "0.1"}
+    words = f"node-7 has {what} 0.1, and {what} {ours[what]} is wanted: install the same versions"
+    assert mismatch(ours, of_host, "node-7").startswith(words)
 
 
 async def test_a_cluster_refuses_who_has_another_token(on_ray, nodes, tmp_path, monkeypatch):

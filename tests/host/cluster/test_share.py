@@ -73,14 +73,34 @@ async def test_a_repeated_frame_ends_the_share(made):
     assert ended == [True]
 
 
-async def test_a_share_tells_its_own_workers_counters_and_counts_its_frames(made):
+async def test_a_share_tells_the_counters_of_those_workers_only_whose_counters_it_was_given(
+    made, monkeypatch
+):
+    """Of others it has zeros, which would take back what they had counted on another host."""
     share, _ = made()
     data, blocks = await share.collect()
     up = Up.unpacked(data, epoch=EPOCH, number=1)
-    assert [worker for worker, _ in up.rows] == [2, 3]
-    assert (up.records, blocks) == ([], [])
+    assert (up.rows, up.records, blocks) == ([], [], [])
+
+    def cannot(*_):
+        raise OSError("no room for a process")
+
+    monkeypatch.setattr(share._starter, "start", cannot)
+    counted = bytes([9]) * len(ROW)
+    start = {"worker": 3, "generation": 0, "kind": "Start", "row": counted}
+    await share.tell(down(1, commands=[start]), None)
     data, _ = await share.collect()
-    assert Up.unpacked(data, epoch=EPOCH, number=2).rows == [], "once a second"
+    assert Up.unpacked(data, epoch=EPOCH, number=2).rows == [[3, counted]]
+
+
+async def test_a_share_counts_its_frames_and_tells_counters_once_a_second(made, monkeypatch):
+    monkeypatch.setattr(share_module, "ROWS_EVERY_S", 1e9)
+    share, _ = made()
+    share._counting |= {2, 3}
+    data, _ = await share.collect()
+    assert [worker for worker, _ in Up.unpacked(data, epoch=EPOCH, number=1).rows] == [2, 3]
+    data, _ = await share.collect()
+    assert Up.unpacked(data, epoch=EPOCH, number=2).rows == []
 
 
 async def test_a_share_that_nobody_asks_ends_itself_and_its_directory_goes_with_it(

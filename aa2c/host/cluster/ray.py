@@ -31,6 +31,7 @@ from aa2c.version import __version__
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
 CONNECT_S = 5.0
+TOKEN_S = 60.0  # for a new interpreter that imports Ray and asks
 SMALL_BYTES = 90_000  # Ray sends up to 100 KB within a call, which takes a fifth of the CPU time
 MOST_CALLS = 4  # at once to an actor: one of each kind, and room
 STORE_IS_FULL = (
@@ -168,7 +169,7 @@ class RayCluster:
                 f"--engine ray: nobody answers at {address}: is Ray's head running there?"
             )
         if address and not self._config.ray_insecure:
-            _require_token(address)
+            require_token(address)
         if not address:
             self._temporary = tempfile.TemporaryDirectory(prefix="aa2c-ray-")
             cleaner.start(
@@ -291,16 +292,22 @@ def _why(error: Exception) -> str:
     return " ".join(lines) if is_list else lines[0]
 
 
-def _require_token(address: str) -> None:
+def require_token(address: str) -> None:
     """Refuse a cluster that answers without a token. Raises `StartError`."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
-    result = subprocess.run(
-        [sys.executable, "-c", _PROBE, address],
-        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-    )
+    try:
+        result = subprocess.run(
+            [sys.executable, "-c", _PROBE, address],
+            env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TOKEN_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise StartError(
+            f"it took more than {TOKEN_S:.0f} s to ask whether the Ray cluster at {address} wants a token: "
+            "start again when this machine is less busy."
+        ) from None
     if result.returncode == 0:
         raise StartError(
             f"the Ray cluster at {address} asks for no token, so that whoever reaches it runs code there: "

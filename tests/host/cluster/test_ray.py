@@ -18,7 +18,13 @@ from aa2c import Orchestrator
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.errors import StartError
 from aa2c.host import engine, journal
-from aa2c.host.cluster.ray import STORE_IS_FULL, in_words, mismatch, versions
+from aa2c.host.cluster.ray import (
+    STORE_IS_FULL,
+    in_words,
+    mismatch,
+    require_token,
+    versions,
+)
 from aa2c.shm.relay import OutOfOrder
 from aa2c.version import __version__
 from tests.conftest import not_checked, now, until
@@ -208,6 +214,12 @@ async def test_a_cluster_refuses_who_has_another_token(on_ray, nodes, tmp_path, 
     other.write_text("f" * 64)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
     await check_refused(on_ray(address=nodes.address), "cannot connect to the Ray cluster")
+
+
+def test_a_machine_too_busy_to_ask_for_the_token_is_told_of_in_a_sentence(monkeypatch):
+    monkeypatch.setattr("aa2c.host.cluster.ray.TOKEN_S", 0.001)  # no interpreter is as fast
+    with pytest.raises(StartError, match="start again when this machine is less busy"):
+        require_token("127.0.0.1:1")
 
 
 async def test_a_cluster_that_asks_for_no_token_is_refused(on_ray, tmp_path):

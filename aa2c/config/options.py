@@ -71,7 +71,10 @@ class EnvOptions:
         "sync: a worker steps its environments one after the other; async: each in a process of its own, "
         "for slow ones",
     )
-    num_envs: int = option(16, "environments per worker", minimum=1, maximum=65536, basic=True)
+    num_envs: int = option(
+        16, "environments per worker; 0: 16, and fewer where more than 3 workers share 48 of them",
+        minimum=0, maximum=65536, basic=True,
+    )  # fmt: skip
     action_mask: Literal["none", "info", "obs", "method"] = option(
         "none",
         'which actions are legal; info: info["action_mask"]; obs: the leaf "action_mask" of a Dict '

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import aa2c
 from aa2c.config.config import Config, flag
 from aa2c.config.modes import FACTS
 from aa2c.config.options import GROUPS
@@ -59,7 +60,11 @@ def test_a_bound_is_allowed_and_what_lies_beyond_it_is_refused_by_the_flags_name
     def value(number):
         return (number,) if isinstance(item.default, tuple) else type(item.default)(number)
 
-    assert getattr(Config(**{item.name: value(limit)}, **fitting(item)), item.name) == value(limit)
+    kept = getattr(Config(**{item.name: value(limit)}, **fitting(item)), item.name)
+    assert kept == value(limit) or (item.name, limit) == (
+        "num_envs",
+        0,
+    )  # which is a number at once
     refused(flag(item.name), str(limit), **{item.name: value(beyond)})
 
 
@@ -126,6 +131,13 @@ def test_flags_go_before_the_file_the_file_before_the_preset_and_the_preset_befo
     assert config.ring_slots == preset.ring_slots != defaults.ring_slots
     assert config.gamma == defaults.gamma
     assert load_config(file=file).learning_rate == defaults.learning_rate
+
+
+@pytest.mark.parametrize(("workers", "num_envs"), [(1, 16), (3, 16), (4, 12), (8, 6), (100, 1)])
+def test_many_workers_share_environments_if_their_number_is_left_open(workers, num_envs):
+    assert Config(workers=workers, num_envs=0).num_envs == num_envs
+    assert aa2c.recipe("CartPole-v1", mode="grad", workers=workers).num_envs == num_envs
+    assert aa2c.recipe("CartPole-v1", mode="grad", workers=workers, num_envs=5).num_envs == 5
 
 
 @pytest.mark.parametrize(

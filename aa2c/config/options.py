@@ -149,6 +149,14 @@ class UpdaterOptions:
         "fifo: one update per gradient, in order of arrival; sum: one update for all waiting "
         "gradients; hogwild: threads (in mode model: workers) update without synchronization",
     )
+    stale_after: int = option(
+        0,
+        "a gradient of parameters that are more versions old than this steps with a learning rate that is "
+        "smaller in proportion (arXiv:1511.05950); 0: all with the same",
+        unit="versions",
+        minimum=0,
+        maximum=10**9,
+    )
     update_threads: int = option(1, "threads that update the network", minimum=1, maximum=64)
     checkpoint_interval_s: float = seconds(
         60.0, "time between checkpoints; a final one is always written"

@@ -52,6 +52,15 @@ def make_optimizer(
     return optimizer
 
 
+def rate_of_stale(learning_rate: float, lag: int, stale_after: int) -> float:
+    """The rate to step with on a gradient that lags by so many versions (arXiv:1511.05950, section 3.2).
+
+    Beyond `stale_after` it falls in proportion to the lag; 0: never.
+    """
+    is_stale = 0 < stale_after < lag
+    return learning_rate * stale_after / lag if is_stale else learning_rate
+
+
 def get_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The tensors that the optimizer moves, not copies of them."""
     (state,) = optimizer.state.values()

@@ -9,7 +9,7 @@ import torch
 from aa2c.config.config import Config
 from aa2c.modes.grad.updater import shards
 from aa2c.policy.flat import SHARD_ALIGNMENT
-from tests.modes.fake_port import forever, make_consumer, make_record, params_of
+from tests.modes.fake_port import FakePort, forever, make_consumer, make_record, params_of
 
 
 def random_records(num_params, count, seed=1):
@@ -67,6 +67,27 @@ def test_fifo_is_bit_for_bit_torchs_optimizer_on_the_whole_vector_for_any_thread
         assert torch.equal(vector, parameter.detach())
         assert state.keys() == {k for k, v in expected.items() if v is not None}
         assert all(torch.equal(state[name], expected[name]) for name in state)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_stale_gradients_step_with_smaller_rates(threads):
+    config = Config(stale_after=3, update_threads=threads)
+    lags = [0, 1, 3, 4, 12]
+    records = random_records(640, len(lags))
+    for record, lag in zip(records, lags, strict=True):
+        record.header.policy_version = 20 - lag
+    port = FakePort(config, [], [])
+    port.set("policy_version", 20)
+    params = params_of(640)
+    consumer = make_consumer(config, params, None, port)
+    consumer.consume(records, 1e-3, forever)
+    consumer.close()
+    parameter, reference = plain_optimizer(config, params_of(640).vector)
+    for record, rate in zip(records, [1e-3, 1e-3, 1e-3, 1e-3 * 3 / 4, 1e-3 * 3 / 12], strict=True):
+        parameter.grad = torch.from_numpy(record.arrays["grad"].copy())
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+    assert torch.equal(params.vector, parameter.detach())
 
 
 def test_fifo_does_not_depend_on_how_records_are_batched():

@@ -147,6 +147,21 @@ def test_a_change_after_the_pull_is_learned_on_at_once_and_acted_on_only_if_live
     literal.envs.close()
 
 
+@pytest.mark.parametrize("update_order", ["fifo", "hogwild"])
+@pytest.mark.parametrize(
+    ("steps", "factor"), [(0, 1.0), (1, 1.0), (3, 1.0), (4, 3 / 4), (12, 1 / 4)]
+)
+def test_a_stale_gradient_steps_with_a_smaller_rate(a_world, update_order, steps, factor):
+    world = a_world(update_order=update_order, stale_after=3)
+    literal = Literal(world.config)
+    world.envs.after = lambda count, step: world.others_step(steps if count == 2 else 0) or step
+    world.produce()
+    literal.collect()
+    literal.learn(factor * world.config.learning_rate)
+    np.testing.assert_array_equal(world.shared.vectors[PARAMS], literal.vector.detach().numpy())
+    literal.envs.close()
+
+
 @pytest.mark.parametrize("act_on", ["live", "snapshot"])
 def test_a_change_in_the_middle_of_a_rollout_is_acted_on_at_once_only_if_live(a_world, act_on):
     world = a_world(act_on=act_on, num_steps=40, learning_rate=0.0)

@@ -28,6 +28,7 @@ class Grad(Mode):
             "grad_sync_steps",
             "target_update_steps",
             "update_order",
+            "stale_after",
             "update_threads",
             "max_policy_lag",
         }

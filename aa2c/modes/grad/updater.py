@@ -21,7 +21,13 @@ import numpy as np
 import torch
 from torch.utils import dlpack
 
-from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
+from aa2c.learn.optimizer import (
+    get_state,
+    join_states,
+    load_states,
+    make_optimizer,
+    rate_of_stale,
+)
 from aa2c.learn.statistics import ReceivedStatistics
 from aa2c.modes.common import UpdaterHalf, has_losses, losses_of
 from aa2c.modes.mode import Outcome, UpdaterSetup
@@ -37,6 +43,8 @@ class GradConsumer(UpdaterHalf):
         self._num_params = params.num_params
         self._statistics = ReceivedStatistics(setup.leaves, setup.policy)
         self._order = config.update_order
+        self._stale_after = config.stale_after
+        self._port = setup.port
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
         vector = params.vector
         if self._order == "hogwild":
@@ -72,11 +80,12 @@ class GradConsumer(UpdaterHalf):
         # from_dlpack, unlike from_numpy, takes read-only arrays; the optimizer only reads them.
         gradients = [dlpack.from_dlpack(record.arrays["grad"]) for record in records]
         steps = 1 if self._order == "sum" else len(gradients)
-        parts = [gradients] * len(self._shards)
+        pairs = list(zip(gradients, self._rates(records, learning_rate), strict=True))
+        parts = [pairs] * len(self._shards)
         if self._order == "hogwild":
-            parts = [gradients[i :: len(self._shards)] for i in range(len(self._shards))]
+            parts = [pairs[i :: len(self._shards)] for i in range(len(self._shards))]
         jobs: list[Callable[[], None]] = [
-            lambda s=shard, o=optimizer, p=part: self._apply(s, o, p, learning_rate)  # type: ignore[misc]
+            functools.partial(self._apply, shard, optimizer, part)
             for (shard, optimizer), part in zip(self._shards, parts, strict=True)
         ]
         if len(jobs) == 1:
@@ -88,21 +97,31 @@ class GradConsumer(UpdaterHalf):
         self._statistics.merge([record.arrays for record in records])
         return Outcome(steps, losses_of(records[-1]))
 
+    def _rates(self, records: Sequence[Record], learning_rate: float) -> list[float]:
+        """The learning rate of each record's gradient."""
+        if not self._stale_after:
+            return [learning_rate] * len(records)
+        version = self._port.counters.count("policy_version")
+        lags = [version - record.header.policy_version for record in records]
+        return [rate_of_stale(learning_rate, lag, self._stale_after) for lag in lags]
+
     def _apply(
         self,
         shard: slice,
         optimizer: torch.optim.Optimizer,
-        gradients: Sequence[torch.Tensor],
-        learning_rate: float,
+        pairs: Sequence[tuple[torch.Tensor, float]],
     ) -> None:
-        """Step a shard with each gradient, or with their sum."""
+        """Step a shard with each gradient and its rate, or with their sum, at the least rate."""
         (group,) = optimizer.param_groups
-        group["lr"] = learning_rate
         (parameter,) = group["params"]
-        own = [gradient[shard] for gradient in gradients]
+        own = [(gradient[shard], rate) for gradient, rate in pairs]
         if self._order == "sum" and len(own) > 1:
-            own = [functools.reduce(torch.Tensor.add_, own[2:], own[0] + own[1])]
-        for gradient in own:
+            parts, rates = zip(*own, strict=True)
+            own = [
+                (functools.reduce(torch.Tensor.add_, parts[2:], parts[0] + parts[1]), min(rates))
+            ]
+        for gradient, rate in own:
+            group["lr"] = rate
             parameter.grad = gradient
             optimizer.step()
         parameter.grad = None

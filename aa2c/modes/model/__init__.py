@@ -27,7 +27,7 @@ class Model(Mode):
 
     name = "model"
     about = "they step one shared network (A3C)"
-    uses = frozenset({"act_on", "update_order"})
+    uses = frozenset({"act_on", "update_order", "stale_after"})
     update_orders = ("fifo", "hogwild")
     workers_step = True
     advice: ClassVar = {

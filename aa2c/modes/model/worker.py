@@ -9,7 +9,7 @@ import torch
 
 from aa2c.failpoint import failpoint
 from aa2c.learn.losses import Losses
-from aa2c.learn.optimizer import make_optimizer
+from aa2c.learn.optimizer import make_optimizer, rate_of_stale
 from aa2c.modes.common import RolloutProducer, add_losses
 from aa2c.modes.mode import WorkerSetup
 from aa2c.policy.flat import FlatParameters
@@ -51,7 +51,7 @@ class ModelProducer(RolloutProducer):
         failpoint("model.locked")
         try:
             learned_at = model.version
-            grad_norm = self._learn(model, losses)
+            grad_norm = self._learn(model, losses, learned_at - version)
         finally:
             if model.is_locked:
                 model.unlock()
@@ -82,7 +82,7 @@ class ModelProducer(RolloutProducer):
         self._params.statistics.copy_(self._acting_params.statistics)
         return True
 
-    def _learn(self, model: SharedModel, losses: Losses) -> float:
+    def _learn(self, model: SharedModel, losses: Losses, lag: int) -> float:
         """Go backward and step, if the gradient is finite; returns its norm before clipping."""
         params = self._params
         params.grad.zero_()
@@ -90,7 +90,8 @@ class ModelProducer(RolloutProducer):
         grad_norm = params.clip_grad_norm(self._config.max_grad_norm)
         if math.isfinite(grad_norm):
             (group,) = self._optimizer.param_groups
-            group["lr"] = model.learning_rate
+            stale_after = self._config.stale_after
+            group["lr"] = rate_of_stale(model.learning_rate, lag, stale_after)
             group["params"][0].grad = params.grad
             if model.is_locked:
                 with model.step():

@@ -83,7 +83,7 @@ def test_the_changes_below_are_of_a_state_that_would_be_good(two, tmp_path):
         {"format": 1},
         {"format": None},
         {"config": {"no_such_option": 1}},
-        {"config": {"num_envs": 0}},
+        {"config": {"num_envs": -1}},
         {"config": {"num_envs": "three"}},
         {"config": []},
         {"config": None},

@@ -70,8 +70,10 @@ async def _it_rests_while_it_is_paused(run):
     await goes_on(run)
     assert run.controls.pause() == "paused"
     assert run.state == "paused"
-    rows = [run._engine.telemetry.workers[i] for i in range(2)]
+    telemetry = run._engine.telemetry
+    rows = [telemetry.workers[i] for i in range(2)]
     await until_beaten(rows, 2)  # the second is of one who rests
+    await until_beaten([telemetry.updater], 20)  # in which it learns from what they had sent
     before = env_steps(run)
     await until_beaten(rows, 10)  # a resting worker without beats would be taken for a hung one
     assert env_steps(run) == before

@@ -17,7 +17,7 @@ from aa2c.config.config import require_consent
 from aa2c.envs.actions import to_space
 from aa2c.envs.failure import Unusable
 from aa2c.envs.masks import of_parts, to_mask, without_mask
-from aa2c.envs.observations import ObsSpec, Several, to_row
+from aa2c.envs.observations import ObsSpec, Several, exactly_as, to_row
 from aa2c.envs.single import Env, make_single
 from aa2c.envs.spec import ACTION_MASK, ActionSpec, Joint
 from aa2c.policy.memory import State
@@ -143,10 +143,11 @@ class TrainedPolicy:
 
 def as_dtype(obs: Any, dtype: str) -> NDArray[Any]:
     """A copy of this dtype. Raises `ValueError` for values that an integer dtype cannot hold."""
-    given = np.asarray(obs)
-    with np.errstate(all="ignore"):
-        rows = given.astype(dtype)
-    if rows.dtype.kind in "iu" and given.dtype != rows.dtype and not np.array_equal(rows, given):
+    given, wanted = np.array(obs), np.dtype(dtype)
+    if wanted.kind not in "iu":
+        return given.astype(wanted, copy=False)
+    rows = exactly_as(given, wanted)
+    if rows is None:
         raise ValueError(f"observations are of dtype {dtype}, got {given.dtype} of other values")
     return rows
 

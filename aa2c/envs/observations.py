@@ -239,11 +239,17 @@ def _fill_image(leaf: Image, seen: Any, out: Row) -> None:
     image = np.asarray(seen)
     if not _is_like(image.shape, leaf.shape):
         raise _unlike(seen, f"an image of {leaf.shape}")
-    with np.errstate(all="ignore"):
-        cast = image.astype(np.uint8, copy=False)
-    if cast is not image and not np.array_equal(cast, image):
+    cast = exactly_as(image, np.dtype(np.uint8))
+    if cast is None:
         raise _unlike(seen, "bytes")
     out[: cast.size] = cast.reshape(-1)
+
+
+def exactly_as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """The values in this integer dtype, themselves if they are; None if it cannot hold them."""
+    with np.errstate(all="ignore"):
+        cast = values.astype(dtype, copy=False)
+    return cast if cast is values or np.array_equal(cast, values) else None
 
 
 def _is_like(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -131,7 +131,8 @@ class Children:
         updater = self.updater.child
         if updater is None:
             return
-        deadline = start + self._config.stop_timeout_s
+        own_share = (1 - WORKERS_SHARE_OF_STOP) * self._config.stop_timeout_s
+        deadline = max(start + self._config.stop_timeout_s, clock.look() + own_share)
         if not updater.is_alive and self.updater.has_come_up and not self.updater.is_given_up:
             # It has died, and is not restarted while the run ends: start one more, to save.
             with contextlib.suppress(OSError):
@@ -142,7 +143,7 @@ class Children:
         self._updater_was_away = not (updater.is_ready and updater.is_alive)
         await updater.stop(clock, deadline)
         if self._remote:
-            await self._remote.stop(clock, start + self._config.stop_timeout_s)
+            await self._remote.stop(clock, deadline)
 
     async def evaluate(self, checkpoint: Path, unless: asyncio.Event) -> None:
         """Let the evaluator evaluate a checkpoint, and start it again if it dies meanwhile.

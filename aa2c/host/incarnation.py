@@ -15,7 +15,7 @@ from typing import Any
 
 from aa2c.clock import LivedClock
 from aa2c.host.commands import Command, Role, Stop, title_of
-from aa2c.host.usage import ProcessUsage
+from aa2c.host.usage import ProcessUsage, waited_for_core_s
 from aa2c.ports import Message, Report
 
 LOOK_S = 0.5
@@ -75,9 +75,17 @@ class Incarnation:
         ready.cancel()
 
     async def stop(self, clock: LivedClock, deadline: float) -> None:
-        """Ask it to stop, and kill it at the deadline; at once where it has nothing to finish yet."""
+        """Ask it to stop, and kill it at the deadline; at once where it has nothing to finish yet.
+
+        The deadline moves on while the process is ready to run and gets no core.
+        """
         self.send(Stop())
-        while self.is_alive and self.is_ready and (left := deadline - clock.look()) > 0:
+        pid = None if self.is_watched_elsewhere else self.pid
+        deadline -= waited_for_core_s(pid)
+        while self.is_alive and self.is_ready:
+            left = deadline + waited_for_core_s(pid) - clock.look()
+            if left <= 0:
+                break
             await asyncio.wait([self.exited], timeout=min(left, LOOK_S))
         self.kill()
         await asyncio.wait([self.exited], timeout=self.gone_within_s)

@@ -16,8 +16,8 @@ import pytest
 from aa2c import Config, Orchestrator
 from aa2c.clock import LivedClock
 from aa2c.host import upkeep
-from aa2c.host.commands import Stopped
-from aa2c.host.incarnation import ChildSlot
+from aa2c.host.commands import Stop, Stopped
+from aa2c.host.incarnation import ChildSlot, Incarnation
 from aa2c.host.resting import MISSED_AFTER_S, Resting
 from aa2c.host.usage import waited_for_core_s
 from aa2c.host.watch import TOO_LATE, watch
@@ -196,6 +196,40 @@ async def test_a_child_that_gets_no_core_is_not_late(make_segment, monkeypatch):
 
 
 @pytest.mark.long
+class Finishing(Incarnation):
+    """Finishes its work, and says how it ended."""
+
+    def __init__(self):
+        super().__init__("updater", 0, 0, lambda _message: None)
+        self.became_ready.set()
+
+    def send(self, command):
+        assert command == Stop()
+
+    def kill(self):
+        if self.is_alive:
+            self.exited.set_result(-signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("looks_without_core", "exit_code"), [(5, 0), (1, -signal.SIGKILL)])
+async def test_a_child_that_gets_no_core_has_longer_to_stop(
+    monkeypatch, looks_without_core, exit_code
+):
+    """It needs four looks to finish, more than fit into its time, unless it waits for a core."""
+    child, begun, looks = Finishing(), time.monotonic(), []
+
+    def waited(_pid):
+        looks.append(time.monotonic())
+        if len(looks) == 5:
+            child.exited.set_result(0)
+        return looks[:looks_without_core][-1] - begun
+
+    monkeypatch.setattr("aa2c.host.incarnation.waited_for_core_s", waited)
+    clock = LivedClock(most_s=1.0)
+    await child.stop(clock, clock.look() + 0.7)
+    assert child.exited.result() == exit_code
+
+
 def test_a_process_beside_others_on_one_core_waits_for_it():
     """Two that are always ready share a core: each waits about half of the time."""
     core = min(os.sched_getaffinity(0))

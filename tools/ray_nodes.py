@@ -2,7 +2,7 @@
 
 A program: it tells the cluster's address, the pids of its raylets and of its head's server as lines of JSON;
 `kill N`, `add` and `again` on its standard input end a node at once, start another, and end all nodes and
-start as many at the same address; its end ends them all.
+start as many at the same address. `end`, or the end of its input, ends them all, and the program.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ class Nodes:
             )
         # For both directions, which does not wait for a reader that may never come.
         self._commands = os.fdopen(os.open(self._in, os.O_RDWR), "w", buffering=1)
-        self._wait_for(1)
+        try:
+            self._wait_for(1)
+        except TimeoutError:
+            self._commands.close()  # which ends the program, whenever its nodes have started
+            raise
 
     def _wait_for(self, answers: int) -> None:
         deadline = time.monotonic() + START_S
@@ -213,8 +217,10 @@ def main(commands: str, answers: str, workers: int) -> None:
                 case ["again"]:
                     cluster.again()
                 case ["end"]:
-                    cluster.end()
+                    break
             told.write(f"{cluster.told()}\n")
+        cluster.end()
+        told.write(f"{cluster.told()}\n")
 
 
 if __name__ == "__main__" and os.fork() == 0:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.filesize import decimal
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -24,7 +25,7 @@ from aa2c.run.words import PLAIN_S, awaited, progress_line, return_in_words, spr
 
 LIVE_S = 0.5
 SHOWN_LEVELS = {"warning", "error", "critical"}
-LINES_BESIDE_WORKERS = 11
+LINES_BESIDE_WORKERS = 13
 STATE_STYLES = {"running": "green", "finished": "green", "degraded": "red", "failed": "bold red"}
 BAR_WIDTH = 40
 
@@ -134,7 +135,7 @@ def display(status: Status, url: str | None, worker_rows: int) -> RenderableType
     for warning in status["warnings"]:
         parts.append(Text(f"{warning['text']}. {warning['advice']}", style="yellow"))
     parts += _hosts(status, worker_rows)
-    parts += _workers(status, worker_rows)
+    parts += _processes(status, worker_rows)
     if url:
         parts.append(Text(url, style="dim"))
     return Group(*parts)
@@ -180,29 +181,53 @@ def _numbers(status: Status) -> list[RenderableType]:
     return [table]
 
 
-def _workers(status: Status, most: int) -> list[RenderableType]:
-    """A table of the workers; if there are too many, those that are not running come first."""
+def _processes(status: Status, most: int) -> list[RenderableType]:
+    """A table of the processes, with at most so many workers: those that are not running come first."""
     pairs = list(zip(status["workers"], status["rings"], strict=True))
     if len(pairs) > most:
         pairs.sort(key=lambda pair: (pair[0]["state"] == "running", -pair[0]["restarts"]))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("worker", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for name in ("env steps/s", "waited", "ring", "restarts"):
+    for name in ("process", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("env steps/s", "waited", "lag", "CPU", "memory", "ring"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("last exit", no_wrap=True)
-    for worker, ring in pairs[:most]:
+    table.add_column("restarts")
+    updater, evaluator = status["updater"], status["evaluator"]
+    waited = f"{updater['wait_s']:,.0f} s"
+    table.add_row("updater", *_state(updater), "", waited, "", *_usage(updater), "", _ends(updater))
+    if evaluator["state"] != "off":
         table.add_row(
-            str(worker["id"]),
-            Text(worker["state"], style=STATE_STYLES.get(worker["state"], "yellow")),
+            "evaluator", *_state(evaluator), "", "", "", *_usage(evaluator), "", _ends(evaluator)
+        )
+    for worker, ring in pairs[:most]:
+        lag = worker["policy_lag"]
+        table.add_row(
+            f"worker {worker['id']}",
+            *_state(worker),
             f"{worker['env_steps_per_s']:,.0f}",
-            f"{worker['wait_s']:,.1f} s",
+            f"{worker['wait_s']:,.0f} s",
+            "–" if lag is None else f"{lag:.1f}",
+            *_usage(worker),
             f"{ring['used']}/{ring['capacity']}",
-            str(worker["restarts"]),
-            worker["last_exit"] or "–",
+            _ends(worker),
         )
     hidden = len(pairs) - most
     return [table, Text(f"and {hidden} more workers", style="dim")] if hidden > 0 else [table]
+
+
+def _state(child: Mapping[str, Any]) -> list[Text]:
+    return [Text(child["state"], style=STATE_STYLES.get(child["state"], "yellow"))]
+
+
+def _usage(child: Mapping[str, Any]) -> list[str]:
+    """CPU, in per cent of a core, and resident memory."""
+    cpu, memory = child["cpu_share"], child["rss_bytes"]
+    return ["–" if cpu is None else f"{cpu:.0%}", "–" if memory is None else decimal(memory)]
+
+
+def _ends(child: Mapping[str, Any]) -> str:
+    last = f", last {child['last_exit']}" if child["last_exit"] else ""
+    return f"{child['restarts']}{last}"
 
 
 def _time_in_words(status: Status) -> str:

@@ -74,6 +74,21 @@ def test_the_display_fits_and_shows_the_run(status, width):
     assert "of 3,000 env steps" in words
 
 
+def test_cpu_memory_and_lag_of_each_process_are_shown(status):
+    running = copy.deepcopy(status)
+    for child in (running["updater"], running["evaluator"], *running["workers"]):
+        child |= {"state": "running", "cpu_share": 0.256, "rss_bytes": 426_700_000}
+    running["workers"][1] |= {"policy_lag": 1.24, "restarts": 2, "last_exit": "SIGKILL"}
+    rows = [line.split() for line in drawn(running, 80)]
+    shown = {" ".join(row[:2]): row for row in rows if "426.7" in row}
+    assert [*shown] == ["updater running", "evaluator running", "worker 0", "worker 1"]
+    assert all("26%" in row for row in shown.values())
+    assert "1.2" in shown["worker 1"]
+    assert "SIGKILL" in "\n".join(drawn(running, 80))
+    running["evaluator"] |= {"state": "off"}
+    assert "evaluator" not in "\n".join(drawn(running, 80))
+
+
 def test_of_many_workers_those_in_trouble_are_shown(status):
     many = copy.deepcopy(status)
     worker, ring = many["workers"][0], many["rings"][0]

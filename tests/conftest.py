@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from aa2c import Config
 from aa2c.host import launch
@@ -29,6 +30,12 @@ SMALL = {
     "eval_interval_s": 0.0,  # tests of the evaluator turn it on
 }
 GRACE_S = 5.0
+
+# Nothing depends on how fast the machine is.
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any-machine")
 
 for number, usual in (
     (signal.SIGINT, signal.default_int_handler),

@@ -1,6 +1,6 @@
 """Checkpoints as tensors: what the updater saves and resumes from.
 
-Without pickle: safetensors and JSON, in files that `checkpoint_files` writes and verifies.
+Without pickle: safetensors and JSON, in files that `checkpoints.files` writes and verifies.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class WorkerOptions:
     act_on: Literal["live", "snapshot"] = option(
         "live",
         "live: act on the shared network while others change it; snapshot: on a copy made for each "
-        "rollout. Networks with convolutions always use a copy",
+        "rollout. Convolutions, stacks of linear layers and the heads on them are always copied",
     )
     payload_checksum: Literal["auto", "on", "off"] = option(
         "auto", "checksum the arrays of each record; auto: on CPUs that may reorder stores"
@@ -151,9 +151,9 @@ class UpdaterOptions:
     )
     stale_after: int = option(
         0,
-        "a gradient of parameters that are more versions old than this steps with a learning rate that is "
+        "a gradient of parameters that are more optimizer steps old than this steps with a learning rate that is "
         "smaller in proportion (arXiv:1511.05950); 0: all with the same",
-        unit="versions",
+        unit="steps",
         minimum=0,
         maximum=10**9,
     )

@@ -19,7 +19,7 @@ from aa2c.ports import Message
 from aa2c.shm import segment as shm
 from aa2c.shm.board import board_bytes
 from aa2c.shm.counters import table_bytes
-from aa2c.shm.ring import RingView, ring_bytes
+from aa2c.shm.ring import RingMemory, ring_bytes
 from aa2c.shm.shared_model import shared_model_bytes
 from aa2c.shm.wakeup import Wakeup
 
@@ -58,7 +58,7 @@ class RunMemory:
         self._prefix = shm.name_prefix(run_id)
         self._spec: Message | None = None
         self._board: shm.Segment | None = None
-        self._rings: dict[tuple[int, int], RingView] = {}
+        self._rings: dict[tuple[int, int], RingMemory] = {}
         self._committed_before = [0] * self.most_workers
         self._lost = [0] * self.most_workers
         self._untold = [0] * self.most_workers
@@ -104,7 +104,7 @@ class RunMemory:
         slots, slot_bytes = self._config.ring_slots, self._spec["slot_bytes"]
         name = f"{self._prefix}ring-{worker}-{generation}"
         segment = shm.Segment.create(name, ring_bytes(slots, slot_bytes))
-        self._rings[worker, generation] = RingView(segment, slots, slot_bytes)
+        self._rings[worker, generation] = RingMemory(segment, slots, slot_bytes)
         return replace(self.board_attachment, ring=name)
 
     def drop_oldest(self, worker: int) -> None:

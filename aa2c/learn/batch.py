@@ -63,3 +63,11 @@ class Sequences:
     def start(self, chosen: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """States [m, H] at the start of these sequences [m], and where steps [L, m] begin an episode."""
         return tuple(state[chosen] for state in self._states), self._is_first[:, chosen]
+
+
+def take_rows(obs: Tensor, rows: Tensor) -> Tensor:
+    """obs[rows], in the same order of memory."""
+    if obs.dim() == 4 and obs.is_contiguous(memory_format=torch.channels_last):
+        # index_select copies rows whole only where the memory's order is the dimensions'.
+        return obs.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return obs.index_select(0, rows)

@@ -1,4 +1,4 @@
-"""Losses: pure functions on torch tensors. Every reduction is the mean over the valid rows."""
+"""Losses: pure functions on torch tensors, of the valid rows only."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def ppo_loss(
     def total_of(x: Tensor) -> Tensor:
         return torch.where(weights > 0, x * weights, 0.0).sum()
 
-    log_ratios = distribution.log_prob(actions) - old_log_probs
+    # Masked before exp: a gradient through 0 * inf would be NaN.
+    log_ratios = torch.where(weights > 0, distribution.log_prob(actions) - old_log_probs, 0.0)
     ratios = log_ratios.exp()
     clipped = ratios.clamp(1 - clip_coef, 1 + clip_coef)
     policy = -total_of(torch.minimum(ratios * advantages, clipped * advantages))

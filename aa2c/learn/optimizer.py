@@ -53,7 +53,7 @@ def make_optimizer(
 
 
 def rate_of_stale(learning_rate: float, lag: int, stale_after: int) -> float:
-    """The rate to step with on a gradient that lags by so many versions (arXiv:1511.05950, section 3.2).
+    """The rate to step with on a gradient that lags by so many steps (arXiv:1511.05950, section 3.2).
 
     Beyond `stale_after` it falls in proportion to the lag; 0: never.
     """

@@ -49,14 +49,16 @@ def gae(
 def normalize(advantages: Floats, valid: Flags, scale: AdvantageScale | None = None) -> Floats:
     """Shift to mean 0, and divide by the std over the valid rows; any shape.
 
-    Not by less than the floor of `scale`, which takes this std in. Zeros if there are no valid rows.
+    Not by less than the floor of `scale`, which takes this std in. Zeros if there are no valid rows; a
+    single one is left as it is, for its mean would be all there is of it.
     """
     chosen = advantages[valid]
-    if not chosen.size:
-        return np.zeros_like(advantages)
-    std = chosen.std()
-    least = scale.floor_with(float(std)) if scale else 0.0
-    normalized: Floats = (advantages - chosen.mean()) / max(std + 1e-8, least)
+    if chosen.size <= 1:
+        return advantages if chosen.size else np.zeros_like(advantages)
+    # In float64: equal advantages would differ from their float32 mean, by as much as the std.
+    mean, std = chosen.mean(dtype=np.float64), float(chosen.std(dtype=np.float64))
+    least = scale.floor_with(std) if scale else 0.0
+    normalized: Floats = ((advantages - mean) / max(std + 1e-8, least)).astype(np.float32)
     return normalized
 
 

@@ -28,7 +28,7 @@ from aa2c.learn.schema import (
     rollout_leaves,
     sequence_length,
 )
-from aa2c.policy.memory import State, forget
+from aa2c.policy.memory import State, forget, without_nonfinite
 from aa2c.policy.policy import Acted, Policy
 
 SHOWN_FRAMES = 16
@@ -154,7 +154,11 @@ class Rollout:
             self.now[:] = obs
 
     def begin(self) -> None:
-        """What is shown now is row 0."""
+        """What is shown now is row 0.
+
+        A memory that an observation spoilt begins anew: its episode may have no end.
+        """
+        self.state = without_nonfinite(self.state)
         if self._resets_at_once:
             self.arrays[FINAL_VALUES][:] = 0
         self.now = self._rows.begin(self.now)

@@ -72,10 +72,10 @@ class SentStatistics:
             write_flat(statistics, arrays[name])
 
     def _obs(self, rollout: Rollout) -> torch.Tensor:
-        """Rows of some time steps, of all environments: the last row is the next rollout's first."""
+        """Not of the last row, which is the next rollout's first."""
         obs = torch.from_numpy(rollout[OBS])[:-1]
-        stride = -(-obs.numel() // OBSERVED_NUMBERS)
-        return self._policy.normalized_rows(obs[::stride].flatten(0, 1))
+        rows = OBSERVED_NUMBERS // max(1, obs[0, 0].numel())
+        return self._policy.normalized_rows(some_steps(obs, rows))
 
     def _returns(self, rollout: Rollout) -> torch.Tensor:
         """The discounted return after each step, [N, 1]; what only reset an environment is none."""
@@ -121,6 +121,11 @@ class ReceivedStatistics:
             for name in self._shapes:
                 rms = self._running[name]
                 rms.merge(read_flat(arrays[name], rms.shape))
+
+
+def some_steps(obs: torch.Tensor, rows: int) -> torch.Tensor:
+    """About so many rows of [T, B, …]: of time steps at even distances, and of all environments."""
+    return obs[:: -(-obs.shape[0] * obs.shape[1] // max(1, rows))].flatten(0, 1)
 
 
 def _running(policy: Policy) -> dict[str, RunningMeanStd]:

@@ -132,6 +132,10 @@ class UpdaterHalf:
         """The updater's version: it learns from the record now."""
         return version
 
+    def undone_version(self, published: int) -> int:
+        """All that have been published."""
+        return published
+
     def close(self) -> None: ...
 
 

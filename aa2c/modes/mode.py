@@ -86,6 +86,12 @@ class Consumer(Protocol):
     def learned_at(self, record: Record, version: int) -> int:
         """The policy version that the record's update was applied to; `version` is the updater's."""
 
+    def undone_version(self, published: int) -> int:
+        """Where the network returns to a checkpoint: the newest policy version of before.
+
+        `published` is the updater's.
+        """
+
     def consume(
         self, records: Sequence[Record], learning_rate: float, keep_going: Callable[[], bool]
     ) -> Outcome:

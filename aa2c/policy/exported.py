@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from aa2c.envs.spec import ActionSpec, Continuous, Discrete, Joint
-from aa2c.policy.fast_cpu import Choice
+from aa2c.policy.fast_cpu import ChosenPrecision
 from aa2c.policy.normalization import OBS_LIMIT, Units
 from aa2c.policy.policy import Policy
 
@@ -29,7 +29,7 @@ class Exported(nn.Module):
     def __init__(self, policy: Policy, actions: ActionSpec, *, is_masked: bool = False) -> None:
         super().__init__()
         self._policy = copy.deepcopy(policy).requires_grad_(requires_grad=False)
-        self._policy.precision = Choice(torch.float32, "it is exported")
+        self._policy.precision = ChosenPrecision(torch.float32, "it is exported")
         self._actions = actions
         self._is_masked = is_masked
 

@@ -194,7 +194,7 @@ def _pack(layer: nn.Module, activation: str, x: Tensor) -> Step:
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-class Choice(NamedTuple):
+class ChosenPrecision(NamedTuple):
     """A precision, and why it was taken."""
 
     dtype: torch.dtype
@@ -205,20 +205,20 @@ class Choice(NamedTuple):
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose_precision(wanted: Precision) -> Choice:
+def choose_precision(wanted: Precision) -> ChosenPrecision:
     """What --precision means on this CPU. bfloat16 is taken only if it computes rightly here."""
     if wanted == "float32":
-        return Choice(torch.float32, "asked for")
+        return ChosenPrecision(torch.float32, "asked for")
     flags = [flag for flag in CPU_FLAGS if flag in _cpu_flags()]
     if wanted == "auto" and not flags:
-        return Choice(torch.float32, f"the CPU has none of {', '.join(CPU_FLAGS)}")
+        return ChosenPrecision(torch.float32, f"the CPU has none of {', '.join(CPU_FLAGS)}")
     error = self_test()
     if not error <= MOST_ERROR:
-        return Choice(
+        return ChosenPrecision(
             torch.float32, f"bfloat16 is wrong here: {error:.0%} from float32 in the self-test"
         )
     why = "asked for" if wanted == "bfloat16" else f"the CPU has {', '.join(flags)}"
-    return Choice(torch.bfloat16, f"{why}; {error:.1%} from float32 in the self-test")
+    return ChosenPrecision(torch.bfloat16, f"{why}; {error:.1%} from float32 in the self-test")
 
 
 @functools.cache

@@ -21,8 +21,9 @@ SHARD_ALIGNMENT = 64  # parameters; keeps vectorised kernels free of remainders
 class FlatParameters:
     """A network's parameters and gradient as two flat float32 vectors [num_params].
 
-    Its buffers follow the parameters, running means and stds last, in `statistics`; their gradient
-    stays 0, which an optimizer without weight decay leaves alone. The vectors end in zeros up to a
+    Its buffers of real numbers follow the parameters, running means and stds last, in `statistics`; their
+    gradient stays 0, which an optimizer without weight decay leaves alone. Other buffers, such as indices
+    and masks, stay where they are: each process has its own. The vectors end in zeros up to a
     multiple of `SHARD_ALIGNMENT`. `numpy` is the parameter vector without a copy. With `vector` the
     network takes that memory and the parameters in it for its own, so that networks can share them;
     the gradient is always its own, and with `own_statistics` they are, too.
@@ -38,7 +39,11 @@ class FlatParameters:
             for buffer in module.buffers()
         ]
         last = {id(buffer) for buffer in statistics}
-        others = [buffer for buffer in network.buffers() if id(buffer) not in last]
+        others = [
+            buffer
+            for buffer in network.buffers()
+            if buffer.is_floating_point() and id(buffer) not in last
+        ]
         tensors = [*network.parameters(), *others]
         start = sum(t.numel() for t in tensors)
         used = start + sum(t.numel() for t in statistics)

@@ -72,5 +72,11 @@ def forget(state: State, is_first: Tensor) -> State:
     """The state with zeros in the rows where an episode begins, [N]."""
     if not bool(is_first.any()):
         return state
-    kept = ~is_first.unsqueeze(1)
-    return tuple(part * kept for part in state)
+    begins = is_first.unsqueeze(1)
+    return tuple(part.masked_fill(begins, 0) for part in state)  # a product would keep a NaN
+
+
+def without_nonfinite(state: State) -> State:
+    """The state with zeros in the rows that are not finite in all of its parts."""
+    finite = [part.isfinite().all(1) for part in state]
+    return forget(state, ~torch.stack(finite).all(0)) if finite else state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from aa2c.config.config import Config
@@ -39,7 +40,16 @@ IMPALA_SMALLEST_SIDE = 8  # pixels that its three poolings halve to one
 
 
 def make_policy(config: Config, spec: EnvSpec) -> Policy:
-    """The policy of --network for an environment. Raises `StartError` if it does not fit."""
+    """The policy of --network for an environment. Raises `StartError` if it does not fit.
+
+    All processes of a run begin with the same one, also with what `FlatParameters` does not share.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(config.seed)
+        return _make_policy(config, spec)
+
+
+def _make_policy(config: Config, spec: EnvSpec) -> Policy:
     layout = image_layout(spec.obs)
     obs_scale = config.obs_scale or spec.obs_scale
     actions = action_type(spec.actions)

@@ -13,7 +13,7 @@ from aa2c.envs.observations import Layout
 from aa2c.policy.actions import ActionType
 from aa2c.policy.distributions import Distribution
 from aa2c.policy.encoders import numbers_of, with_numbers
-from aa2c.policy.fast_cpu import Acting, Choice, evaluate_in
+from aa2c.policy.fast_cpu import Acting, ChosenPrecision, evaluate_in
 from aa2c.policy.layers import ScaledConv2d
 from aa2c.policy.memory import State
 from aa2c.policy.normalization import (
@@ -26,7 +26,7 @@ from aa2c.policy.normalization import (
 )
 from aa2c.policy.parts import Parts
 
-NO_CONVOLUTIONS = Choice(torch.float32, "the network has no convolutions")
+NO_CONVOLUTIONS = ChosenPrecision(torch.float32, "the network has no convolutions")
 
 Normalize = Callable[[Tensor, Units, torch.dtype], Tensor]
 

@@ -25,6 +25,7 @@ class Intake:
         wanted = consumer.records_per_update
         self._round = max(wanted, config.workers) if config.deterministic else 0  # in records
         self._taken = self._untold = 0
+        self._undone = -1
 
     def take(self) -> bool:
         """Take what waits; False if nothing did."""
@@ -51,10 +52,10 @@ class Intake:
         self._discard(self._pending)
         self._pending = []
 
-    def drop_waiting(self) -> None:
-        """Give back what the port has, untaken by now; in lock-step nothing, for rounds are counted."""
-        if not self._round:
-            self._discard(self._port.take(self._config.workers * self._config.ring_slots))
+    def undo(self, version: int) -> None:
+        """Learn from no record of this policy version or an older one any more, wherever it is by now."""
+        self._undone = version
+        self.drop_pending()
 
     def _discard(self, records: Sequence[Record]) -> None:
         """Give back unlearned, and count."""
@@ -75,6 +76,9 @@ class Intake:
 
     def _admit(self, record: Record) -> None:
         """Keep what can be learned from; the rest is counted, set aside and given back."""
+        if record.header.policy_version <= self._undone:
+            self._discard([record])
+            return
         if self._consumer.accepts(record):
             self._guard.succeeded("record")
             self._pending.append(record)

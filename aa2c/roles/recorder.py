@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,6 +23,9 @@ from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.policy.policy import Policy
 from aa2c.ports import EvaluatorPort, Report
+
+if TYPE_CHECKING:
+    from aa2c.learn.video import Video
 
 VIDEO = "video.mp4"  # in the run's directory: the newest replaces the one before
 VIDEOS = "videos"  # in the run's directory: those of evaluations
@@ -63,29 +67,11 @@ class Recorder:
         self._port.report(Report.VIDEO, wanted=wanted, **told)
 
     def _record(self) -> dict[str, float | str]:
-        from aa2c.learn.video import record  # its encoder is for few runs
-
-        until = time.monotonic() + RECORD_S
         with torch.inference_mode(False):  # also within an evaluation
             policy = make_policy(self._config, self._spec)
         version = self._port.pull(FlatParameters(policy).numpy)
         env_steps = self._port.updater.count("env_steps")
-
-        def keep_going() -> bool:
-            if not self._is_wanted():
-                raise _Unwanted
-            return time.monotonic() < until
-
-        video = record(
-            self._config,
-            policy,
-            self._path,
-            greedy=True,
-            seed=evaluation_seed(self._config, env_steps),
-            max_steps=self._config.eval_max_steps,
-            most_s=MOST_S,
-            keep_going=keep_going,
-        )
+        video = self._film(policy, self._path, env_steps, self._is_wanted)
         return {
             "policy_version": version,
             "env_steps": env_steps,
@@ -103,33 +89,39 @@ class Recorder:
         """Play an evaluation's first game once more: the video's path, or why there are none."""
         if not self._can_film:
             return {}
-        from aa2c.learn.video import record
-
         path = self._videos / f"step-{env_steps:012}.mp4"
-        until = time.monotonic() + RECORD_S
-
-        def goes_on() -> bool:
-            if not keep_going():
-                raise _Unwanted
-            return time.monotonic() < until
-
         try:
-            record(
-                self._config,
-                policy,
-                path,
-                greedy=True,
-                seed=evaluation_seed(self._config, env_steps),
-                max_steps=self._config.eval_max_steps,
-                most_s=MOST_S,
-                keep_going=goes_on,
-            )
+            self._film(policy, path, env_steps, keep_going)
         except _Unwanted:
             return {}
         except (Aa2cError, ImportError) as error:
             self._can_film = False
             return {"no_video": str(error).replace("--video", "--eval-video")}
         return {"video": str(path)}
+
+    def _film(
+        self, policy: Policy, path: Path, env_steps: int, is_wanted: Callable[[], bool]
+    ) -> Video:
+        """Play an episode into a file. Raises `_Unwanted` once it is not wanted any more."""
+        from aa2c.learn.video import record  # its encoder is for few runs
+
+        until = time.monotonic() + RECORD_S
+
+        def keep_going() -> bool:
+            if not is_wanted():
+                raise _Unwanted
+            return time.monotonic() < until
+
+        return record(
+            self._config,
+            policy,
+            path,
+            greedy=True,
+            seed=evaluation_seed(self._config, env_steps),
+            max_steps=self._config.eval_max_steps,
+            most_s=MOST_S,
+            keep_going=keep_going,
+        )
 
     def _is_wanted(self) -> bool:
         return self._port.beat() and self._port.last_checkpoint is None

@@ -123,14 +123,12 @@ class Updater:
         counters.set("lag_mean", sum(self._lags) / len(self._lags))
 
     def _roll_back(self, path: Path) -> None:
-        """Be what the checkpoint was; what waits was made since, and goes.
+        """Be what the checkpoint was; records that were made since go, also those not yet here.
 
         With the live options of before, too, or at half the learning rate where none was set.
         """
-        self.intake.drop_pending()
-        if self._options.undo():
-            self.intake.drop_waiting()
-        else:
+        self.intake.undo(self.consumer.undone_version(self._counters.count("policy_version")))
+        if not self._options.undo():
             self._rate.halve()
         saved = checkpoint.load_checkpoint(path)
         self._return_to(saved)
@@ -193,7 +191,11 @@ class Updater:
         if saved.path.name == last.name or saved.score is None:
             return last
         self._return_to(saved)
-        path = self.save(score=saved.score)
+        try:
+            path = self.save(score=saved.score)
+        except OSError as error:
+            self._port.report(Report.UNSAVED, reason=str(error))
+            return last
         self._port.report(Report.RETURNED, name=saved.path.name, score=saved.score)
         return path
 
@@ -279,6 +281,7 @@ def run_updater(
         updater.intake.pass_turn()
     while not config.deterministic and updater.take_and_learn():
         port.beat()
+    updater.intake.drop_pending()
     port.report(Report.SAVED, path=str(updater.save_last()))
     updater.consumer.close()
 

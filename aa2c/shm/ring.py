@@ -73,10 +73,6 @@ class RingMemory:
         self.segment.close()
 
 
-class RingView(RingMemory):
-    """The orchestrator's look at a ring: `used`, `committed`; writes nothing."""
-
-
 class RingProducer(RingMemory):
     """The worker's side: `reserve` a slot, fill its arrays, `commit`."""
 

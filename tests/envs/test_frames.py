@@ -8,10 +8,9 @@ from aa2c.config.config import Config
 from aa2c.envs.frames import copy_stacks, empty_stacks, join_stacks
 from aa2c.envs.spec import STEP_LEAVES
 from aa2c.envs.vector import make_envs
-from aa2c.learn.batch import join_records
+from aa2c.learn.batch import join_records, take_rows
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.learn.schema import POLICY_LEAVES, record_leaves
-from aa2c.modes.traj.updater import take_rows
 from aa2c.policy.network import make_policy
 
 

@@ -195,7 +195,6 @@ async def test_a_child_that_gets_no_core_is_not_late(make_segment, monkeypatch):
     assert child.replaced_as == TOO_LATE
 
 
-@pytest.mark.long
 class Finishing(Incarnation):
     """Finishes its work, and says how it ended."""
 
@@ -230,6 +229,7 @@ async def test_a_child_that_gets_no_core_has_longer_to_stop(
     assert child.exited.result() == exit_code
 
 
+@pytest.mark.long
 def test_a_process_beside_others_on_one_core_waits_for_it():
     """Two that are always ready share a core: each waits about half of the time."""
     core = min(os.sched_getaffinity(0))

@@ -183,6 +183,16 @@ def test_ppo_is_the_papers_loss_row_by_row(seed, clip_vloss, value_loss):
     assert losses.total.item() == pytest.approx(total, rel=1e-4, abs=1e-5)
 
 
+def test_a_row_that_does_not_count_has_no_gradient_however_improbable_it_was():
+    b = ppo_batch(0)
+    b["logits"].requires_grad_()
+    b["valid"][0] = 0
+    b["old_log_probs"][0] = -500.0
+    ppo(b, b["valid"] / b["valid"].sum()).total.backward()
+    assert b["logits"].grad.isfinite().all()
+    assert not b["logits"].grad[0].any()
+
+
 def test_parts_of_a_ppo_batch_add_up_to_the_whole():
     b = ppo_batch(1)
     weights = b["valid"] / b["valid"].sum()

@@ -98,7 +98,7 @@ def test_termination_drops_the_bootstrap_and_truncation_keeps_it():
     assert advantages.tolist() == [[1.0, 6.0]]
 
 
-def test_normalize_gives_mean_0_and_deviation_1_over_the_valid_rows_only():
+def test_normalize_gives_mean_0_and_std_1_over_the_valid_rows_only():
     rng = np.random.default_rng(0)
     advantages = rng.normal(5, 3, size=(16, 4)).astype(np.float32)
     valid = rng.random((16, 4)) > 0.3
@@ -108,8 +108,16 @@ def test_normalize_gives_mean_0_and_deviation_1_over_the_valid_rows_only():
     assert abs(chosen.std() - 1) < 1e-4
 
 
-def test_normalize_makes_equal_advantages_zero():
-    assert not normalize(np.full((3, 2), 7, np.float32), np.ones((3, 2), bool)).any()
+@pytest.mark.parametrize("number", [7, 0.1, 1.7, 100.1])
+def test_normalize_makes_equal_advantages_zero(number):
+    equal = np.full((64, 2), number, np.float32)
+    np.testing.assert_allclose(normalize(equal, np.ones((64, 2), bool)), 0, atol=1e-5)
+
+
+def test_normalize_leaves_a_single_advantage_as_it_is():
+    """Its mean would be all there is of it, and nothing would ever be learned."""
+    valid = np.array([[False, True]])
+    assert normalize(np.array([[5, -3]], np.float32), valid)[valid] == -3
 
 
 def test_a_floor_under_the_std_keeps_noise_small_and_does_not_touch_what_is_as_large_as_before():

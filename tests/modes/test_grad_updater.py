@@ -22,12 +22,15 @@ def random_records(num_params, count, seed=1):
 def consume(config, records, num_params, batches=None):
     """The parameters and the optimizer's state after learning, and the number of updates."""
     params = params_of(num_params)
-    consumer = make_consumer(config, params, None, None)
+    port = FakePort(config, [], [])
+    port.set("policy_version", 1)
+    consumer = make_consumer(config, params, None, port)
     batches = batches or [len(records)]
     updates, start = 0, 0
     for size in batches:
         assert all(consumer.accepts(record) for record in records[start : start + size])
         updates += consumer.consume(records[start : start + size], 1e-3, forever).updates
+        port.add("policy_version", 1)
         start += size
     assert start == len(records)
     state = consumer.state()
@@ -72,7 +75,13 @@ def test_fifo_is_bit_for_bit_torchs_optimizer_on_the_whole_vector_for_any_thread
 @pytest.mark.parametrize("threads", [1, 2])
 def test_stale_gradients_step_with_smaller_rates(threads):
     config = Config(stale_after=3, update_threads=threads)
-    lags = [0, 1, 3, 4, 12]
+    lags = [
+        0,
+        1,
+        3,
+        4,
+        12,
+    ]  # in versions of before this updater, and the steps on the others follow
     records = random_records(640, len(lags))
     for record, lag in zip(records, lags, strict=True):
         record.header.policy_version = 20 - lag
@@ -83,16 +92,19 @@ def test_stale_gradients_step_with_smaller_rates(threads):
     consumer.consume(records, 1e-3, forever)
     consumer.close()
     parameter, reference = plain_optimizer(config, params_of(640).vector)
-    for record, rate in zip(records, [1e-3, 1e-3, 1e-3, 1e-3 * 3 / 4, 1e-3 * 3 / 12], strict=True):
+    for record, steps in zip(records, [3, 3, 5, 7, 16], strict=True):
+        rate = 1e-3 * 3 / steps
         parameter.grad = torch.from_numpy(record.arrays["grad"].copy())
         reference.param_groups[0]["lr"] = rate
         reference.step()
     assert torch.equal(params.vector, parameter.detach())
 
 
-def test_fifo_does_not_depend_on_how_records_are_batched():
+@pytest.mark.parametrize("stale_after", [0, 1])
+def test_fifo_does_not_depend_on_how_records_are_batched(stale_after):
+    """All are of the first version, and as stale as there are steps since, however they are taken."""
     records = random_records(1001, 50)
-    config = Config(update_threads=2)
+    config = Config(update_threads=2, stale_after=stale_after)
     expected = consume(config, records, 1001)[0]
     for batches in ([1] * 50, [7] * 7 + [1], [49, 1], [20, 30]):
         assert torch.equal(consume(config, records, 1001, batches)[0], expected)

@@ -17,7 +17,7 @@ from tests.modes.model_world import assert_same
 
 
 @pytest.mark.parametrize("update_order", ["fifo", "hogwild"])
-def test_the_step_size_is_what_the_consumer_set_last(a_world, update_order):
+def test_the_learning_rate_is_what_the_consumer_set_last(a_world, update_order):
     world = a_world(update_order=update_order, learning_rate=0.25)
     assert world.shared.learning_rate == 0.25
     world.produce()
@@ -76,7 +76,7 @@ def test_state_is_a_copy_of_the_optimizers_and_brings_the_updaters_parameters_up
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
-def test_a_state_that_was_put_back_is_gone_on_from(a_world, optimizer):
+def test_a_restored_state_is_resumed_from(a_world, optimizer):
     first, second = a_world(optimizer=optimizer), a_world(optimizer=optimizer)
     for _ in range(3):
         first.produce()

@@ -239,7 +239,7 @@ def test_a_batch_that_the_rings_cannot_hold_is_refused():
         config_of(batch_steps=200, ring_slots=2)
 
 
-def test_a_step_size_that_follows_kl_grows_where_the_policy_hardly_moves_and_shrinks_where_it_jumps():
+def test_a_learning_rate_that_follows_kl_grows_where_the_policy_hardly_moves_and_shrinks_where_it_jumps():
     records = produce(config_of())[0].records
     still = learn(config_of(adaptive_kl=0.01, update_epochs=3), records, learning_rate=1e-7)[1]
     assert still.losses["learning_rate"] == pytest.approx(1e-7 * 1.5**3)
@@ -251,7 +251,7 @@ def test_a_step_size_that_follows_kl_grows_where_the_policy_hardly_moves_and_shr
     assert fixed.losses["learning_rate"] == pytest.approx(1e-7)
 
 
-def moments_after(config, records, name):
+def statistics_after(config, records, name):
     torch.manual_seed(0)
     envs = make_envs(config, 1, 0)
     network = make_policy(config, envs.spec)
@@ -262,14 +262,28 @@ def moments_after(config, records, name):
     return getattr(network, name)
 
 
-def test_observations_of_a_batch_count_in_the_running_moments_after_it():
+def test_observations_of_a_batch_count_in_the_running_statistics_after_it():
     config = config_of(norm_obs=True)
     records = produce(config)[0].records
-    rms = moments_after(config, records, "obs_rms")
+    rms = statistics_after(config, records, "obs_rms")
     seen = np.concatenate([record.arrays["obs"][:-1].reshape(-1, 4) for record in records])
     assert rms.count == len(seen)
     np.testing.assert_allclose(rms.mean, seen.mean(0), atol=1e-5)
     np.testing.assert_allclose(rms.variance, seen.var(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_envs", [4, 48])
+def test_of_a_large_batch_all_environments_count_in_the_running_statistics(num_envs):
+    """Whatever the number of rows that count has in common with that of the environments."""
+    config = config_of(norm_obs=True, num_envs=num_envs, num_steps=400)
+    records = produce(config)[0].records
+    for record in records:
+        obs = record.arrays["obs"]
+        obs.flags.writeable = True
+        obs[:] = np.arange(num_envs)[:, None]
+    rms = statistics_after(config, records, "obs_rms")
+    assert 512 <= rms.count <= 1024 + 2 * num_envs
+    np.testing.assert_allclose(rms.mean, (num_envs - 1) / 2, rtol=1e-5)
 
 
 def test_a_batch_is_learned_from_in_the_units_in_which_its_policy_saw_it():
@@ -281,13 +295,13 @@ def test_a_batch_is_learned_from_in_the_units_in_which_its_policy_saw_it():
     assert scaled == pytest.approx(plain, rel=1e-4, abs=1e-6)
 
 
-def test_returns_count_in_the_running_moments_without_their_reset_rows():
+def test_returns_count_in_the_running_statistics_without_their_reset_rows():
     config = config_of(norm_returns=True, num_steps=60)
     records = produce(config)[0].records
     batch = join_records([record.arrays for record in records])
     returns = batch["values"][:-1] + advantages_of(config, batch)
     valid = returns[~batch["is_reset"]]
-    rms = moments_after(config, records, "return_rms")
+    rms = statistics_after(config, records, "return_rms")
     assert rms.count == len(valid) < returns.size
     np.testing.assert_allclose(rms.mean, valid.mean(), rtol=1e-4)
     np.testing.assert_allclose(rms.variance, valid.var(), rtol=1e-3)
@@ -298,7 +312,7 @@ def test_the_value_loss_of_scaled_returns_is_in_their_own_units():
     records = produce(config_of(**options))[0].records
     plain = learn(config_of(**options), records, learning_rate=0.0)[1].losses
     scaled = learn(config_of(**options, norm_returns=True), records, learning_rate=0.0)[1].losses
-    unit = moments_after(config_of(**options, norm_returns=True), records, "value_unit")
+    unit = statistics_after(config_of(**options, norm_returns=True), records, "value_unit")
     assert scaled["value"] == pytest.approx(plain["value"] / float(unit) ** 2, rel=1e-3)
     assert scaled["policy"] == pytest.approx(plain["policy"], rel=1e-3, abs=1e-6)
 

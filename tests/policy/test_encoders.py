@@ -85,7 +85,7 @@ def leaves_of(space, seen):
     return [(space, seen)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(space=ANY_SPACE)
 def test_what_is_unpacked_is_what_was_seen(space):
     spec = spec_of(space, ACTIONS)
@@ -106,7 +106,7 @@ def test_what_is_unpacked_is_what_was_seen(space):
         np.testing.assert_allclose(row, np.concatenate(expected), rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(space=ANY_SPACE, norm_obs=st.booleans(), memory=st.sampled_from(["none", "gru"]))
 def test_every_part_is_seen_and_what_acts_computes_what_learns(space, norm_obs, memory):
     policy, spec = policy_for(

@@ -13,6 +13,7 @@ from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes.mode import MODES
 from aa2c.policy.memory import Memory, forget
 from aa2c.policy.network import make_policy
+from tests.envs.endless_env import Endless
 from tests.modes.fake_port import SmallMode, assert_it_learns_and_resumes, forever
 
 KINDS = ["lstm", "gru"]
@@ -54,6 +55,22 @@ def test_to_forget_is_to_be_zero_in_those_rows():
     state = (torch.ones(3, 2),)
     (kept,) = forget(state, torch.tensor([False, True, False]))
     assert kept.tolist() == [[1, 1], [0, 0], [1, 1]]
+    (kept,) = forget((torch.tensor([[torch.nan], [torch.inf]]),), torch.tensor([True, True]))
+    assert kept.tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_observation_that_is_not_a_number_costs_its_record_and_not_the_memory(mode):
+    """Nor one within an episode that has no end."""
+    config = config_of("gru", env=Endless, mode=mode, num_steps=4)
+    with SmallMode(config) as small:
+        rollout, took = small.producer._rollout, []
+        for spoilt in (True, False, False):
+            if spoilt:
+                rollout.now[0] = np.nan
+            small.producer.produce(small.port)
+            took.append(small.consumer.accepts(small.port.records[-1]))
+        assert took == [False, True, True]
 
 
 def config_of(kind, **options):

@@ -136,7 +136,7 @@ def test_old_rows_fade_once_there_are_many():
     assert rms.mean.item() == pytest.approx(5, abs=0.05)
 
 
-def test_normalized_rows_have_mean_0_deviation_1_and_a_limit():
+def test_normalized_rows_have_mean_0_std_1_and_a_limit():
     rows = torch.randn(5000, 3) * torch.tensor([1.0, 10.0, 0.0]) + torch.tensor([0.0, 5.0, 2.0])
     rms = RunningMeanStd((3,))
     rms.update(rows)

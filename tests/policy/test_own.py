@@ -13,7 +13,7 @@ from aa2c.modes.mode import MODES
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from tests.checkpoints.spaces import ACTIONS
-from tests.modes.fake_port import assert_it_learns_and_resumes
+from tests.modes.fake_port import SmallMode, assert_it_learns_and_resumes, forever
 from tests.policy.test_encoders import rows_of, samples
 
 HERE = "tests.policy.own_policies:"
@@ -134,3 +134,20 @@ def test_a_state_of_its_own_needs_a_policy_of_its_own():
     for network in ("auto", HERE + "Parts"):
         with pytest.raises(StartError, match="--memory own needs a --network of your own"):
             make_policy(Config(network=network, memory="own"), spec_of(PARTS, ACTIONS[0]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_indices_and_masks_among_the_buffers_stay_what_they_are_and_are_alike_everywhere(mode):
+    network = "tests.policy.trunks:make_shuffled"
+    with SmallMode(Config(mode=mode, network=network, num_envs=2, num_steps=4, seed=7)) as small:
+        torch.manual_seed(1)
+        small.producer.produce(small.port)
+        small.consumer.consume(small.port.records, 1e-3, forever)
+        orders = [
+            buffer
+            for policy in (small.producer._policy, small.network)
+            for name, buffer in policy.named_buffers()
+            if name.endswith("order")
+        ]
+        assert orders[0].dtype == torch.int64
+        assert torch.equal(*orders)

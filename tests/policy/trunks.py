@@ -53,3 +53,20 @@ def make_others(obs_shape):
 
 def make_mixed(obs_shape):
     return nn.Sequential(*make_others(obs_shape))
+
+
+class Shuffled(nn.Module):
+    """Sees its inputs in an order drawn when it is made, and some of them not at all."""
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.register_buffer("order", torch.randperm(inputs))
+        self.register_buffer("is_hidden", torch.arange(inputs) == 1)
+        self.layer = nn.Linear(inputs, 8)
+
+    def forward(self, x):
+        return self.layer(torch.where(~self.is_hidden, x[:, self.order], 0.0))
+
+
+def make_shuffled(obs_shape):
+    return Shuffled(*obs_shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from types import SimpleNamespace
 
@@ -74,6 +75,29 @@ def test_a_run_that_became_worse_ends_with_its_best_checkpoint_as_the_newest(mod
     assert all(torch.equal(newest.model[name], best[name]) for name in best)
     ((_, told),) = run.port.reports
     assert told == {"name": path.name, "score": -3.5}
+
+
+def test_a_full_disk_leaves_a_run_with_its_last_checkpoint_rather_than_its_best(
+    tmp_path, monkeypatch
+):
+    run = Run(tmp_path, keep_best=True)
+    run.learn(1000, 200, -3.5)
+    run.updater.save()
+    run.learn(1000, 200, -20.0)
+    save, saves = run.updater.save, []
+
+    def once(**told):
+        saves.append(told)
+        if len(saves) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(**told)
+
+    monkeypatch.setattr(run.updater, "save", once)
+    last = run.updater.save_last()
+    assert load_checkpoint(tmp_path).path == last
+    ((kind, told),) = run.port.reports
+    assert kind == "unsaved"
+    assert "No space left" in told["reason"]
 
 
 @pytest.mark.parametrize("keep_best", [True, False])

@@ -10,7 +10,7 @@ import pytest
 from aa2c.checkpoints.tensors import load_checkpoint
 from aa2c.config.config import Config
 from tests.modes.test_traj import produce
-from tests.roles.test_updater import ListPort, updater_of, with_rewards
+from tests.roles.test_updater import ListPort, of_version, updater_of, with_rewards
 
 CONFIG = Config(
     mode="traj", num_envs=3, num_steps=20, workers=2, hidden_sizes=(16,), ring_slots=8,
@@ -56,7 +56,7 @@ def updater(tmp_path, good):
 
 
 def fail(updater, port, good, records=2):
-    port.waiting = [with_rewards(good[2], np.inf) for _ in range(records)]
+    port.waiting = of_version(port, [with_rewards(good[2], np.inf) for _ in range(records)])
     assert updater.take_and_learn()
 
 
@@ -94,7 +94,7 @@ def test_a_checkpoint_that_is_written_while_it_fails_has_the_options_of_the_one_
     fail(made, port, good, records=1)
     saved = load_checkpoint(made.save()).config
     assert (saved.ent_coef, saved.learning_rate) == ((0.25,), CONFIG.learning_rate)
-    port.waiting = good[3:5]
+    port.waiting = of_version(port, good[3:5])
     assert made.take_and_learn()
     saved = load_checkpoint(made.save()).config
     assert (saved.ent_coef, saved.learning_rate) == ((1.0,), 0.5)
@@ -115,10 +115,10 @@ def test_a_run_that_ends_for_it_is_saved_with_the_options_of_its_start(tmp_path,
 
 def test_what_a_rollback_gives_back_unlearned_is_counted(updater, good):
     made, port = updater()
-    port.waiting = good[2:4]
+    port.waiting = of_version(port, good[2:4])
     made.intake.take()
-    made.intake.drop_pending()
-    port.waiting = good[4:5]
-    made.intake.drop_waiting()
+    made.intake.undo(port.count("policy_version"))
+    port.waiting = of_version(port, good[4:5])
+    made.intake.take()
     assert (port.count("discarded"), len(port.released)) == (3, 5)
     made.consumer.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import pytest
@@ -75,13 +77,21 @@ def test_it_does_not_wait_for_an_evaluation_and_does_not_change_it(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("bound", ["MOST_S", "RECORD_S"])
-def test_a_video_is_bounded_in_length_and_in_the_time_it_takes(tmp_path, monkeypatch, bound):
-    monkeypatch.setattr(recorder, bound, 0.04)
+def test_a_video_is_bounded_in_the_time_it_takes(tmp_path, monkeypatch):
+    """A second for each step: it is cut in the middle of its episode."""
+    monkeypatch.setattr(recorder, "RECORD_S", 5.0)
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=itertools.count().__next__))
+    (told,) = told_by(CARTPOLE, tmp_path, AskingPort(CARTPOLE, asked_at=(5,)))
+    assert told["is_cut"]
+    assert told["length"] == 4
+
+
+def test_a_video_is_bounded_in_length(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "MOST_S", 0.04)
     config = Config(env="CartPole-v1", eval_interval_s=3600.0, eval_episodes=1)
     (told,) = told_by(config, tmp_path, AskingPort(config, asked_at=(5,)))
     assert told["is_cut"]
-    assert told["length"] <= (2 if bound == "MOST_S" else 100)
+    assert told["length"] <= 2
     assert seconds_of(tmp_path / "video.mp4") == pytest.approx(told["duration_s"], abs=0.05)
 
 

@@ -231,18 +231,32 @@ def test_a_rollback_is_to_the_checkpoint_in_all_its_tensors(what, tmp_path):
     in_model, in_optimizer = differences(saved, later)
     assert in_model == set(saved.model)
     assert in_optimizer >= {"exp_avg", "exp_avg_sq", "step", "shuffling"}
-    port.waiting = last = [good[4], *bad[:2]] if what == "records" else [*bad, good[4]]
+    last = [good[4], *bad[:2], good[5]] if what == "records" else [*bad, good[4]]
+    late = of_version(port, bad[2:] if what == "records" else good[5:])
+    port.waiting = of_version(port, last)
     assert updater.take_and_learn()
     assert [kind for kind, _ in port.reports if kind == "rolled_back"] == ["rolled_back"]
     assert port.count("rollbacks") == 1
     assert len(port.released) == 4 + len(last), "what waited was made with what is abandoned"
     assert np.array_equal(port.published[-1], published), "workers act on what was saved"
     assert differences(saved, load_checkpoint(updater.save())) == (set(), set())
-    port.waiting = good[5:]
+    learned, discarded = port.count("updates"), port.count("discarded")
+    port.waiting = late
+    assert updater.take_and_learn()
+    assert port.count("discarded") == discarded + 2, "they were made before"
+    assert (port.count("updates"), port.count("rollbacks")) == (learned, 1)
+    port.waiting = of_version(port, good[5:])
     assert updater.take_and_learn()
     assert np.isfinite(port.published[-1]).all()
     assert not np.array_equal(port.published[-1], published)
     updater.consumer.close()
+
+
+def of_version(port, records):
+    """As made with the newest parameters."""
+    for record in records:
+        record.header.policy_version = port.count("policy_version")
+    return records
 
 
 def differences(one, other):

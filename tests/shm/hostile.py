@@ -27,7 +27,7 @@ from aa2c.shm.slot import (
 
 SLOT = 2048
 SPECS = (ArraySpec("reward", "<f4", (3, 2)), ArraySpec("frame", "|u1", (5,)))
-fuzzed = settings(max_examples=300, deadline=None)
+fuzzed = settings(max_examples=300)
 
 
 def valid_slot(*, payload_checksum=False, size=SLOT):

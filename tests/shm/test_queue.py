@@ -145,7 +145,7 @@ def test_a_string_that_claims_four_gibibytes_is_given_up_at_the_limit(ends):
     assert written <= MESSAGE_LIMIT + 4096
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(chunks=st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5))
 def test_arbitrary_bytes_are_messages_or_malformed(chunks):
     reading, writing = multiprocessing.Pipe(duplex=False)
@@ -160,7 +160,7 @@ def test_arbitrary_bytes_are_messages_or_malformed(chunks):
             assert all(isinstance(message["kind"], str) for message in messages)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     texts=st.lists(st.text(max_size=50), min_size=1, max_size=10),
     cuts=st.lists(st.integers(1, 40), min_size=1),

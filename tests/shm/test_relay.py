@@ -68,7 +68,7 @@ class Walk:
 
 
 def test_what_is_pushed_here_is_taken_there_in_order_and_never_outruns_its_credit(rings):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(steps=STEPS)
     def holds(steps):
         walk = Walk(rings)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aa2c.shm.ring import RingView, ring_bytes
+from aa2c.shm.ring import RingMemory, ring_bytes
 from aa2c.shm.segment import Segment
 from aa2c.shm.slot import PAYLOAD_OFFSET, PREFIX_BYTES, Header
 from tests.shm.rings import (
@@ -54,7 +54,7 @@ def test_header_says_who_sent_the_record_and_when(ring):
 
 def test_reserve_is_refused_exactly_while_the_ring_is_full(ring, segment):
     producer, consumer = ring
-    view = RingView(Segment.attach(segment.name), CAPACITY, SLOT)
+    view = RingMemory(Segment.attach(segment.name), CAPACITY, SLOT)
     for token in range(CAPACITY):
         assert view.used == token
         assert push(producer, token)
@@ -196,6 +196,6 @@ def test_counters_pass_every_width_without_a_wrap(segment, start):
 def test_a_segment_too_small_for_the_ring_is_refused(make_segment):
     segment = make_segment(ring_bytes(2, SLOT))
     with pytest.raises(ValueError, match="too small"):
-        RingView(segment, 3 + CONTROL // SLOT, SLOT)
+        RingMemory(segment, 3 + CONTROL // SLOT, SLOT)
     with pytest.raises(ValueError, match="too small"):
-        RingView(segment, 0, SLOT)
+        RingMemory(segment, 0, SLOT)

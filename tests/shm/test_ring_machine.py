@@ -189,4 +189,4 @@ class RingMachine(RuleBasedStateMachine):
 
 TestRingMachine = RingMachine.TestCase
 
-TestRingMachine.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestRingMachine.settings = settings(max_examples=80, stateful_step_count=50)

@@ -50,7 +50,7 @@ def test_a_segment_too_small_is_refused_and_one_that_just_suffices_is_not(make_s
     model.close()
 
 
-def test_the_step_size_is_a_double_that_moves_nothing_else(open_model):
+def test_the_learning_rate_is_a_double_that_moves_nothing_else(open_model):
     model, other = open_model(), open_model()
     for learning_rate in (1e-3 / 3, 0.0, 5e-324, 1.7e308, 0.1):
         model.learning_rate = learning_rate

@@ -46,7 +46,7 @@ def test_the_lock_of_another_process_holds_until_that_is_killed_also_if_it_is_st
     os.kill(process.pid, signal.SIGSTOP)
     assert not model.try_lock()
     process.kill()
-    wait_until(model.try_lock, 1.0)
+    wait_until(model.try_lock)
     assert lock_holder(segment.name) == os.getpid()
     assert is_marked(segment) == in_step
     with model.step():

@@ -187,7 +187,7 @@ def test_a_writer_refuses_what_no_reader_would_accept(specs, values):
         write_header(slot, Header(1, 1, 0, 0, values), tuple(specs), payload_checksum=False)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(header=headers, checked=st.booleans())
 @example(header=header_with_shape([2**39]), checked=True)
 @example(header=header_with_shape([2**19]), checked=True)

@@ -26,12 +26,12 @@ from aa2c.config.config import Config
 from aa2c.envs.actions import random_actions
 from aa2c.envs.vector import env_spec, make_envs
 from aa2c.host.child import keep_freed_memory
+from aa2c.learn.batch import take_rows
 from aa2c.learn.optimizer import make_optimizer
 from aa2c.learn.rollout import Rollout, collect
 from aa2c.modes.common import rollout_loss
 from aa2c.modes.mode import MODES, UpdaterSetup
-from aa2c.modes.traj.updater import take_rows
-from aa2c.policy.fast_cpu import Choice, choose_precision
+from aa2c.policy.fast_cpu import ChosenPrecision, choose_precision
 from aa2c.policy.flat import FlatParameters
 from aa2c.policy.network import make_policy
 from aa2c.ports import Record, UpdaterPort
@@ -41,7 +41,7 @@ START_S = 120.0
 Work = Callable[[], int]  # does a piece of a stage; returns its env steps
 
 
-def describe(config: Config) -> tuple[int, int, Choice, str]:
+def describe(config: Config) -> tuple[int, int, ChosenPrecision, str]:
     """Bytes of a record's arrays and of the parameters; the precision, and another one or "".
 
     Raises what would break every process.
@@ -75,7 +75,7 @@ class Stages:
 
     def work(self, stage: str, batch_size: int, precision: str) -> Work:
         """One stage's work, acting on so many observations at once; in a precision, if one is named."""
-        choice = Choice(getattr(torch, precision), "measured") if precision else self._chosen
+        choice = ChosenPrecision(getattr(torch, precision), "measured") if precision else self._chosen
         self._acting.precision = self.learning.precision = choice
         works = {
             "env": self._step_envs,

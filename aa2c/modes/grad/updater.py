@@ -34,6 +34,8 @@ from aa2c.modes.mode import Outcome, UpdaterSetup
 from aa2c.policy.flat import SHARD_ALIGNMENT
 from aa2c.ports import Record
 
+MOST_VERSIONS = 1000  # whose steps are remembered
+
 
 class GradConsumer(UpdaterHalf):
     """Steps the network with gradients."""
@@ -44,6 +46,8 @@ class GradConsumer(UpdaterHalf):
         self._statistics = ReceivedStatistics(setup.leaves, setup.policy)
         self._order = config.update_order
         self._stale_after = config.stale_after
+        self._steps = 0
+        self._steps_at: dict[int, int] = {}  # by policy version, the newest last
         self._port = setup.port
         self._threads = ThreadPoolExecutor(config.update_threads, "aa2c-update")
         vector = params.vector
@@ -81,6 +85,7 @@ class GradConsumer(UpdaterHalf):
         gradients = [dlpack.from_dlpack(record.arrays["grad"]) for record in records]
         steps = 1 if self._order == "sum" else len(gradients)
         pairs = list(zip(gradients, self._rates(records, learning_rate), strict=True))
+        self._steps += steps
         parts = [pairs] * len(self._shards)
         if self._order == "hogwild":
             parts = [pairs[i :: len(self._shards)] for i in range(len(self._shards))]
@@ -98,12 +103,24 @@ class GradConsumer(UpdaterHalf):
         return Outcome(steps, losses_of(records[-1]))
 
     def _rates(self, records: Sequence[Record], learning_rate: float) -> list[float]:
-        """The learning rate of each record's gradient."""
+        """The learning rate of each record's gradient, by the steps since its parameters were published.
+
+        However many are taken at once, so that it does not depend on the updater's speed.
+        """
         if not self._stale_after:
             return [learning_rate] * len(records)
         version = self._port.counters.count("policy_version")
-        lags = [version - record.header.policy_version for record in records]
-        return [rate_of_stale(learning_rate, lag, self._stale_after) for lag in lags]
+        self._steps_at[version] = self._steps
+        if len(self._steps_at) > MOST_VERSIONS:
+            del self._steps_at[next(iter(self._steps_at))]
+        oldest, fewest = next(iter(self._steps_at.items()))
+        rates = []
+        for i, record in enumerate(records):
+            acted = record.header.policy_version
+            before = self._steps_at.get(acted, fewest - max(0, oldest - acted))
+            lag = self._steps - before + (0 if self._order == "sum" else i)
+            rates.append(rate_of_stale(learning_rate, lag, self._stale_after))
+        return rates
 
     def _apply(
         self,

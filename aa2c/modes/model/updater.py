@@ -38,6 +38,10 @@ class ModelConsumer(UpdaterHalf):
         """The version that its worker stepped."""
         return int(record.header.values["learned_at"])
 
+    def undone_version(self, published: int) -> int:
+        """The newest but one: a return is no step, so what follows acts on the newest, too."""
+        return self._model.version - 1
+
     def accepts(self, record: Record) -> bool:
         """A header with finite counts and losses."""
         values = record.header.values

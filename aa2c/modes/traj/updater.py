@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aa2c.envs.spec import ACTION_MASK, OBS
-from aa2c.learn.batch import Sequences, join_records, states_of
+from aa2c.learn.batch import Sequences, join_records, states_of, take_rows
 from aa2c.learn.losses import PpoLosses, explained_variance, ppo_loss, share_left
 from aa2c.learn.optimizer import get_state, join_states, load_states, make_optimizer
 from aa2c.learn.returns import clip_rewards, gae, normalize, vtrace
 from aa2c.learn.schema import VALUES, begins_episode, next_values, sequence_length
-from aa2c.learn.statistics import ReceivedStatistics
+from aa2c.learn.statistics import ReceivedStatistics, some_steps
 from aa2c.modes.common import UpdaterHalf
 from aa2c.modes.mode import Outcome, UpdaterSetup
 from aa2c.modes.traj import minibatches_per_pass, rollouts_per_batch
@@ -64,6 +64,7 @@ class TrajConsumer(UpdaterHalf):
         for _ in range(config.update_threads - 1):
             replica = copy.deepcopy(policy)
             self._replicas.append((replica, FlatParameters(replica, vector=params.vector)))
+        self._policy = policy
         self.records_per_update = rollouts_per_batch(config)
 
     def accepts(self, record: Record) -> bool:
@@ -91,7 +92,7 @@ class TrajConsumer(UpdaterHalf):
             if not keep_going():
                 break
         # Only now: what acted saw observations scaled as they were before.
-        self._replicas[0][0].observe(obs[:: -(-len(obs) // OBSERVED_ROWS)])
+        self._policy.observe(some_steps(torch.from_numpy(batch[OBS])[:-1], OBSERVED_ROWS))
         rate = learning_rate * self._rate_factor
         parts = torch.stack(steps)
         made = parts[parts.isfinite().all(1)]
@@ -119,7 +120,7 @@ class TrajConsumer(UpdaterHalf):
             if epoch == 0:
                 of = (flat["old_values"], flat["returns"], flat["valid"])
                 self._explained = float(explained_variance(*of))
-                self._replicas[0][0].observe_returns(flat["returns"][flat["valid"] > 0])
+                self._policy.observe_returns(flat["returns"][flat["valid"] > 0])
             group["lr"] = learning_rate * self._rate_factor
             kls = []
             shuffled = torch.randperm(len(sequences), generator=self._generator)
@@ -146,7 +147,7 @@ class TrajConsumer(UpdaterHalf):
         """Targets of the values and advantages, [T, B] each."""
         config = self._config
         rewards = clip_rewards(batch["rewards"], config.reward_clip)
-        rewards = self._replicas[0][0].scale_rewards(rewards)
+        rewards = self._policy.scale_rewards(rewards)
         discount = _Discount(gamma=config.gamma, gae_lambda=config.gae_lambda)
         values = batch[VALUES]
         if config.advantage != "gae":
@@ -170,7 +171,7 @@ class TrajConsumer(UpdaterHalf):
 
     def _evaluate(self, batch: Arrays) -> tuple[Floats, Floats]:
         """Values [T+1, B] and log-probs of the actions [T, B], of the policy as it is."""
-        policy, rows = self._replicas[0][0], len(batch[VALUES])
+        policy, rows = self._policy, len(batch[VALUES])
         obs = torch.from_numpy(batch[OBS])
         is_first = torch.from_numpy(begins_episode(batch))
         values, log_probs = [], []
@@ -276,14 +277,6 @@ class TrajConsumer(UpdaterHalf):
 
     def close(self) -> None:
         self._threads.shutdown()
-
-
-def take_rows(obs: Tensor, rows: Tensor) -> Tensor:
-    """obs[rows], in the same order of memory."""
-    if obs.dim() == 4 and obs.is_contiguous(memory_format=torch.channels_last):
-        # index_select copies rows whole only where the memory's order is the dimensions'.
-        return obs.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
-    return obs.index_select(0, rows)
 
 
 def _with_a_row_more(column: NDArray[Any]) -> Tensor:

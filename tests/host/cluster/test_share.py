@@ -124,7 +124,7 @@ async def test_a_share_that_is_asked_lives_on(made, monkeypatch):
     assert ended == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=200))
 def test_bytes_that_are_no_frame_are_refused(data):
     for kind in (Down, Up, Frame):

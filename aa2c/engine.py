@@ -36,6 +36,7 @@ class ChildView(Protocol):
 
     index: int
     generation: int
+    restarts: int
     last_exit: str | None
     exits: Counter[str]
 

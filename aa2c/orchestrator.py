@@ -1,13 +1,13 @@
 """The asyncio class that owns a run: start, watch, stop.
 
-It imports no torch, and knows children and what they share only as an engine, which `_open` makes. It
-never polls a child: the engine passes on reports and failures, and numbers are read from telemetry.
-Everything that ends a run goes through `_end`; `_release` gives all back, and needs no event loop.
+It imports no torch, and knows children and what they share only as an engine, which passes on reports
+and failures; numbers are read from telemetry. Everything that ends a run goes through `_end`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
 import time
@@ -32,7 +32,6 @@ from aa2c.run.history import RunHistory
 from aa2c.run.progress import ProgressWatch
 from aa2c.run.reports import log_report
 from aa2c.run.status import TRAINING_STATES, RunState, Status, how_ended, make_status, state_in
-from aa2c.run.tracking import Tracking
 from aa2c.web.prometheus import RunCollector
 from aa2c.web.server import Served, Server, open_socket
 
@@ -98,7 +97,7 @@ class Orchestrator:
             resumed = saved and dir_to_resume(saved, self.config)
             self.dir = resumed or files.make_run_dir(self.config)
             with files.undone_if_it_fails(self.dir, is_new=saved is None):
-                self._open(saved, registered)
+                await self._open(saved, registered)
         except BaseException:
             if listening is not None:
                 listening.close()
@@ -107,28 +106,26 @@ class Orchestrator:
         if listening is not None:
             await self._serve(listening)
 
-    def _open(self, saved: CheckpointFiles | None, registered: Registered) -> None:
-        """History, log and engine of the run."""
+    async def _open(self, saved: CheckpointFiles | None, registered: Registered) -> None:
+        """History, log and engine of the run. What fails here leaves no file open."""
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
         edits = differences(self.dir, self.config)
-        self._history = RunHistory(self.dir, self.config, counts)
-        self._log_file = LogFile(self.dir / "log.jsonl")
-        on_event = self._history.watch_log(self._on_event)
-        self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
-        if saved:
-            tell_of_resuming(self._log, saved, edits)
-        self._history.tracking = Tracking(self.dir, self.config, self._log, counts["env_steps"])
-        self._engine: Engine = LocalEngine(
-            self.config,
-            self.id,
-            self.dir,
-            self._log,
-            registered=registered,
-            resume=saved,
-            on_report=self._hear,
-            on_failure=self._end,
-        )
-        self._history.watch(self._engine, self._log)
+        with contextlib.ExitStack() as opened:
+            # In a thread: a long history takes seconds to read.
+            self._history = await asyncio.to_thread(RunHistory, self.dir, self.config, counts)
+            opened.callback(self._history.close)
+            self._log_file = LogFile(self.dir / "log.jsonl")
+            opened.callback(self._log_file.close)
+            on_event = self._history.watch_log(self._on_event)
+            self._log = make_logger(self._log_file, "orchestrator", on_event=on_event)
+            if saved:
+                tell_of_resuming(self._log, saved, edits)
+            self._engine: Engine = LocalEngine(
+                self.config, self.id, self.dir, self._log, registered=registered, resume=saved,
+                on_report=self._hear, on_failure=self._end,
+            )  # fmt: skip
+            self._history.watch(self._engine, self._log)
+            opened.pop_all()
         self._counters = self._engine.telemetry
         self._progress = ProgressWatch(self.config.no_progress_s, self._engine, self._log)
         self.controls = Controls(
@@ -242,7 +239,7 @@ class Orchestrator:
             self._phase = how_ended(self.error, self._budget_is_used_up())
             error = str(self.error or "")
             self._log.info(self._phase, env_steps=self._counters.env_steps, error=error)
-            self._release()
+            await self._release()
             self._callback.tell("end")
 
     async def _evaluate_saved(self) -> None:
@@ -271,12 +268,20 @@ class Orchestrator:
             now = time.monotonic()
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
-                self._engine.sample()
-                self.controls.tell_score(self._history.returns)
-                self._progress.look(is_training=self.state in TRAINING_STATES)
-                self._history.add_row(self.status())
-                self._callback.second()
+                try:
+                    self._look()
+                except Exception as error:  # ours: the run still ends as it should
+                    self._log.error("orchestrator failed", exc_info=error)
+                    self._end(RunFailed(f"the orchestrator failed: {error!r}"))
             await asyncio.sleep(BUDGET_CHECK_S)
+
+    def _look(self) -> None:
+        """A second's rates, numbers and warnings."""
+        self._engine.sample()
+        self.controls.tell_score(self._history.returns)
+        self._progress.look(is_training=self.state in TRAINING_STATES)
+        self._history.add_row(self.status())
+        self._callback.second()
 
     def _budget_is_used_up(self) -> bool:
         of = self._counters
@@ -308,19 +313,19 @@ class Orchestrator:
             self._phase = "running"
             self._log.info("running", after_s=round(self._history.uptime_s, 2))
 
-    def _release(self) -> None:
-        """Give everything back; without the event loop's help, and only once."""
-        if self._final_status is not None:
-            return
-        self._engine.kill()
-        try:
-            self._final_lag_histogram = self._counters.lag_histogram()
-            self._final_status = self.status()
-            self._history.add_row(self._final_status)
-        finally:
-            self._engine.release()
-            self._history.close()
-            self._log_file.close()
+    async def _release(self) -> None:
+        """Give everything back, the log at last: trackers may tell of losses. At once if cancelled."""
+        with contextlib.closing(self._log_file):
+            self._engine.kill()
+            try:
+                self._final_lag_histogram = self._counters.lag_histogram()
+                self._final_status = self.status()
+                self._history.add_row(self._final_status)
+            finally:
+                self._engine.release()
+                self._history.close()
+            if (task := asyncio.current_task()) is None or not task.cancelling():
+                await self._history.drain()
         if self._resume is None:
             files.undo_failed_start(self.dir, self.error, self._final_status)
 

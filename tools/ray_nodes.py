@@ -93,8 +93,10 @@ class Nodes:
         self._ask("again")
 
     def close(self) -> None:
-        self._ask("end")
-        self._commands.close()
+        try:
+            self._ask("end")
+        finally:
+            self._commands.close()
 
 
 def token_in(directory: Path) -> dict[str, str]:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from aa2c.cli import own_flags
 from aa2c.cli.flags import Nothing, Resolved, parse, resolve
 from aa2c.cli.signals import answer, interrupted
-from aa2c.config.config import IMPORTING_OPTIONS
 from aa2c.config.toml import preset_names, preset_says, to_toml
 from aa2c.config.values import nearest
 from aa2c.errors import Aa2cError, ConfigError, NoRecipeWarning
@@ -185,8 +184,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     from aa2c.learn.play import play, protocol, summarise
 
     torch.set_num_threads(1)  # batches are small: more threads would only wait for each other
-    code = {name: getattr(flags, name) for name in IMPORTING_OPTIONS}
-    policy = load_policy(run, best=flags.best, **code)
+    policy = load_policy(run, best=flags.best, **flags.code())
     checkpoint, config = policy.checkpoint, policy.checkpoint.config
     env_steps = checkpoint.counts["env_steps"]
     print(f"{checkpoint.path}: {config.env_name} after {env_steps:,} env steps")
@@ -229,7 +227,7 @@ def export(arguments: Sequence[str]) -> int:
     from aa2c.checkpoints.trained import load_policy
     from aa2c.cli.export import export_policy
 
-    policy = load_policy(run, best=flags.best, env=flags.env, network=flags.network)
+    policy = load_policy(run, best=flags.best, **flags.code())
     print(export_policy(policy, Path(flags.file)))
     return 0
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from aa2c.cli.flags import Nothing, word
-from aa2c.config.config import Config
+from aa2c.config.config import IMPORTING_OPTIONS, Config
 from aa2c.config.option import option
 
 _RUN = "a run's directory, or one of its checkpoints"
@@ -21,7 +22,23 @@ class Serve:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Importing:
+    """A checkpoint does not decide what is imported: who uses it repeats the names."""
+
+    env: str = option("", "the run's --env, if it imports a module of your own")
+    network: str = option("", "the run's --network, if it is a function of your own")
+    wrapper: tuple[str, ...] = option(
+        (), "each --wrapper of the run that is not of gymnasium.wrappers"
+    )
+    vector: str = option("", "the run's --vector")
+
+    def code(self) -> dict[str, Any]:
+        """As `load_policy` takes them."""
+        return {name: getattr(self, name) for name in IMPORTING_OPTIONS}
+
+
+@dataclass(frozen=True)
+class Evaluation(Importing):
     """Options."""
 
     run: str = word("", _RUN)
@@ -38,23 +55,15 @@ class Evaluation:
         maximum=2**31,
     )
     video: str = option("", "record the first game to this .mp4 file")
-    env: str = option("", "the run's --env, if it imports a module of your own")
-    network: str = option("", "the run's --network, if it is a function of your own")
-    wrapper: tuple[str, ...] = option(
-        (), "each --wrapper of the run that is not of gymnasium.wrappers"
-    )
-    vector: str = option("", "the run's --vector")
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Importing):
     """Options."""
 
     run: str = word("", _RUN)
     file: str = word("", "file to write: .pt2 (torch.export) or .onnx")
     best: bool = option(False, "export the best checkpoint instead of the newest")
-    env: str = option("", "the run's --env, if it imports a module of your own")
-    network: str = option("", "the run's --network, if it is a function of your own")
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def _run(spec: ChildSpec, log: Any) -> int:
         ROLES[spec.role](spec, Commands(spec.commands), report)
     except (Stopped, KeyboardInterrupt):
         return 0
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a user's network may say with either why it ends
         _report_failure(error, log, report)
         return error.exit_code if isinstance(error, Aa2cError) else 1
     return 0
@@ -80,7 +80,7 @@ def _import_torch() -> None:
     gc.enable()
 
 
-def _report_failure(error: Exception, log: Any, report: Sender) -> None:
+def _report_failure(error: Exception | SystemExit, log: Any, report: Sender) -> None:
     is_plain = isinstance(error, StartError) and error.__cause__ is None
     log.error("failed", error=str(error), exc_info=not is_plain)
     sentence = str(error) if isinstance(error, Aa2cError) else f"{type(error).__name__}: {error}"

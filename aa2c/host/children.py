@@ -83,7 +83,7 @@ class Children:
         """Start them all, in tasks that end when they have been stopped."""
         self._tasks = tasks
         counters = self._memory.counters
-        self._upkeep.start(tasks, lambda: (self.updater, self.evaluator, *self.workers))
+        self._upkeep.start(tasks, lambda: self.slots)
         tasks.create_task(self._keep(self.updater, counters.updater))
         if self._remote:
             tasks.create_task(self._keep(self._remote.engine, counters.engine))
@@ -91,6 +91,12 @@ class Children:
             self._keep_worker(slot)
         if self._config.eval_interval_s:
             tasks.create_task(self._keep_evaluator(counters.evaluator))
+
+    @property
+    def slots(self) -> list[ChildSlot]:
+        """All of them: the engine first, which ends the workers of hosts with it."""
+        engine = [self._remote.engine] if self._remote else []
+        return [*engine, self.updater, self.evaluator, *self.workers]
 
     def _keep_worker(self, slot: ChildSlot) -> None:
         row = self._memory.counters.workers[slot.index]
@@ -110,9 +116,7 @@ class Children:
     async def _take_away(self, slot: ChildSlot) -> None:
         slot.is_leaving = True
         if slot.child:
-            share = WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
-            clock = LivedClock(2 * LOOK_S)
-            await slot.child.stop(clock, clock.look() + share)
+            await slot.child.stop(WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s)
         await asyncio.wait([self._keeping.pop(slot.index)])
         slot.generation += 1  # the next one here must not be mistaken for this one
         self.workers.remove(slot)
@@ -123,27 +127,32 @@ class Children:
         """Stop workers, and after `last_word` the updater, which learns what still waits and saves."""
         self._stopping.set()
         clock = LivedClock(2 * LOOK_S)  # while the machine sleeps, nobody can finish anything
-        start = clock.look()
+        start, in_all = clock.look(), self._config.stop_timeout_s
         workers = [slot.child for slot in self.workers if slot.child]
-        deadline = start + WORKERS_SHARE_OF_STOP * self._config.stop_timeout_s
-        await asyncio.gather(*(child.stop(clock, deadline) for child in workers))
+        share = WORKERS_SHARE_OF_STOP * in_all
+        await asyncio.gather(*(child.stop(share) for child in workers))
         last_word()
-        updater = self.updater.child
-        if updater is None:
-            return
-        own_share = (1 - WORKERS_SHARE_OF_STOP) * self._config.stop_timeout_s
-        deadline = max(start + self._config.stop_timeout_s, clock.look() + own_share)
+        seconds = max(in_all - (clock.look() - start), in_all - share)
+        try:
+            if self.updater.child is not None:
+                await self._stop_updater(self.updater.child, seconds)
+        finally:
+            if self._remote:
+                await self._remote.stop(seconds)
+
+    async def _stop_updater(self, updater: Incarnation, seconds: float) -> None:
+        clock = updater.clock()
         if not updater.is_alive and self.updater.has_come_up and not self.updater.is_given_up:
             # It has died, and is not restarted while the run ends: start one more, to save.
             with contextlib.suppress(OSError):
                 self.updater.generation = updater.generation + 1
+                self.updater.restarts += 1
                 updater = self._start(self.updater)
+                clock = updater.clock()
         if self.updater.has_come_up and not updater.is_ready:
-            await updater.wait_until_ready(deadline - TIME_TO_SAVE_S - clock.look())
+            await updater.wait_until_ready(seconds - TIME_TO_SAVE_S)
         self._updater_was_away = not (updater.is_ready and updater.is_alive)
-        await updater.stop(clock, deadline)
-        if self._remote:
-            await self._remote.stop(clock, deadline)
+        await updater.stop(seconds - clock.look())
 
     async def evaluate(self, checkpoint: Path, unless: asyncio.Event) -> None:
         """Let the evaluator evaluate a checkpoint, and start it again if it dies meanwhile.
@@ -170,8 +179,7 @@ class Children:
 
     def kill(self) -> None:
         """Kill them all, and block for the moment until they are gone."""
-        engine = [self._remote.engine] if self._remote else []
-        for slot in (*engine, self.updater, self.evaluator, *self.workers):
+        for slot in self.slots:
             if slot.child:
                 slot.child.kill_and_wait()
         self._upkeep.finish()
@@ -211,6 +219,7 @@ class Children:
                 self._give_up(slot, child, exit_code, refused)
                 break
             slot.generation += 1
+            slot.restarts += 1
             await first_of(stopping, timeout_s=policy.backoff_s)
 
     def _start(self, slot: ChildSlot) -> Incarnation:

@@ -101,9 +101,7 @@ class LocalEngine:
     def sample(self) -> None:
         self._memory.counters.sample()
         self._own_usage.sample(os.getpid())
-        children = self._children
-        bridge = [self._remote.engine] if self._remote else []
-        for slot in (*bridge, children.updater, children.evaluator, *children.workers):
+        for slot in self._children.slots:
             slot.usage.sample(slot.pid_here)
 
     def ring_status(self, worker: int) -> dict[str, Any]:

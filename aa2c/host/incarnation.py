@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aa2c.clock import LivedClock
 from aa2c.host.commands import Command, Role, Stop, title_of
-from aa2c.host.usage import ProcessUsage, waited_for_core_s
+from aa2c.host.usage import ChildClock, ProcessUsage
 from aa2c.ports import Message, Report
 
 LOOK_S = 0.5
@@ -67,25 +66,25 @@ class Incarnation:
     def is_ready(self) -> bool:
         return self.became_ready.is_set()
 
+    def clock(self) -> ChildClock:
+        """By which it is waited for: time in which it cannot run is none."""
+        return ChildClock(None if self.is_watched_elsewhere else self.pid, 2 * LOOK_S)
+
     async def wait_until_ready(self, seconds: float) -> None:
         """Wait so long for it to come up, or to end."""
+        clock = self.clock()
         ready = asyncio.ensure_future(self.became_ready.wait())
         events: list[asyncio.Future[Any]] = [ready, self.exited]
-        await asyncio.wait(events, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        while (left := seconds - clock.look()) > 0 and not any(event.done() for event in events):
+            timeout = min(left, LOOK_S)
+            await asyncio.wait(events, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
 
-    async def stop(self, clock: LivedClock, deadline: float) -> None:
-        """Ask it to stop, and kill it at the deadline; at once where it has nothing to finish yet.
-
-        The deadline moves on while the process is ready to run and gets no core.
-        """
+    async def stop(self, seconds: float) -> None:
+        """Ask it to stop, and kill it if it takes longer; at once where it has nothing to finish yet."""
         self.send(Stop())
-        pid = None if self.is_watched_elsewhere else self.pid
-        deadline -= waited_for_core_s(pid)
-        while self.is_alive and self.is_ready:
-            left = deadline + waited_for_core_s(pid) - clock.look()
-            if left <= 0:
-                break
+        clock = self.clock()
+        while self.is_alive and self.is_ready and (left := seconds - clock.look()) > 0:
             await asyncio.wait([self.exited], timeout=min(left, LOOK_S))
         self.kill()
         await asyncio.wait([self.exited], timeout=self.gone_within_s)
@@ -108,6 +107,7 @@ class ChildSlot:
     index: int = 0
     child: Incarnation | None = None
     generation: int = 0
+    restarts: int = 0
     has_come_up: bool = False
     is_leaving: bool = False
     is_given_up: bool = False

@@ -5,6 +5,7 @@ Runs in the orchestrator, which creates and unlinks everything; children only at
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -66,14 +67,22 @@ class RunMemory:
         require_files(len(here) + FILES_OF_A_CHILD * (self._ring_count + 2) + OTHER_FILES)
         nbytes = table_bytes(self.most_workers)
         shm.require_space(nbytes)
-        self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
-        self.counters = RunCounters(self.counters_segment, self.most_workers, before)
-        self.records = Wakeup()
-        self.space_elsewhere = Wakeup()
-        self.spaces = tuple(
-            Wakeup() if worker in here else self.space_elsewhere
-            for worker in range(self.most_workers)
-        )
+        with contextlib.ExitStack() as made:  # what fails here leaves nothing behind
+            self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
+            made.callback(self.counters_segment.unlink)
+
+            def wakeup() -> Wakeup:
+                new = Wakeup()
+                made.callback(new.close)
+                return new
+
+            self.records, self.space_elsewhere = wakeup(), wakeup()
+            self.spaces = tuple(
+                wakeup() if worker in here else self.space_elsewhere
+                for worker in range(self.most_workers)
+            )
+            self.counters = RunCounters(self.counters_segment, self.most_workers, before)
+            made.pop_all()
 
     @property
     def is_sized(self) -> bool:

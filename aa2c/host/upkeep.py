@@ -45,7 +45,7 @@ class Upkeep:
         while not self._stopping.is_set():
             self._run.add("beats", 1)
             self._output.bound()
-            self._zombies.reap([slot.pid for slot in slots() if slot.pid])
+            self._zombies.reap([slot.pid_here for slot in slots() if slot.pid_here])
             await first_of(self._stopping, timeout_s=HEARTBEAT_S)
 
     async def _tell_of_slow_starts(self, slots: Callable[[], Iterable[ChildSlot]]) -> None:

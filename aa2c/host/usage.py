@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from time import monotonic
 
+from aa2c.clock import LivedClock
 from aa2c.host.rate import Rate
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -54,6 +55,23 @@ def cpu_s_and_rss(pid: int) -> tuple[float, int] | None:
     fields = text.rpartition(")")[2].split()  # the name before may hold anything
     ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
     return ticks / _TICKS_PER_S, int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES
+
+
+class ChildClock:
+    """A watcher's clock of one process: it also stands still while that is ready to run and gets no core."""
+
+    def __init__(self, pid: int | None, most_s: float) -> None:
+        self._pid = pid
+        self._lived = LivedClock(most_s)
+        self._looked_at, self._waited_s = self._lived.look(), waited_for_core_s(pid)
+        self._now = 0.0
+
+    def look(self) -> float:
+        """Seconds since it was made."""
+        lived, waited = self._lived.look(), waited_for_core_s(self._pid)
+        self._now += max(0.0, lived - self._looked_at - max(0.0, waited - self._waited_s))
+        self._looked_at, self._waited_s = lived, waited
+        return self._now
 
 
 def waited_for_core_s(pid: int | None) -> float:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from aa2c.clock import LivedClock
 from aa2c.config.config import Config
 from aa2c.host.commands import Role
 from aa2c.host.incarnation import Incarnation
-from aa2c.host.usage import waited_for_core_s
+from aa2c.host.usage import ChildClock
 from aa2c.ports import Counters
 
 WATCH_S = 0.5
@@ -41,11 +40,11 @@ async def watch(
         await asyncio.wait([child.exited])
         return child.exited.result()
     names = PROGRESS[child.role]
-    clock = LivedClock(2 * WATCH_S)
+    clock = ChildClock(child.pid, 2 * WATCH_S)
     beats, progress = -1, [-1]
     lived_at = progressed_at = clock.look()
     while child.is_alive:
-        now = clock.look() - waited_for_core_s(child.pid)
+        now = clock.look()
         if row.count("beats") != beats:
             beats, lived_at = row.count("beats"), now
         done = [row.count(name) for name in names]

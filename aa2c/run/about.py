@@ -16,6 +16,7 @@ from aa2c.config.config import Config
 from aa2c.config.option import help_of
 from aa2c.config.options import GROUPS
 from aa2c.config.toml import load_config, preset_names, toml_value
+from aa2c.errors import ConfigError
 from aa2c.log import readable
 from aa2c.run.files import last_rows
 from aa2c.run.quantities import QUANTITIES
@@ -27,9 +28,9 @@ COMMANDS = {"resume": "serve --resume", "evaluate": "eval", "report": "report"}
 def about(config: Config, run_dir: Path) -> dict[str, Any]:
     """What /about serves: the run's options beside those of the recipe that is nearest to them."""
     recipe = _nearest_recipe(config)
-    there = load_config(preset=recipe)
+    there = _as_recipe(recipe, config.workers)
     options = [
-        _option(item, getattr(config, item.name), getattr(there, item.name))
+        _option(item, getattr(config, item.name), there[item.name])
         for group in GROUPS
         for item in dataclasses.fields(group)
         if config.uses(item.name)
@@ -52,6 +53,16 @@ def _option(item: dataclasses.Field[Any], value: Any, recipes: Any) -> dict[str,
         "value": toml_value(value),
         "recipe": toml_value(recipes) if value != recipes else None,
     }
+
+
+def _as_recipe(name: str, workers: int) -> dict[str, Any]:
+    """The recipe's options; those that follow from the number of workers as they are with so many."""
+    own = vars(load_config(preset=name))
+    with contextlib.suppress(ConfigError):  # not every recipe fits every number
+        return vars(load_config(preset=name, flags={"workers": workers})) | {
+            "workers": own["workers"]
+        }
+    return own
 
 
 @cache

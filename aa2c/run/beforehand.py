@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
@@ -64,5 +65,5 @@ async def _answer_of(process: Process) -> str:
         return (await answer)[0].decode() if answer.done() else ""
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # and what the module has started
         await answer

@@ -23,7 +23,7 @@ from aa2c.run.status import RECENT_EPISODES, Returns, Status
 from aa2c.run.videos import Videos
 
 CHECKPOINT_WAIT_S = 10.0
-ROUND_WAIT_S = 3.0
+ROUND_WAIT_S = 5.0  # without progress
 FRAMES_WAIT_S = 5.0
 
 HEARD = (
@@ -94,21 +94,32 @@ class Controls:
     async def checkpoint(self) -> str:
         """Write a checkpoint, and wait for it, within reason: an update may take long."""
         self._require_training()
+        with contextlib.suppress(TimeoutError):
+            return f"written: {await asyncio.wait_for(self._ask_to_save(), CHECKPOINT_WAIT_S)}"
+        return "requested: it will be written after the current update"
+
+    def _ask_to_save(self) -> asyncio.Future[str]:
         saved = asyncio.get_running_loop().create_future()
         self._saved = [*(it for it in self._saved if not it.done()), saved]
         self._flags.set("checkpoints_wanted", self._flags.count("checkpoints_wanted") + 1)
-        with contextlib.suppress(TimeoutError):
-            return f"written: {await asyncio.wait_for(saved, CHECKPOINT_WAIT_S)}"
-        return "requested: it will be written after the current update"
+        return saved
 
     async def finish_round(self) -> None:
-        """In lock-step, before the end: save while all workers wait, when their states are known."""
-        if self._config.deterministic and self._phase() == "running":
-            self.resume()
-            try:
-                await asyncio.wait_for(self.checkpoint(), ROUND_WAIT_S)
-            except TimeoutError:
+        """In lock-step, before the end: save while all workers wait, when their states are known.
+
+        Given up only once nothing has been made or learned for a while.
+        """
+        if not (self._config.deterministic and self._phase() == "running"):
+            return
+        self.resume()
+        saved, counters, before = self._ask_to_save(), self._engine.telemetry, None
+        while not saved.done():
+            done = counters.env_steps, counters.updater.count("records")
+            if done == before:
                 self._note("stop", "the round was not completed: the newest checkpoint is older")
+                return
+            before = done
+            await asyncio.wait([saved], timeout=ROUND_WAIT_S)
 
     async def frames(self) -> Message:
         """The newest frames of worker 0's first environment. Raises `TimeoutError` if none arrive."""

@@ -6,6 +6,7 @@ that a page opened late shows the whole run, and memory does not grow with it.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import deque
@@ -188,6 +189,9 @@ class RunHistory:
             "log": lambda: log_tail(run_dir),
         }
         self.log: Any = None
+        self._track = functools.partial(
+            Tracking, run_dir, config, env_steps_before=before["env_steps"]
+        )
         self.tracking: Tracking | None = None
         self._diagnosis: Diagnosis | None = None
         self._can_write = True
@@ -297,8 +301,9 @@ class RunHistory:
         self._recording.write_mark(self._marks[-1])
 
     def watch(self, engine: Engine, log: Any) -> None:
-        """Begin to diagnose how learning goes; options that this run ignores are named."""
+        """Begin to track, and to diagnose how learning goes; options that this run ignores are named."""
         self.log = log
+        self.tracking = self._track(log=log)
         self._diagnosis = Diagnosis(engine, log)
         tell_of_ignored(log, without_effect(engine.settings.now()))
 
@@ -333,6 +338,12 @@ class RunHistory:
         return self._charts.document() | {"marks": list(self._marks)}
 
     def close(self) -> None:
+        """There is no more to come."""
         self._recording.close()
         if self.tracking is not None:
-            self.tracking.close()
+            self.tracking.end()
+
+    async def drain(self) -> None:
+        """After `close`: wait until trackers have taken what waits, as long as they take it."""
+        if self.tracking is not None:
+            await self.tracking.drain()

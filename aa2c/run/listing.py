@@ -54,10 +54,10 @@ def _look_at(path: Path) -> FoundRun:
     config: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, RecursionError):
         config = tomllib.loads((path / "config.toml").read_text())
-    total = config.get("total_env_steps", 0)
+    total = config.get("total_env_steps")
     last = next(iter(last_rows(path / "metrics.jsonl")), {})
     progress = last.get("progress")
-    env_steps = progress.get("env_steps", 0) if isinstance(progress, dict) else 0
+    env_steps = progress.get("env_steps") if isinstance(progress, dict) else 0
     state, error = _state_of(path)
     is_living = state in ("starting", "running")
     return FoundRun(
@@ -66,8 +66,8 @@ def _look_at(path: Path) -> FoundRun:
         state=state,
         env=str(config.get("vector") or config.get("env", "")),
         mode=str(config.get("mode", "")),
-        env_steps=env_steps,
-        total_env_steps=total,
+        env_steps=env_steps if isinstance(env_steps, int) else 0,
+        total_env_steps=total if isinstance(total, int) else 0,
         best_mean=best_score(path / "checkpoints"),
         changed_at=_changed_at(path),
         url=read_access(path)[0] if is_living else "",

@@ -239,7 +239,7 @@ def _child_status(slot: ChildView) -> Status:
     return {
         **_usage(slot.pid, slot.usage),
         "state": slot.state,
-        "restarts": slot.generation,
+        "restarts": slot.restarts,
         "last_exit": slot.last_exit,
         "exits": dict(slot.exits),
     }

@@ -5,6 +5,7 @@ Each is used by one thread of the orchestrator, and may block there.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import struct
@@ -42,7 +43,9 @@ class TensorBoard:
             if env_steps_before
             else {}
         )
-        self._writer = SummaryWriter(str(run_dir / "tb"), write_to_disk=True, **resumed)
+        self._dir = run_dir / "tb"
+        self._session: list[Any] = []
+        self._writer = SummaryWriter(str(self._dir), write_to_disk=True, **resumed)
         hyperparameters = _hyperparameters(config)
         rows = "".join(f"|{name}|{value}|\n" for name, value in hyperparameters.items())
         self._writer.add_text("hyperparameters", f"|param|value|\n|-|-|\n{rows}")
@@ -66,13 +69,19 @@ class TensorBoard:
         )
 
     def _add_plugin_data(self, tag: str, content: Any) -> None:
+        """In a file that is read first, and that the next start replaces: the first of a tag stays."""
+        from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboardX.record_writer import RecordWriter
 
         plugin = SummaryMetadata.PluginData(
             plugin_name="hparams", content=content.SerializeToString()
         )
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
-        self._writer.file_writer.add_summary(Summary(value=[value]), 0)
+        self._session.append(Event(wall_time=time.time(), summary=Summary(value=[value])))
+        with contextlib.closing(RecordWriter(str(self._dir / "events.out.tfevents.0"))) as file:
+            for event in self._session:
+                file.write(event.SerializeToString())
 
     def log(self, numbers: Mapping[str, float], env_steps: int) -> None:
         for tag, number in numbers.items():

@@ -6,6 +6,7 @@ to open. A tracker that fails is switched off with a warning; what is lost is co
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
 import queue
@@ -68,17 +69,23 @@ class Tracking:
         for feed in self._feeds:
             feed.put(lambda tracker: tracker.log_video(f"test/{policy}_game", path, env_steps))
 
-    def close(self) -> None:
-        """Let the trackers take what waits, as long as they do take it."""
+    def end(self) -> None:
+        """There is no more to come."""
         for feed in self._feeds:
             feed.end()
+
+    async def drain(self) -> None:
+        """After `end`: let the trackers take what waits, as long as they do take it, and close."""
         done, deadline, end = -1, 0.0, time.monotonic() + MOST_CLOSE_S
-        while any(feed.is_alive for feed in self._feeds):
+        while living := [feed for feed in self._feeds if feed.is_alive]:
             if (now_done := sum(feed.done for feed in self._feeds)) != done:
                 done, deadline = now_done, time.monotonic() + CLOSE_TIMEOUT_S
-            if time.monotonic() > min(deadline, end):
+            are_closing = all(
+                feed.is_closing for feed in living
+            )  # an upload makes no progress here
+            if time.monotonic() > (end if are_closing else min(deadline, end)):
                 break
-            time.sleep(POLL_S)
+            await asyncio.sleep(POLL_S)
         for feed in self._feeds:
             feed.tell_losses()
 
@@ -97,6 +104,7 @@ class _Feed:
         self._waiting: queue.SimpleQueue[Act | None] = queue.SimpleQueue()
         self._lost = 0
         self.done = 0
+        self.is_closing = False
         self._thread = threading.Thread(target=self._run, name=f"aa2c-{name}", daemon=True)
         self._thread.start()
 
@@ -134,6 +142,7 @@ class _Feed:
             while (act := self._waiting.get()) is not None:
                 act(tracker)
                 self.done += 1
+            self.is_closing = True
             tracker.close()
         except Exception as error:  # a library's, or the disk's: the run continues without it
             reason = f"{type(error).__name__}: {error}"

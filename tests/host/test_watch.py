@@ -189,7 +189,7 @@ async def test_a_child_that_gets_no_core_is_not_late(make_segment, monkeypatch):
             starved.clear()
         return False
 
-    monkeypatch.setattr("aa2c.host.watch.waited_for_core_s", waited)
+    monkeypatch.setattr("aa2c.host.usage.waited_for_core_s", waited)
     await watch(child, row, is_paused, Config(start_timeout_s=1.0))
     assert len(looks) > 7, "its limit counts only once it gets a core"
     assert child.replaced_as == TOO_LATE
@@ -223,9 +223,8 @@ async def test_a_child_that_gets_no_core_has_longer_to_stop(
             child.exited.set_result(0)
         return looks[:looks_without_core][-1] - begun
 
-    monkeypatch.setattr("aa2c.host.incarnation.waited_for_core_s", waited)
-    clock = LivedClock(most_s=1.0)
-    await child.stop(clock, clock.look() + 0.7)
+    monkeypatch.setattr("aa2c.host.usage.waited_for_core_s", waited)
+    await child.stop(0.7)
     assert child.exited.result() == exit_code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import itertools
 import json
@@ -62,6 +63,7 @@ def test_an_evaluation_is_one_point_at_the_env_steps_of_its_parameters(
     }  # fmt: skip
     assert tests["sampled"]["mean"] == [5_000.0, 10_000.0]
     history.close()
+    asyncio.run(history.drain())
     with (tmp_path / "episodes.csv").open(newline="") as file:
         assert {row["env_steps"] for row in csv.DictReader(file)} == {"10000", "20000"}
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
@@ -102,6 +104,7 @@ def test_a_score_that_is_not_finite_is_a_null_everywhere_and_no_point_of_a_track
     }  # fmt: skip
     assert history.document()["tests"]["greedy"]["mean"] == [None]
     history.close()
+    asyncio.run(history.drain())
     found = scalars(tmp_path)
     assert "test/greedy_return" not in found
     assert [point.value for point in found["test/sampled_return"]] == [1.5]

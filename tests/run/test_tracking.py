@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import threading
@@ -36,6 +37,11 @@ def required(what: str, name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         not_checked(what, f"{name} is not installed")
+
+
+def drained(of_run: Tracking) -> None:
+    of_run.end()
+    asyncio.run(of_run.drain())
 
 
 def read(run_dir: Any) -> Any:
@@ -119,7 +125,7 @@ def test_tensorboard_finds_runs_in_their_directory_and_the_hyperparameters_that_
         config = small(track=("tensorboard",), learning_rate=rate, hidden_sizes=(8, 9))
         of_run = Tracking(tmp_path / name, config, Log())
         of_run.add_test("greedy", 500, 7.0, [(7.0, 3), (7.0, 4)])
-        of_run.close()
+        drained(of_run)
     experiment, sessions = hparams(tmp_path)
     assert [info.name for info in experiment.hparam_infos if info.differs] == ["learning_rate"]
     assert {info.name.tag for info in experiment.metric_infos} >= {"test/greedy_return"}
@@ -142,13 +148,28 @@ def test_tensorboard_finds_runs_in_their_directory_and_the_hyperparameters_that_
     assert "clip_coef" not in values, "mode grad does not use it"
 
 
+def test_tensorboard_shows_the_hyperparameters_of_the_newest_start(small, tmp_path):
+    for rate in (0.001, 0.5):
+        config = small(track=("tensorboard",), learning_rate=rate)
+        drained(
+            Tracking(tmp_path / "one", config, Log(), env_steps_before=100 if rate > 0.1 else 0)
+        )
+    from tensorboard.plugins.hparams.metadata import (
+        SESSION_START_INFO_TAG,
+        parse_session_start_info_plugin_data,
+    )
+
+    told = read(tmp_path / "one").SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content
+    assert parse_session_start_info_plugin_data(told).hparams["learning_rate"].number_value == 0.5
+
+
 def test_tensorboard_shows_nothing_that_a_resume_undid(small, tmp_path):
     for env_steps_before, value in ((0, 1.0), (200, 2.0)):
         config = small(track=("tensorboard",))
         of_run = Tracking(tmp_path, config, Log(), env_steps_before)
         for env_steps in range(env_steps_before, env_steps_before + 400, 100):
             of_run.add_test("greedy", env_steps, value, [(value, 1)])
-        of_run.close()
+        drained(of_run)
     events = scalars(tmp_path)["test/greedy_return"]
     assert [(event.step, event.value) for event in events] == [
         (0, 1), (100, 1), (200, 1), (200, 2), (300, 2), (400, 2), (500, 2),
@@ -181,7 +202,7 @@ def test_wandb_gets_the_options_as_its_config_and_changed_ones_after_a_resume(
     for rate in (0.1, 0.2):
         of_run = Tracking(tmp_path, small(track=("wandb",), learning_rate=rate), Log())
         of_run.add_test("sampled", 500, None, [(float("nan"), 8)])
-        of_run.close()
+        drained(of_run)
         assert run.config["learning_rate"] == rate
     assert run.config["hidden_sizes"] == [16]
     assert run.rows == [{"test/sampled_length": 8, "global_step": 500}] * 2
@@ -209,7 +230,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(small, tmp_path, 
     both = Tracking(tmp_path, small(track=("wandb", "tensorboard")), log)
     for i in range(3):
         both.add_episodes([(float(i), 10)])
-    both.close()
+    drained(both)
     assert [event for event, _ in log.warnings] == ["a tracker is switched off"]
     assert log.warnings[0][1]["tracker"] == "wandb"
     assert [event.value for event in scalars(tmp_path)["charts/episodic_return"]] == [0, 1, 2]
@@ -241,7 +262,7 @@ def test_nothing_is_lost_while_a_tracker_opens_and_no_other_waits_for_it(
         time.sleep(0.01)
     assert taken == []
     opened.set()
-    both.close()
+    drained(both)
     assert taken == list(range(5000))
     assert log.warnings == []
 
@@ -261,7 +282,7 @@ def test_a_tracker_that_hangs_holds_nobody_up_and_what_it_did_not_get_is_counted
     hanging = Tracking(tmp_path, small(track=("wandb",)), log)
     for i in range(300):
         hanging.add_episodes([(float(i), 10)])
-    hanging.close()
+    drained(hanging)
     assert time.monotonic() - started < 10
     told = [(event, fields.get("rows")) for event, fields in log.warnings]
     assert told == [
@@ -276,5 +297,5 @@ def test_without_track_there_is_no_thread(small, tmp_path):
     none = Tracking(tmp_path, small(), Log())
     none.add_episodes([(1.0, 1)])
     assert threading.active_count() == before
-    none.close()
+    drained(none)
     assert list(tmp_path.iterdir()) == []

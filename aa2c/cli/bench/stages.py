@@ -75,7 +75,9 @@ class Stages:
 
     def work(self, stage: str, batch_size: int, precision: str) -> Work:
         """One stage's work, acting on so many observations at once; in a precision, if one is named."""
-        choice = ChosenPrecision(getattr(torch, precision), "measured") if precision else self._chosen
+        choice = (
+            ChosenPrecision(getattr(torch, precision), "measured") if precision else self._chosen
+        )
         self._acting.precision = self.learning.precision = choice
         works = {
             "env": self._step_envs,

@@ -31,6 +31,7 @@ from aa2c.version import __version__
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray of its own
 CONNECT_S = 5.0
+LAST_WORD_S = 1.0  # for the reply that says why
 TOKEN_S = 60.0  # for a new interpreter that imports Ray and asks
 SMALL_BYTES = 90_000  # Ray sends up to 100 KB within a call, which takes a fifth of the CPU time
 MOST_CALLS = 4  # at once to an actor: one of each kind, and room
@@ -41,10 +42,15 @@ STORE_IS_FULL = (
 _AUTH = "RAY_AUTH_MODE"
 
 # Asked without a token, by an interpreter that has never had one: an answer means that nobody needs any.
-_PROBE = """\
+_REFUSED = 3
+_PROBE = f"""\
 import sys
 from ray._raylet import GcsClient
-GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=5)
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=5)
+except AuthenticationError:
+    sys.exit({_REFUSED})
 """
 
 
@@ -85,7 +91,12 @@ class HostActor:
         from aa2c.host.cluster.share import Share
 
         spec: ShareSpec = pickle.loads(pickled)
-        self._share = Share(spec, on_end=lambda: os._exit(0))
+        loop = asyncio.get_running_loop()
+
+        def end_soon() -> None:
+            loop.call_later(LAST_WORD_S, os._exit, 0)
+
+        self._share = Share(spec, on_end=end_soon)
         return ""
 
     async def where(self) -> tuple[str, str]:
@@ -224,10 +235,11 @@ class RayCluster:
         }
         link = RayLink(self, ray.remote(HostActor).options(**options).remote())
         try:
-            refused = await link.actor.begin.remote(versions(), pickle.dumps(share))
-            if refused:
-                raise StartError(f"--engine ray: {refused}")
-            link.name, link.address = await link.actor.where.remote()
+            with in_words():
+                refused = await link.actor.begin.remote(versions(), pickle.dumps(share))
+                if refused:
+                    raise StartError(f"--engine ray: {refused}")
+                link.name, link.address = await link.actor.where.remote()
         except BaseException:
             link.kill()
             raise
@@ -312,4 +324,10 @@ def require_token(address: str) -> None:
         raise StartError(
             f"the Ray cluster at {address} asks for no token, so that whoever reaches it runs code there: "
             "start its nodes with RAY_AUTH_MODE=token, or say --ray-insecure on a network of your own."
+        )
+    if result.returncode != _REFUSED:
+        said = result.stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"]
+        raise StartError(
+            f"it cannot be told whether the Ray cluster at {address} wants a token ({said[-1][:300]}): "
+            "say --ray-insecure if you know that it does."
         )

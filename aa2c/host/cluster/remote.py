@@ -11,7 +11,6 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from aa2c.clock import LivedClock
 from aa2c.host.commands import KILL, START, Command, ToWorker, encode
 from aa2c.host.incarnation import ChildSlot, Incarnation
 from aa2c.host.memory import RunMemory
@@ -56,8 +55,8 @@ class RemoteChild(Incarnation):
         if self.is_alive:
             self._tell(KILL)
 
-    async def stop(self, clock: LivedClock, deadline: float) -> None:
-        await super().stop(clock, deadline)
+    async def stop(self, seconds: float) -> None:
+        await super().stop(seconds)
         self.end(-signal.SIGKILL, "its host does not answer", host_is_lost=True)
 
     def kill_and_wait(self) -> None:
@@ -144,8 +143,8 @@ class RemoteWorkers:
                 else:
                     child.deliver([message["message"]])
 
-    async def stop(self, clock: LivedClock, deadline: float) -> None:
+    async def stop(self, seconds: float) -> None:
         """End the engine's process, and with it the hosts."""
         if self.engine.child is not None:
-            await self.engine.child.stop(clock, deadline)
+            await self.engine.child.stop(seconds)
         await asyncio.sleep(0)  # its end is seen

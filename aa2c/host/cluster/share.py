@@ -58,14 +58,14 @@ class Share:
         raise_file_limit()
         remove_leftovers()
         self._dir = Path(tempfile.mkdtemp(prefix=f"aa2c-host-{spec.run_id}-"))
+        # Where a journal is kept, for who audits it, the directory stays.
+        cleaner.start(name_prefix(spec.run_id), "" if os.environ.get(JOURNAL) else str(self._dir))
         self._log_file = LogFile(self._dir / "log.jsonl")
         self._output = Output(self._dir, make_logger(self._log_file, "aa2c-host"))
         self._log_read = 0
         rings = max(1, min(spec.count, spec.config.workers - spec.first))
         self._memory = RunMemory(spec.config, spec.run_id, here=spec.workers, rings=rings)
         self._table = self._memory.counters_segment
-        # Where a journal is kept, for who audits it, the directory stays.
-        cleaner.start(name_prefix(spec.run_id), "" if os.environ.get(JOURNAL) else str(self._dir))
         self._updater = updater_row(self._table)
         self._starter = Starter(
             spec.config,
@@ -184,8 +184,11 @@ class Share:
         """Whole lines that workers have logged since."""
         with (self._dir / "log.jsonl").open("rb") as file:
             file.seek(self._log_read)
-            whole, newline, _ = file.read(MOST_LOG_BYTES).rpartition(b"\n")
-        self._log_read += len(whole) + len(newline)
+            found = file.read(MOST_LOG_BYTES)
+        whole, newline, rest = found.rpartition(b"\n")
+        if not newline and len(found) == MOST_LOG_BYTES:  # its end comes as a line of its own
+            whole, rest = found, b""
+        self._log_read += len(found) - len(rest)
         return whole.decode(errors="replace").splitlines()
 
     def _obey(self, worker: int, generation: int, command: Message) -> None:

@@ -92,7 +92,7 @@ export const newest = () => latest;
 export const mayControl = () => isOwner;
 
 export function disableControls() {
-  for (const part of document.querySelectorAll(".buttons button, #record, #watch, #settings input, #settings button")) part.disabled = true;
+  for (const part of document.querySelectorAll("main .buttons button, #record, #watch, #settings input, #settings button")) part.disabled = true;
 }
 
 for (const [id, act] of Object.entries(BUTTONS)) byId(id).addEventListener("click", act);

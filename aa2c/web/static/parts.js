@@ -18,12 +18,15 @@ export function showHeader({ run, progress }) {
   complain(run.error ?? (run.stall && `The run has stalled: ${run.stall}.`));
 }
 
-// Replaced only where they change: a screen reader reads out what is.
+// A screen reader reads out what is added: not each new number of a warning that is there.
 export function showWarnings({ warnings }) {
   const texts = warnings.map(({ text, advice, env_steps: since }) => `Since ${whole(since)} env steps ${text}. ${advice}`);
   byId("warnings").hidden = !texts.length;
   const names = warnings.map(({ name }) => name).join();
-  if (byId("warnings").dataset.names === names) return;
+  if (byId("warnings").dataset.names === names) {
+    [...byId("warnings").children].forEach((item, i) => { if (item.textContent !== texts[i]) item.textContent = texts[i]; });
+    return;
+  }
   byId("warnings").dataset.names = names;
   byId("warnings").replaceChildren(...texts.map((text) => element("li", text)));
 }

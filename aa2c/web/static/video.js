@@ -6,6 +6,8 @@ import { bytes, byId, duration, element, short, whole } from "./words.js";
 let asked = false; // by this page, which then plays it at once
 let shown = ""; // which video is here: its run and number
 let address = null; // of its blob
+const PLAIN = "The evaluator plays an episode for you, at most a minute of it.";
+const PAUSED = "Paused: the evaluator rests, too. Resume to record.";
 const SAYS = { requested: "Asked for: the evaluator begins soon.", recording: "The evaluator plays and records an episode…" };
 
 export function showVideo({ run, video }) {
@@ -16,6 +18,8 @@ export function showVideo({ run, video }) {
   if (isBusy) say(SAYS[video.state]);
   else if (video?.state === "failed") say(`No video: ${video.error}`);
   else if (video?.state === "ready" && keyOf(run, video) !== shown) take(video, run);
+  else if (!shown && run.state === "paused") say(PAUSED);
+  else if (byId("video-words").textContent === PAUSED) say(PLAIN);
 }
 
 const keyOf = (run, video) => `${run.id} ${video.number}`;
@@ -57,5 +61,7 @@ byId("video").addEventListener("error", () => {
 byId("record").addEventListener("click", async () => {
   asked = true;
   byId("record").disabled = true;
-  say((await act("video")).text);
+  const { ok, text } = await act("video");
+  asked = ok;
+  say(text);
 });

@@ -222,6 +222,14 @@ def test_a_machine_too_busy_to_ask_for_the_token_is_told_of_in_a_sentence(monkey
         require_token("127.0.0.1:1")
 
 
+def test_a_cluster_that_cannot_be_asked_for_a_token_is_refused(monkeypatch):
+    monkeypatch.setattr("aa2c.host.cluster.ray._PROBE", "import ray_of_another_version")
+    with pytest.raises(
+        StartError, match=r"cannot be told .*ray_of_another_version.*--ray-insecure"
+    ):
+        require_token("127.0.0.1:1")
+
+
 async def test_a_cluster_that_asks_for_no_token_is_refused(on_ray, tmp_path):
     opened = Nodes(tmp_path, {"RAY_AUTH_MODE": "disabled"}, workers=0)
     try:

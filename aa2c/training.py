@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from aa2c.config.config import Config
 from aa2c.orchestrator import Callback, Orchestrator
@@ -12,12 +13,21 @@ from aa2c.run.status import Status
 from aa2c.run.words import PLAIN_S, progress_line
 
 
-def train(config: Config, *, progress: bool = False, callback: Callback | None = None) -> Status:
+def train(
+    config: Config,
+    *,
+    progress: bool = False,
+    callback: Callback | None = None,
+    resume: str | Path | None = None,
+    http: bool = False,
+) -> Status:
     """Run a training to its end, blocking; the last status. Raises `Aa2cError` if it fails.
 
-    `progress` prints a line every few seconds, as `serve` does; `callback` is `Orchestrator`'s.
+    `progress` prints a line every few seconds, as `serve` does; the others are `Orchestrator`'s.
     """
-    orchestrator = Orchestrator(config, callback=_Progress(callback) if progress else callback)
+    orchestrator = Orchestrator(
+        config, callback=_Progress(callback) if progress else callback, resume=resume, http=http
+    )
 
     async def run_to_end() -> Status:
         async with orchestrator as run:

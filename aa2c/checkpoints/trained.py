@@ -15,7 +15,7 @@ from torch import Tensor
 from aa2c.checkpoints.tensors import Checkpoint, load_checkpoint, load_network
 from aa2c.config.config import require_consent
 from aa2c.envs.actions import to_space
-from aa2c.envs.failure import Unusable
+from aa2c.envs.failure import Unusable, shown
 from aa2c.envs.masks import of_parts, to_mask, without_mask
 from aa2c.envs.observations import ObsSpec, Several, exactly_as, to_row
 from aa2c.envs.single import Env, make_single
@@ -51,8 +51,8 @@ class TrainedPolicy:
         `state` is None at first, and only a policy with memory has one. `episode_start` [N] is true
         where the memory is to be forgotten. `action_mask` [N, A] is 0 where an action is illegal; of a
         MultiDiscrete the masks of its dimensions are concatenated, or a tuple. A policy that was trained
-        with masks needs them, unless they are in its observations. Raises `ValueError` for what does not
-        fit the spaces.
+        with masks needs them, unless they are in its observations; for an episode that is over give one of
+        ones. Raises `ValueError` for what does not fit the spaces.
         """
         action_mask = self._told_in(obs) if action_mask is None else action_mask
         rows, is_single = self.rows(obs)
@@ -60,7 +60,7 @@ class TrainedPolicy:
         if episode_start is not None:
             begins |= np.asarray(episode_start, np.bool_)
         with torch.inference_mode():
-            before = self.network.initial_state(len(rows)) if state is None else state
+            before = self._state(state, len(rows))
             mask = self._masks(action_mask, len(rows), is_single=is_single)
             distribution, _, after = self.network.evaluate(
                 torch.from_numpy(rows), before, torch.from_numpy(begins).unsqueeze(0), mask
@@ -89,12 +89,33 @@ class TrainedPolicy:
             is_single = rows.shape == spec.obs_shape
             rows = rows[None] if is_single else rows
         else:
-            is_single = not is_batch(spec.obs, obs)
-            each = [obs] if is_single else unbatched(spec.obs, obs)
-            rows = np.stack([to_row(spec.obs, one) for one in each])
+            try:
+                is_single = not is_batch(spec.obs, obs)
+                each = [obs] if is_single else unbatched(spec.obs, obs)
+                rows = np.stack([to_row(spec.obs, one) for one in each])
+            except Unusable as error:
+                raise ValueError(f"the caller {error}") from None
+            except (KeyError, TypeError, IndexError):
+                raise ValueError(
+                    f"observations are as the environment's, with all their parts, got {shown(obs)}"
+                ) from None
         if rows.shape[1:] != spec.obs_shape or not len(rows):
             raise ValueError(f"observations are of shape {spec.obs_shape}, got {rows.shape}")
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            raise ValueError(f"observations are numbers, got {shown(obs)}")
         return rows, is_single
+
+    def _state(self, given: State | None, rows: int) -> State:
+        """The state to act from. Raises `ValueError` for one that is not of so many rows."""
+        initial = self.network.initial_state(rows)
+        if given is None:
+            return initial
+        shapes = [tuple(np.shape(part)) for part in given]
+        if shapes != [tuple(part.shape) for part in initial]:
+            raise ValueError(
+                f"a state of {rows} observations is what predict returned for as many, got parts of {shapes}"
+            )
+        return tuple(torch.as_tensor(part) for part in given)
 
     def _told_in(self, obs: Any) -> Any:
         """The masks that are in observations; None if there are none."""

@@ -20,6 +20,7 @@ from aa2c.errors import StartError
 
 Actions = NDArray[Any]
 FLOATS = ("float16", "float32", "float64")  # safely cast to those of any byte order, or longer
+MOST_INTEGERS = 1024  # that a number of a Box may be one of
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
@@ -38,9 +39,17 @@ def action_spec(space: gym.Space[Any], *, is_squashed: bool = False) -> ActionSp
         case spaces.Box() if np.issubdtype(space.dtype, np.floating) and 0 not in space.shape:
             low, high = (tuple(map(float, bound.flat)) for bound in (space.low, space.high))
             if is_squashed and not space.is_bounded():
-                raise StartError(f"--action-bounds tanh needs bounds, and --env has {space}.")
+                raise StartError(
+                    f"--action-bounds tanh needs bounds, and the environment has {space}: "
+                    "use --action-bounds clip."
+                )
             dtype = space.dtype.name if space.dtype.name in FLOATS else "float64"
             return Continuous(space.shape, low, high, dtype, is_squashed)
+        case spaces.Box() if _is_of_few_integers(space):
+            bounds = zip(space.low.flat, space.high.flat, strict=True)
+            dtype = space.dtype.name
+            of_each = [Discrete(int(b) - int(a) + 1, int(a), dtype) for a, b in bounds]
+            return Joint(tuple(of_each), space.shape)
         case spaces.Dict() if len(space.spaces):
             parts = [action_spec(part, is_squashed=is_squashed) for part in space.spaces.values()]
             return Joint(tuple(parts), names=tuple(space.spaces))
@@ -48,9 +57,18 @@ def action_spec(space: gym.Space[Any], *, is_squashed: bool = False) -> ActionSp
             parts = [action_spec(part, is_squashed=is_squashed) for part in space.spaces]
             return Joint(tuple(parts))
     raise StartError(
-        f"--env has actions {space}, and aa2c acts in Discrete, MultiDiscrete, MultiBinary, Box of "
-        "floats, and Tuple or Dict of these: name a --wrapper that uses gymnasium.wrappers.TransformAction."
+        f"the environment has actions {space}, and aa2c acts in Discrete, MultiDiscrete, MultiBinary, Box of "
+        f"floats or of at most {MOST_INTEGERS} integers, and Tuple or Dict of these: wrap it in "
+        "gymnasium.wrappers.TransformAction (--wrapper)."
     )
+
+
+def _is_of_few_integers(space: spaces.Box) -> bool:
+    """Whether each number of a Box is one of so few integers that each may be a choice."""
+    if not np.issubdtype(space.dtype, np.integer) or not space.shape or 0 in space.shape:
+        return False
+    counts = space.high.astype(object) - space.low.astype(object)  # of any width, without overflow
+    return bool((counts < MOST_INTEGERS).all())
 
 
 def most_entropy(spec: ActionSpec) -> float:

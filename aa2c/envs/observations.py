@@ -237,7 +237,7 @@ def to_row(spec: ObsSpec, seen: Any) -> Row:
 
 def _fill_image(leaf: Image, seen: Any, out: Row) -> None:
     image = np.asarray(seen)
-    if not _is_like(image.shape, leaf.shape):
+    if not is_like(image.shape, leaf.shape):
         raise _unlike(seen, f"an image of {leaf.shape}")
     cast = exactly_as(image, np.dtype(np.uint8))
     if cast is None:
@@ -252,14 +252,14 @@ def exactly_as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | Non
     return cast if cast is values or np.array_equal(cast, values) else None
 
 
-def _is_like(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+def is_like(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     """But for dimensions of one."""
     return [n for n in shape if n != 1] == [n for n in wanted if n != 1]
 
 
 def _fill_numbers(leaf: Numbers, seen: Any, out: Row) -> None:
     numbers = np.asarray(seen, np.float32)
-    if numbers.shape != leaf.shape and not _is_like(numbers.shape, leaf.shape):
+    if numbers.shape != leaf.shape and not is_like(numbers.shape, leaf.shape):
         raise _unlike(seen, f"numbers of shape {leaf.shape}")
     np.divide(numbers.reshape(-1), leaf.scale, out=out[: numbers.size])
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from aa2c.envs.actions import to_space
 from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, shown
 from aa2c.envs.masks import Mask, has_mask
-from aa2c.envs.plain import Obs, VectorStep, close_all, fit_obs, spec_of
+from aa2c.envs.plain import Obs, VectorStep, close_all, fit_obs, held_in, spec_of
 from aa2c.envs.state import load_env, save_env
 from aa2c.errors import StartError
 
@@ -104,7 +104,7 @@ class GymnasiumVector:
             if len(rows) != self.num_envs:
                 raise Unusable(f"gave {len(rows)} observations of {self.num_envs} environments")
             return np.stack([fit_obs(self.spec, row) for row in rows])
-        batch = np.array(seen, self.spec.obs_dtype)
+        batch = np.array(held_in(np.asarray(seen), self.spec.obs_dtype), self.spec.obs_dtype)
         if batch.shape != (self.num_envs, *self.spec.obs_shape):
             raise Unusable(
                 f"gave observations of shape {batch.shape}, and {self.num_envs} environments have "

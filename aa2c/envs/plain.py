@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from aa2c.envs.actions import action_spec, to_space
 from aa2c.envs.failure import ENV_ERRORS, Unusable, failed_call, one_line, shown
 from aa2c.envs.masks import Mask, has_mask
-from aa2c.envs.observations import layout_of, obs_spec, scale_of, to_row
+from aa2c.envs.observations import exactly_as, is_like, layout_of, obs_spec, scale_of, to_row
 from aa2c.envs.spec import EnvSpec
 from aa2c.envs.state import load_env, save_env
 from aa2c.errors import StartError
@@ -221,24 +221,29 @@ def fit_obs(spec: EnvSpec, seen: Any) -> Obs:
         array = np.asarray(seen)
     except ValueError:
         array = np.asarray(None)
-    shape, dtype = spec.obs_shape, np.dtype(spec.obs_dtype)
+    shape = spec.obs_shape
     if array.shape != shape:
-        if [n for n in array.shape if n != 1] != [n for n in shape if n != 1]:
+        if not is_like(array.shape, shape):
             raise Unusable(
                 f"gave the observation {shown(seen)} of shape {array.shape}, and its "
                 f"observation_space has {shape}: make them agree"
             )
         array = array.reshape(shape)
-    if array.dtype != dtype and dtype.kind in "iub":
-        with np.errstate(all="ignore"):
-            cast = array.astype(dtype)
-        if not np.array_equal(cast, array):
-            raise Unusable(
-                f"gave the observation {shown(seen)}, which the {dtype} of its "
-                "observation_space cannot hold: make them agree"
-            )
-        return cast
-    return array
+    return held_in(array, spec.obs_dtype)
+
+
+def held_in(seen: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Observations whose values an integer dtype can hold, in it. Raises `Unusable`."""
+    wanted = np.dtype(dtype)
+    if wanted.kind not in "iub":
+        return seen
+    cast = exactly_as(seen, wanted)
+    if cast is None:
+        raise Unusable(
+            f"gave the observation {shown(seen)}, which the {dtype} of its "
+            "observation_space cannot hold: make them agree"
+        )
+    return cast
 
 
 def _number(reward: Any) -> float:

@@ -21,6 +21,7 @@ KINDS = ("atari", "continuous", "memory", "vector")
 _CONTINUOUS = (
     "gymnasium.envs.mujoco.",
     "gymnasium.envs.box2d.bipedal_walker:",
+    "gymnasium.envs.box2d.car_racing:",
     "gymnasium.envs.classic_control.pendulum:",
     "gymnasium.envs.classic_control.continuous_mountain_car:",
     "gymnasium.envs.phys2d.pendulum:",
@@ -30,7 +31,7 @@ _CONTINUOUS = (
 _NOT_TUNED = ("mode", "env", "memory", "total_env_steps", "workers", "num_envs", "update_threads")
 
 
-def recipe(env: Maker, *, mode: str = "grad", **options: Any) -> Config:
+def recipe(env: Maker = Config.env, *, mode: str = "grad", **options: Any) -> Config:
     """The configuration that `serve` would train this environment with; `options` override it.
 
     Raises `ConfigError`.
@@ -77,7 +78,7 @@ def _origin(entry_point: Any) -> str:
 def warn_without_recipe(config: Config) -> None:
     """Warn once of bare defaults, where this task has a recipe of its own and nothing is tuned."""
     preset = preset_for(config.mode, config.env, config.env_kwargs, config.memory)
-    if preset == "none" or preset.endswith("/vector"):
+    if preset == "none":
         return
     tuned = load_config(preset=preset)
     sets = {
@@ -87,7 +88,7 @@ def warn_without_recipe(config: Config) -> None:
     }
     if all(getattr(config, name) == default for name, default in sets.items()):
         warnings.warn(
-            f"{config.env} is trained with Config's bare defaults, which suit small tasks: "
+            f"{config.env_name} is trained with Config's bare defaults, which are tuned for nothing: "
             f"aa2c.recipe(env, mode={config.mode!r}) starts from the recipe {preset}.",
             NoRecipeWarning,
             stacklevel=3,

@@ -27,7 +27,8 @@ def make_single(config: Config, render_mode: str | None = None) -> Env:
             shown = (None, PICTURES)
             if render_mode not in shown:
                 raise StartError(f"render_mode {render_mode!r}: an Atari game's is one of {shown}.")
-            return SingleAtari(AtariGame(config, game, with_pictures=render_mode == PICTURES))
+            whole = AtariGame(config, game, with_pictures=render_mode == PICTURES)
+            return SingleAtari(whole, most_steps=max(1, game.max_frames // config.frame_skip))
         if config.vector or gym.spec(env_id).entry_point is None:
             raise StartError(f"{config.env_flag} makes vector environments only.")
         options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
@@ -36,10 +37,12 @@ def make_single(config: Config, render_mode: str | None = None) -> Env:
 
 
 class SingleAtari(gym.Env[NDArray[np.uint8], np.int64]):
-    """A whole Atari game, four frames of 84x84 stacked; rewards are raw."""
+    """A whole Atari game, cut after so many steps; four frames of 84x84 stacked, rewards are raw."""
 
-    def __init__(self, game: AtariGame) -> None:
+    def __init__(self, game: AtariGame, most_steps: int) -> None:
         self._game = game
+        self._most_steps = most_steps
+        self._steps = 0
         self.observation_space = game.observation_space
         self.action_space = game.action_space
         self.metadata = {"render_modes": [PICTURES], "render_fps": game.pictures_per_s}
@@ -49,11 +52,14 @@ class SingleAtari(gym.Env[NDArray[np.uint8], np.int64]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         super().reset(seed=seed)
+        self._steps = 0
         return self._game.start(int(self.np_random.integers(SEEDS))), {}
 
     def step(self, action: np.int64) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         obs, reward, is_over = self._game.step(np.asarray(action))
-        return obs, reward, is_over, False, {}
+        self._steps += 1
+        is_cut = self._steps >= self._most_steps and not is_over
+        return obs, reward, is_over, is_cut, {}
 
     def render(self) -> Any:
         return self._game.picture() if self._game.has_pictures else None

@@ -58,7 +58,7 @@ def _make_policy(config: Config, spec: EnvSpec) -> Policy:
     else:
         trunk = _make_trunk(config, spec, layout, 1.0 if config.norm_obs else obs_scale)
         parts = with_heads(config, actions, trunk)
-    policy = Policy(actions, parts, 1.0 if layout else obs_scale, layout)
+    policy = Policy(actions, parts, 1.0 if spec.obs else obs_scale, layout)
     if not parts.is_whole and any(isinstance(m, nn.Conv2d) for m in policy.trunk.modules()):
         policy.precision = choose_precision(config.precision)
     if config.norm_obs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aa2c.config.config import Config
-from aa2c.envs.observations import image_layout
+from aa2c.envs.observations import Image, ObsSpec, Several, image_layout
 from aa2c.envs.spec import ActionSpec, Continuous, EnvSpec, Joint
 from aa2c.policy.own import is_own
 from aa2c.policy.policy import NO_CONVOLUTIONS, Policy
@@ -18,12 +18,22 @@ def without_effect(config: Config, spec: EnvSpec, policy: Policy) -> dict[str, s
         needs["precision"] = "a trunk with convolutions"
     if not _has_hidden_layers(config, spec):
         needs["hidden_sizes"] = "--network mlp"
+    if spec.obs is not None and not _has_scaled_images(spec.obs):
+        needs["obs_scale"] = "an image of bytes"
+    if policy.obs_rms is not None and not policy.obs_rms.mean.numel():
+        needs["norm_obs"] = "observations beside images"
     default = Config()
     return {
         name: need
         for name, need in needs.items()
         if getattr(config, name) != getattr(default, name)
     }
+
+
+def _has_scaled_images(spec: ObsSpec) -> bool:
+    if isinstance(spec, Several):
+        return any(map(_has_scaled_images, spec.parts))
+    return isinstance(spec, Image)
 
 
 def _has_reals(spec: ActionSpec) -> bool:

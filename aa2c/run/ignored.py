@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from aa2c.config.config import Config, flag
+from aa2c.modes.traj import rollouts_per_batch
 
 _OF_ATARI = ("frame_skip", "noop_max", "sticky_action_prob", "terminal_on_life_loss")
 _OF_MEMORY = ("memory_size", "sequence_length")
-_OF_EVALUATOR = ("eval_episodes", "eval_max_steps")
+_OF_EVALUATOR = ("eval_episodes", "eval_max_steps", "eval_video")
 
 
 def without_effect(config: Config) -> dict[str, str]:
@@ -26,6 +27,8 @@ def without_effect(config: Config) -> dict[str, str]:
         needs |= dict.fromkeys(_OF_EVALUATOR, "--eval-interval-s")
     if config.optimizer != "adam":
         needs["adam_beta1"] = "--optimizer adam"
+    if config.memory != "none" and config.uses("minibatches") and not _has_sequences(config):
+        needs["minibatches"] = "a batch of as many sequences: a smaller --sequence-length"
     if not config.nonfinite_limit:
         needs["nonfinite_action"] = "--nonfinite-limit"
     changed = {item.name for item in dataclasses.fields(Config) if _is_changed(item, config)}
@@ -41,6 +44,12 @@ def tell_of_ignored(log: Any, ignored: Mapping[str, str]) -> None:
         log.warning("options without effect", options=told)
 
 
+def _has_sequences(config: Config) -> bool:
+    """Whether a batch has a sequence for each minibatch."""
+    of_rollout = config.num_steps // (config.sequence_length or config.num_steps)
+    return rollouts_per_batch(config) * config.num_envs * of_rollout >= config.minibatches
+
+
 def _is_changed(item: dataclasses.Field[Any], config: Config) -> bool:
     return bool(getattr(config, item.name) != item.default)
 
@@ -48,4 +57,5 @@ def _is_changed(item: dataclasses.Field[Any], config: Config) -> bool:
 def _is_atari(config: Config) -> bool:
     from aa2c.envs.find import is_atari
 
-    return not config.vector and is_atari(config.env)
+    # With wrappers a game is an environment like any other.
+    return not (config.vector or config.wrapper) and is_atari(config.env)

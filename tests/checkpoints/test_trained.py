@@ -146,6 +146,37 @@ def test_what_does_not_fit_is_refused(obs, more, says):
         trained(actions=ACTIONS[3]).predict(np.zeros(3), action_mask=np.ones(2))
 
 
+@pytest.mark.parametrize(
+    "obs",
+    [
+        {"a": np.zeros(3)},
+        {"b": np.zeros(2)},
+        {"a": np.zeros((2, 3))},
+        {"a": np.zeros(3), "b": np.zeros(5)},
+        None,
+        np.zeros(5),
+        {"a": np.full(3, np.nan), "b": np.zeros(2)},
+    ],
+    ids=str,
+)
+def test_observations_that_are_not_the_environments_are_refused(obs):
+    policy = trained(spaces.Dict(a=spaces.Box(-1, 1, (3,)), b=spaces.Box(-1, 1, (2,))))
+    with pytest.raises(ValueError, match="observation|numbers"):
+        policy.predict(obs)
+
+
+def test_a_state_of_another_number_of_rows_is_refused_and_one_of_arrays_is_taken():
+    policy = trained(memory="lstm")
+    _, state = policy.predict(np.zeros((2, 3)))
+    one, _ = policy.predict(np.ones((2, 3)), state, deterministic=True)
+    arrays = tuple(part.numpy() for part in state)
+    other, _ = policy.predict(np.ones((2, 3)), arrays, deterministic=True)
+    np.testing.assert_array_equal(one, other)
+    for wrong in ((state[0],), tuple(part[:1] for part in state)):
+        with pytest.raises(ValueError, match="a state of 2 observations"):
+            policy.predict(np.ones((2, 3)), wrong)
+
+
 def test_pixels_that_are_no_bytes_are_refused():
     """Frames of [0, 1] cast to bytes would all be black, and every action the same."""
     policy = trained(spaces.Box(0, 255, (84, 84, 3), np.uint8))
@@ -161,6 +192,17 @@ def test_the_environment_it_was_trained_on():
     assert isinstance(env, gym.Env)
     assert env.observation_space.contains(env.reset(seed=1)[0])
     assert env.unwrapped.render_mode == "rgb_array"
+    env.close()
+
+
+def test_an_atari_game_is_cut_where_training_cuts_it():
+    actions = spaces.Discrete(6)
+    kwargs = {"max_num_frames_per_episode": 40}
+    env = trained(SCREEN, actions, env="ALE/Pong-v5", env_kwargs=kwargs).make_env()
+    for _ in range(2):
+        env.reset(seed=0)
+        ends = [env.step(0)[2:4] for _ in range(10)]
+        assert ends == [(False, False)] * 9 + [(False, True)]
     env.close()
 
 

@@ -110,8 +110,12 @@ class Odd(VectorEnv[Any, Any, Any]):
         self.num_envs = num_envs + (fault == "more")
         self.metadata = {} if fault == "untold" else {"autoreset_mode": "SameStep"}
         self._fault = fault
+        if fault == "bytes":
+            self.single_observation_space = gym.spaces.Box(0, 255, (2,), np.uint8)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        if self._fault == "bytes":
+            return np.full((self.num_envs, 2), 0.5), {}
         return np.zeros((self.num_envs, 3 if self._fault == "shape" else 2), np.float32), {}
 
     def step(self, actions: Any) -> Any:

@@ -34,6 +34,8 @@ SPACES = [
     spaces.Box(-1, 1, (2,), ">f4"),
     spaces.Box(-1, 1, (), np.float16),
     spaces.Box(-1, 1, (2,), np.longdouble),
+    spaces.Box(0, 9, (2,), np.int64),
+    spaces.Box(np.array([[-2, 0]], np.int8), np.array([[1, 7]], np.int8), dtype=np.int8),
     spaces.Tuple((spaces.Discrete(2), BOX)),
     spaces.Dict({2: spaces.Discrete(3), 1: spaces.Discrete(2)}),
     spaces.Dict(
@@ -86,7 +88,8 @@ def test_a_gaussian_s_actions_are_clipped_and_a_squashed_one_s_span_the_bounds()
     [
         (spaces.Text(3), "Text"),
         (spaces.Sequence(spaces.Discrete(2)), "Sequence"),
-        (spaces.Box(0, 9, (2,), np.int64), "Box"),
+        (spaces.Box(0, 1024, (2,), np.int64), "Box"),
+        (spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64), "Box"),
         (spaces.Tuple(()), "Tuple"),
         (spaces.Box(-1, 1, (0,)), "Box"),
     ],

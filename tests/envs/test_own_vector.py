@@ -197,6 +197,7 @@ def test_what_is_no_vector_of_environments_is_one_sentence(vector, words):
         ("raises", r"step\(\) raised ValueError: not today \(.*asked_env.py:\d+, in step\)"),
         ("unseen", r"step\(\) truncated an episode without its last observation"),
         ("rewards", r"step\(\) gave rewards of shape \(3,\)"),
+        ("bytes", r"reset\(\) gave the observation .*uint8 of its observation_space cannot hold"),
         ("shape", r"reset\(\) gave observations of shape \(2, 3\)"),
     ],
 )

@@ -148,20 +148,21 @@ def test_bare_defaults_where_there_is_a_recipe_are_warned_of_once(tmp_path):
     assert warned[0].filename == __file__
     with pytest.warns(NoRecipeWarning, match="the recipe traj/continuous"):
         Orchestrator(Config(env="Pendulum-v1", mode="traj"))
+    with pytest.warns(NoRecipeWarning, match=r"CartPole-v1 .* the recipe grad/vector"):
+        Orchestrator(Config())
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        Config(),
-        Config(env="Acrobot-v1", mode="traj"),
-        Config(env="tests.envs.custom_env:Counter-v0"),
         Config(env="ALE/Pong-v5", network="nature", reward_clip=1),
+        Config(gamma=0.9),
         aa2c.recipe("ALE/Pong-v5"),
+        aa2c.recipe(),
     ],
-    ids=["default", "vector", "own", "tuned", "recipe"],
+    ids=["atari", "tuned", "recipe", "default recipe"],
 )
-def test_nothing_is_said_where_there_is_no_recipe_or_something_is_tuned(config):
+def test_nothing_is_said_where_something_is_tuned(config):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Orchestrator(config)

@@ -22,6 +22,12 @@ from tests.run.test_diagnosis import Log
         ({"noop_max": 0}, "an Atari game"),
         ({"sticky_action_prob": 0.25}, "an Atari game"),
         ({"terminal_on_life_loss": False}, "an Atari game"),
+        ({"frame_skip": 2, "env": "ALE/Pong-v5", "wrapper": ("a:b",)}, "an Atari game"),
+        ({"eval_video": True, "eval_interval_s": 0}, "--eval-interval-s"),
+        (
+            {"minibatches": 33, "mode": "traj", "memory": "gru", "workers": 2, "num_envs": 16},
+            "a batch of as many sequences: a smaller --sequence-length",
+        ),
         ({"memory_size": 3}, "--memory"),
         ({"sequence_length": 4, "mode": "traj"}, "--memory"),
         ({"eval_episodes": 3, "eval_interval_s": 0}, "--eval-interval-s"),

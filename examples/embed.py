@@ -5,12 +5,12 @@ import sys
 
 import numpy as np
 
-from aa2c import Config, Orchestrator, load_policy
+from aa2c import Orchestrator, load_policy, recipe
 
 
 async def main(total_env_steps: int) -> None:
     """Train, printing progress every two seconds, then ask the policy for an action."""
-    config = Config(env="CartPole-v1", workers=2, total_env_steps=total_env_steps)
+    config = recipe("CartPole-v1", workers=2, total_env_steps=total_env_steps)
     async with Orchestrator(config) as run:
         await run.ready()
         training = asyncio.create_task(run.wait())

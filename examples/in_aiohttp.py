@@ -12,7 +12,7 @@ import sys
 
 from aiohttp import web
 
-from aa2c import Aa2cError, Config, Orchestrator
+from aa2c import Aa2cError, Orchestrator, recipe
 
 RUN = web.AppKey("run", dict)
 ENV_STEPS = web.AppKey("env_steps", int)
@@ -26,7 +26,7 @@ async def start(request: web.Request) -> web.Response:
     runs = request.app[RUN]
     if "run" in runs and runs["run"].state not in ENDED:
         raise web.HTTPConflict(text="a run is in progress")
-    run = Orchestrator(Config(workers=2, total_env_steps=request.app[ENV_STEPS]))
+    run = Orchestrator(recipe(workers=2, total_env_steps=request.app[ENV_STEPS]))
     try:
         await run.start()
     except Aa2cError as error:

@@ -10,7 +10,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 
-from aa2c import Config, train
+from aa2c import recipe, train
 
 LENGTH = 8
 
@@ -39,5 +39,5 @@ gym.register("Corridor-v0", Corridor, max_episode_steps=100)
 
 if __name__ == "__main__":
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    status = train(Config(env="own_environment:Corridor-v0", workers=2, total_env_steps=steps))
+    status = train(recipe("own_environment:Corridor-v0", workers=2, total_env_steps=steps))
     print("mean return:", status["returns"]["train"]["mean"], "of at most", 1 - 0.01 * (LENGTH - 1))

@@ -9,7 +9,7 @@ import sys
 
 from torch import nn
 
-from aa2c import Config, train
+from aa2c import recipe, train
 
 
 def make_trunk(obs_shape: tuple[int, ...]) -> nn.Module:
@@ -20,5 +20,5 @@ def make_trunk(obs_shape: tuple[int, ...]) -> nn.Module:
 
 if __name__ == "__main__":
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000
-    config = Config(network="own_network:make_trunk", workers=2, total_env_steps=steps)
+    config = recipe(network="own_network:make_trunk", workers=2, total_env_steps=steps)
     print("mean return:", train(config)["returns"]["train"]["mean"])

@@ -9,7 +9,7 @@ import sys
 
 from torch import Tensor, nn
 
-from aa2c import Config, train
+from aa2c import recipe, train
 
 
 class Remembering(nn.Module):
@@ -36,7 +36,7 @@ class Remembering(nn.Module):
 
 if __name__ == "__main__":
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000
-    config = Config(
+    config = recipe(
         network="own_policy:Remembering",
         memory="own",
         memory_size=32,

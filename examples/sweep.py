@@ -55,10 +55,8 @@ class Pruning:
         self.reported = PARTS * len(returns)
 
     def __call__(self, event, status, run):
-        progress, mean = (
-            status["progress"]["env_steps"] / ENV_STEPS,
-            status["returns"]["train"]["mean"],
-        )
+        progress = status["progress"]["env_steps"] / ENV_STEPS
+        mean = status["returns"]["train"]["mean"]
         step = int(PARTS * (len(self.returns) + progress))
         if event != "second" or mean is None or step <= self.reported:
             return True
@@ -79,9 +77,8 @@ def main():
     )
     wanted = TRIALS - len(study.get_trials(states=ENDED))
     if wanted > 0:
-        enough = optuna.study.MaxTrialsCallback(
-            TRIALS, states=ENDED
-        )  # counts those of all processes
+        # It counts the trials of all processes.
+        enough = optuna.study.MaxTrialsCallback(TRIALS, states=ENDED)
         study.optimize(objective, n_trials=wanted, callbacks=[enough])
     print(f"{len(study.get_trials(states=ENDED))} trials; best: {study.best_value:.1f}")
     print(study.best_params)

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from aa2c.config.config import Config, flag
 from aa2c.config.option import help_of
 from aa2c.config.options import GROUPS
+from aa2c.config.peers import NAMES
 from aa2c.config.toml import load_config, preset_names, preset_says
 from aa2c.envs.recipes import KINDS
 from aa2c.host.incarnation import ChildSlot
@@ -110,7 +111,19 @@ def presets_table() -> str:
     return "\n".join(lines)
 
 
+def names_table() -> str:
+    """Options with the names that users of other libraries know them by."""
+    others = collections.defaultdict(list)
+    for theirs, ours in NAMES.items():
+        others[ours].append(f"`{theirs}`")
+    lines = ["| here | elsewhere |", "|---|---|"]
+    return "\n".join(
+        lines + [f"| `{flag(ours)}` | {', '.join(others[ours])} |" for ours in sorted(others)]
+    )
+
+
 TABLES = {
+    "coming-from.md": {"names": names_table},
     "options.md": {"options": options_table},
     "presets.md": {"presets": presets_table},
     "metrics.md": {

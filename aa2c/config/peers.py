@@ -107,9 +107,7 @@ NAMES = {
 
 _CPU = "aa2c trains on CPUs only"
 _VIDEO = "record a trained policy with python -m aa2c eval RUN --video game.mp4"
-_STACK = (
-    "Atari games are stacked by four, others by a --wrapper of yours that uses FrameStackObservation"
-)
+_STACK = "Atari games are stacked by four, others by a --wrapper of yours that uses FrameStackObservation"
 _OWN = (
     "--hidden-sizes gives the MLP's layers; --network module:function takes a network of your own"
 )

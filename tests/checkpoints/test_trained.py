@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused(obs, more, says):
 )
 def test_observations_that_are_not_the_environments_are_refused(obs):
     policy = trained(spaces.Dict(a=spaces.Box(-1, 1, (3,)), b=spaces.Box(-1, 1, (2,))))
-    with pytest.raises(ValueError, match="observation|numbers"):
+    with pytest.raises(ValueError, match=r"observation|numbers"):
         policy.predict(obs)
 
 

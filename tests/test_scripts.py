@@ -268,14 +268,16 @@ async def test_code_is_pickled_once_for_all_processes(small, way, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("option", ["env", "network"])
+@pytest.mark.parametrize(
+    ("option", "kind"), [("env", LookupError), ("network", LookupError), ("network", SystemExit)]
+)
 def test_code_that_raises_in_its_process_ends_the_run_in_one_sentence_and_leaves_nothing(
-    small, option
+    small, option, kind
 ):
     def fails(*_):
-        raise LookupError("as planned")
+        raise kind("as planned")
 
-    with pytest.raises(StartError, match="LookupError: as planned"):
+    with pytest.raises(StartError, match=f"{kind.__name__}: as planned"):
         train(small(**{option: fails}))
     assert not list(Path(small().runs_dir).glob("*"))
 

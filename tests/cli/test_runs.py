@@ -83,6 +83,9 @@ def test_files_that_are_damaged_or_missing_cost_their_part_only(tmp_path, comman
     (found,) = list_runs(tmp_path)
     assert (found.name, found.state, found.env_steps, found.best_mean) == ("it", "crashed", 0, None)
     assert command("runs", str(run / "..")).returncode == 0
+    (run / "config.toml").write_text('total_env_steps = "abc"')
+    (run / "metrics.jsonl").write_text('{"progress": {"env_steps": null}}\n')
+    assert command("runs", str(run / "..")).stdout.count("0 of 0") == 1
     assert "no runs here" in command("runs", str(tmp_path / "no-run")).stdout
 
 

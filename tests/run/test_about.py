@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 
+import pytest
+
 from aa2c.config.config import Config
 from aa2c.config.toml import load_config
 from aa2c.run.about import LOG_LINES, about, log_tail
@@ -24,6 +26,13 @@ def test_options_stand_beside_those_of_the_recipe_and_those_that_differ_are_mark
 def test_the_defaults_are_a_recipe_of_each_mode():
     for mode in ("grad", "traj", "model"):
         assert about(load_config(preset=f"{mode}/vector"), "runs/a")["recipe"] == f"{mode}/vector"
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8])
+def test_what_follows_from_the_number_of_workers_does_not_differ_from_the_recipe(workers):
+    told = about(load_config(preset="grad/vector", flags={"workers": workers}), "runs/a")
+    differing = [option["name"] for option in told["options"] if option["recipe"]]
+    assert differing == (["workers"] if workers != 3 else [])
 
 
 def test_every_quantity_of_learning_that_is_charted_says_how_it_is_read(tmp_path):

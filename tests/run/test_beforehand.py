@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
+import psutil
 import pytest
 
 from aa2c import Config, ConfigError, Orchestrator, train
 from aa2c.run import beforehand
+from tests.conftest import until
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,28 @@ async def test_a_module_that_takes_too_long_is_left_to_the_run(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(beforehand, "PATIENCE_S", 0.1)
     await beforehand.require_importable(Config(env="a_slow_module:Env-v0"))
+
+
+async def test_what_a_module_starts_when_it_is_imported_ends_with_the_look_at_it(
+    tmp_path, monkeypatch
+):
+    """Also what keeps the module's standard output open."""
+    code = f"""
+import os, subprocess, time
+child = subprocess.Popen(["sleep", "3600"])
+open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
+if not os.fork():
+    time.sleep(3600)
+time.sleep(3600)
+"""
+    (tmp_path / "a_module_with_children.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(beforehand, "PATIENCE_S", 3.0)
+    await asyncio.wait_for(
+        beforehand.require_importable(Config(env="a_module_with_children:Env-v0")), 60
+    )
+    pid = int((tmp_path / "pid").read_text())
+    await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
 
 
 def test_the_default_environment_waits_for_no_import(monkeypatch):

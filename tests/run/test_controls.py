@@ -148,13 +148,14 @@ async def _it_gets_and_gives_back_workers(run):
     await run.controls.set_workers(3)
     newest = run.status()["workers"][2]
     assert newest["generation"] == 1
+    assert newest["restarts"] == 0, "nothing had died"
     await until(lambda: run.status()["workers"][2]["env_steps"] > newest["env_steps"])
 
 
 async def _it_shows_what_a_worker_sees(run):
     frames = await run.controls.frames()
     rows = len(frames["values"])
-    assert frames["values"] == [pytest.approx(row) for row in frames["values"]]
+    assert all(abs(angle) < 0.42 for _, _, angle, _ in frames["values"]), "of CartPole"
     assert (1 <= rows <= 16, {len(row) for row in frames["values"]}) == (True, {4})
     run.controls.pause()
     with pytest.raises(ControlRefused, match="paused"):

@@ -15,7 +15,8 @@ import pytest
 from aa2c import Config, ConfigError, Orchestrator, RunFailed, StartError
 from aa2c.errors import SharedMemoryTooSmall
 from aa2c.run.files import make_run_dir, rows_of, undo_failed_start
-from tests.conftest import not_checked, until
+from aa2c.shm.wakeup import Wakeup
+from tests.conftest import not_checked, segments, until
 
 COUNTS = {"env_steps": 0, "episodes": 0}
 
@@ -52,6 +53,26 @@ async def test_a_start_that_fails_leaves_no_directory(small, monkeypatch, number
     with pytest.raises(kind, match=said):
         await Orchestrator(config, http=True).start()
     assert list(Path(config.runs_dir).iterdir()) == []
+
+
+async def test_a_start_that_fails_keeps_no_file_open_and_no_memory(small, monkeypatch):
+    """Not even while somebody holds the error: the next try needs the run's lock."""
+    made = []
+
+    def first_only():
+        made.append(1)
+        if len(made) > 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return Wakeup()
+
+    config = small(track=("tensorboard",))
+    monkeypatch.setattr("aa2c.host.memory.Wakeup", first_only)
+    with pytest.raises(StartError, match="Too many open files") as kept:
+        await Orchestrator(config).start()
+    assert kept.value
+    opened = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert [name for name in opened if config.runs_dir in name or "eventfd" in name] == []
+    assert segments() == set()
 
 
 @pytest.mark.parametrize(

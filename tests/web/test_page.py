@@ -291,6 +291,7 @@ async def test_a_page_finds_the_next_run_on_its_port(small, browser):
         await run._close_server()
         await page.becomes("#state", "connection lost")
         await page.becomes("#trouble", "Trying again")
+        assert not await page.page.is_disabled("#really-stop"), "nothing enables it again"
     again = small(total_env_steps=10**9, port=port, env="Acrobot-v1")
     async with Orchestrator(again, http=True) as run:
         await page.becomes("#what", "Acrobot-v1, mode grad")

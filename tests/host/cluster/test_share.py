@@ -103,6 +103,16 @@ async def test_a_share_counts_its_frames_and_tells_counters_once_a_second(made, 
     assert Up.unpacked(data, epoch=EPOCH, number=2).rows == []
 
 
+async def test_a_long_line_of_the_log_is_told_and_so_is_what_follows(made, monkeypatch):
+    monkeypatch.setattr(share_module, "MOST_LOG_BYTES", 100)
+    share, _ = made()
+    with (share._dir / "log.jsonl").open("w") as file:
+        file.write("a" * 250 + "\n" + "b" * 10 + "\n")
+    told = [line for _ in range(4) for line in share._new_lines()]
+    assert "".join(told) == "a" * 250 + "b" * 10
+    assert told[-1] == "b" * 10
+
+
 async def test_a_share_that_nobody_asks_ends_itself_and_its_directory_goes_with_it(
     made, monkeypatch, tmp_path
 ):

@@ -1,4 +1,4 @@
-"""aa2c trains actor-critic agents asynchronously, with many processes on one host.
+"""aa2c trains actor-critic agents asynchronously, with many processes on one machine or several.
 
 `Orchestrator` and `Config` embed a run in an asyncio program, `train` runs one to completion, `recipe`
 is a tuned configuration, and `load_policy` and `load_metrics` load what a run has left behind. Names are imported on first use: `import aa2c` is instant, and

@@ -65,12 +65,12 @@ def preset_says(name: str) -> str:
 
 
 def _read_preset(name: str) -> dict[str, Any]:
-    """A preset's options, on top of those of the preset that it extends, which extends none."""
+    """A preset's options, on top of those of the preset that it extends."""
     if name not in preset_names():
         raise ConfigError(f"--preset {name} does not exist{_nearest(name, preset_names())}")
     values = tomllib.loads(_preset_text(name))
     extended = values.pop("extends", None)
-    return (tomllib.loads(_preset_text(extended)) if extended else {}) | values
+    return (_read_preset(extended) if extended else {}) | values
 
 
 def _preset_text(name: str) -> str:

@@ -1,7 +1,6 @@
 """The asyncio class that owns a run: start, watch, stop.
 
-It imports no torch, and knows children and what they share only as an engine, which passes on reports
-and failures; numbers are read from telemetry. Everything that ends a run goes through `_end`.
+It imports no torch, and knows its children only as an engine. All that ends a run goes through `_end`.
 """
 
 from __future__ import annotations
@@ -46,10 +45,9 @@ class Orchestrator:
 
     With `http` it also serves the page, /status and /metrics at `run.url`, and controls to who has
     `run.token`. With `resume`, a run or one of its checkpoints, it continues in that run's directory.
-    `run.controls` are the same controls for a program. It installs no signal handler or loop policy;
-    several may run in one loop. `on_event` sees what it logs; `callback(event, status, run)` is called
-    each "second", "evaluation" and "checkpoint", and at the "end": its False or error ends the run.
-    Raises `ConfigError` for an id or a module that does not exist.
+    `run.controls` are the same for a program. It installs no signal handler; several may run in one loop.
+    `on_event` sees what it logs; `callback(event, status, run)` is called each "second", "evaluation" and
+    "checkpoint", and at the "end": its False or error ends the run. Raises `ConfigError`.
     """
 
     def __init__(
@@ -111,9 +109,10 @@ class Orchestrator:
         counts = saved.counts if saved else {"env_steps": 0, "episodes": 0}
         edits = differences(self.dir, self.config)
         with contextlib.ExitStack() as opened:
-            # In a thread: a long history takes seconds to read.
-            self._history = await asyncio.to_thread(RunHistory, self.dir, self.config, counts)
+            self._history = RunHistory(self.dir, self.config, counts)
             opened.callback(self._history.close)
+            if saved:  # in a thread: a long history takes seconds to read
+                await asyncio.to_thread(self._history.read_back, self.dir, counts["env_steps"])
             self._log_file = LogFile(self.dir / "log.jsonl")
             opened.callback(self._log_file.close)
             on_event = self._history.watch_log(self._on_event)
@@ -276,7 +275,6 @@ class Orchestrator:
             await asyncio.sleep(BUDGET_CHECK_S)
 
     def _look(self) -> None:
-        """A second's rates, numbers and warnings."""
         self._engine.sample()
         self.controls.tell_score(self._history.returns)
         self._progress.look(is_training=self.state in TRAINING_STATES)

@@ -204,9 +204,9 @@ class RunHistory:
         self.tests = {policy: TestReturns() for policy in POLICIES}
         self._time_before_s = 0.0
         self._trained_s: float | None = None
-        self._read_back(run_dir, before["env_steps"])
 
-    def _read_back(self, run_dir: Path, env_steps_before: int) -> None:
+    def read_back(self, run_dir: Path, env_steps_before: int) -> None:
+        """Have what was recorded before a resume, up to so many env steps."""
         for row in rows_of(run_dir / "metrics.jsonl"):
             time_s, env_steps = (value_at(row, _SERIES[name]) for name in ("time_s", "env_steps"))
             if isinstance(time_s, int | float) and isinstance(env_steps, int | float):

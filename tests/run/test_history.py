@@ -86,6 +86,7 @@ def test_a_resumed_run_shows_the_evaluations_of_before_up_to_its_checkpoint(
         history.add_row(status_of(history, NOW))
     history.close()
     again = RunHistory(tmp_path, small(), {"env_steps": 20_000, "episodes": 0})
+    again.read_back(tmp_path, 20_000)
     assert again.document()["tests"]["greedy"]["env_steps"] == [10_000, 20_000]
     assert again.document()["series"]["env_steps"] == []
     again.close()
@@ -125,6 +126,7 @@ def test_a_damaged_row_has_no_evaluation(small, tmp_path, tests):
     row = {"time_s": 1.0, "progress": {"env_steps": 5}, "returns": {"test": tests}}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     history = RunHistory(tmp_path, small(), {"env_steps": 10, "episodes": 0})
+    history.read_back(tmp_path, 10)
     assert history.document()["tests"]["greedy"]["env_steps"] == []
     assert history.document()["series"]["env_steps"] == [5]
     history.close()
@@ -145,6 +147,7 @@ def test_a_resumed_run_recalls_the_episodes_of_before_but_for_undone_ones(small,
     """It was resumed at about 250 env steps once, and is now at 400."""
     (tmp_path / "episodes.csv").write_text(EPISODES)
     history = RunHistory(tmp_path, small(), {"env_steps": 400, "episodes": 3})
+    history.read_back(tmp_path, 400)
     assert history.returns.summary()["count"] == 3
     assert history.returns.summary()["mean"] == pytest.approx((1 + 2 + 4) / 3)
     assert history.returns.newest() == [1.0, 2.0, 4.0]
@@ -162,6 +165,7 @@ def test_rows_that_a_resume_undid_are_neither_series_nor_best(small, tmp_path):
     rows = row(1, 100, 99.0, 40), row(2, 200, 5.0, 150), row(3, 300, 50.0, 200)
     (tmp_path / "metrics.jsonl").write_text("".join((*rows, row(4, 220, 6.0, 160))))
     history = RunHistory(tmp_path, small(), {"env_steps": 400, "episodes": 160})
+    history.read_back(tmp_path, 400)
     assert history.document()["series"]["env_steps"] == [100, 200, 220]
     best = history.told(status_of(history, 400))["best"]
     assert best["train"] == {"mean": 6.0, "env_steps": 220, "time_s": 4}, "of 100 episodes or more"

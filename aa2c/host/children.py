@@ -107,7 +107,7 @@ class Children:
         while len(self.workers) < count:
             index = len(self.workers)
             slot = self._gone.pop(index, None) or ChildSlot("worker", index)
-            slot.is_leaving = slot.is_given_up = False
+            slot.is_leaving = slot.is_abandoned = False
             self.workers.append(slot)
             self._keep_worker(slot)
         leaving = self.workers[count:]
@@ -142,7 +142,7 @@ class Children:
 
     async def _stop_updater(self, updater: Incarnation, seconds: float) -> None:
         clock = updater.clock()
-        if not updater.is_alive and self.updater.has_come_up and not self.updater.is_given_up:
+        if not updater.is_alive and self.updater.has_come_up and not self.updater.is_abandoned:
             # It has died, and is not restarted while the run ends: start one more, to save.
             with contextlib.suppress(OSError):
                 self.updater.generation = updater.generation + 1
@@ -216,7 +216,7 @@ class Children:
                 refused = refused or "--deterministic cannot continue without it, but --resume can"
             self._log_end(slot, child, is_last=refused is not None)
             if refused:
-                self._give_up(slot, child, exit_code, refused)
+                self._abandon(slot, child, exit_code, refused)
                 break
             slot.generation += 1
             slot.restarts += 1
@@ -254,16 +254,16 @@ class Children:
             **({"reason": child.error} if child.error else {}),
         )
 
-    def _give_up(self, slot: ChildSlot, child: Incarnation, exit_code: int, refused: str) -> None:
+    def _abandon(self, slot: ChildSlot, child: Incarnation, exit_code: int, refused: str) -> None:
         """The run ends with the child, unless it can do without it."""
-        slot.is_given_up = True
+        slot.is_abandoned = True
         how = child.error or exit_in_words(exit_code)
         if slot.role == "evaluator":
             self._log.warning("there is no evaluator any more", reason=f"{how}; {refused}")
             return
         can_miss_one = self.have_come_up.is_set() and not self._config.deterministic
         if slot.role == "worker" and can_miss_one:
-            left = sum(not worker.is_given_up for worker in self.workers)
+            left = sum(not worker.is_abandoned for worker in self.workers)
             least = max(self._config.min_workers, self._config.least_workers)
             if left >= least:
                 self._log.warning(

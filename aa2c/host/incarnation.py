@@ -110,7 +110,7 @@ class ChildSlot:
     restarts: int = 0
     has_come_up: bool = False
     is_leaving: bool = False
-    is_given_up: bool = False
+    is_abandoned: bool = False
     last_exit: str | None = None
     exits: Counter[str] = field(default_factory=Counter)
     usage: ProcessUsage = field(default_factory=ProcessUsage)
@@ -126,7 +126,7 @@ class ChildSlot:
 
     @property
     def state(self) -> str:
-        if self.is_given_up:
+        if self.is_abandoned:
             return "abandoned"
         if self.child is None:
             return "starting"

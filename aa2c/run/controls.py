@@ -212,24 +212,19 @@ class Controls:
 
     def hear(self, message: Message) -> None:
         """A rollback by the updater, or an answer: a requested checkpoint, frames, or a video."""
-        if message["kind"] == Report.ROLLED_BACK:
-            name, rate = Path(message["path"]).name, message["learning_rate"]
-            self._note("rollback", f"rollback to {name}, learning_rate → {_shown(rate)}")
-            return
-        if message["kind"] == Report.OPTIONS_UNDONE:
-            self._undo(message["options"])
-            return
-        if message["kind"] == Report.VIDEO:
-            self.videos.hear(message)
-            return
-        is_frames = message["kind"] == Report.FRAMES
-        waiting: list[asyncio.Future[Any]] = self._shown if is_frames else self._saved
-        if not is_frames:
-            self._note("checkpoint", "checkpoint")
-        for future in waiting:
-            if not future.done():
-                future.set_result(message if is_frames else message["path"])
-        waiting.clear()
+        match message["kind"]:
+            case Report.ROLLED_BACK:
+                name, rate = Path(message["path"]).name, message["learning_rate"]
+                self._note("rollback", f"rollback to {name}, learning_rate → {_shown(rate)}")
+            case Report.OPTIONS_UNDONE:
+                self._undo(message["options"])
+            case Report.VIDEO:
+                self.videos.hear(message)
+            case Report.FRAMES:
+                _answer(self._shown, message)
+            case Report.CHECKPOINT:
+                self._note("checkpoint", "checkpoint")
+                _answer(self._saved, message["path"])
 
     def _undo(self, options: Mapping[str, Any]) -> None:
         """Restore options to what they were before they were set, after a rollback."""
@@ -268,3 +263,11 @@ def _shown(value: Any) -> str:
     """A value, shortened for messages."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _answer(waiting: list[asyncio.Future[Any]], answer: Any) -> None:
+    """Let all who wait go on with this."""
+    for future in waiting:
+        if not future.done():
+            future.set_result(answer)
+    waiting.clear()

@@ -129,7 +129,7 @@ def test_what_is_not_a_message_is_malformed(ends, data):
         Receiver(reading).drain()
 
 
-def test_a_string_that_claims_four_gibibytes_is_given_up_at_the_limit(ends):
+def test_a_string_that_claims_four_gibibytes_is_abandoned_at_the_limit(ends):
     reading, writing = ends
     receiver, written = Receiver(reading), 0
     os.write(writing.fileno(), b"\xdb\xff\xff\xff\xff")

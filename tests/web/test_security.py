@@ -42,7 +42,7 @@ async def test_attacks(run, caplog):
     await _strange_bodies_are_refused(run)
     await _bytes_that_are_no_request_are_refused(run)
     assert not caplog.records, "nobody reads of it on a terminal"
-    await _a_body_that_never_ends_is_given_up(run)
+    await _a_body_that_never_ends_is_abandoned(run)
     await _other_methods_are_refused(run)
     await _too_many_and_too_slow_listeners_are_let_go(run)
     await _connections_that_say_nothing_use_nothing_up(run)
@@ -195,7 +195,7 @@ async def _strange_bodies_are_refused(run):
         assert (await post("workers", body))[0] == 422, body
 
 
-async def _a_body_that_never_ends_is_given_up(run):
+async def _a_body_that_never_ends_is_abandoned(run):
     server_timeout, server.BODY_TIMEOUT_S = server.BODY_TIMEOUT_S, 0.3
     port = int(run.url.rstrip("/").rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -154,7 +154,7 @@ def used(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if base.uses(name)}
 
 
-async def until(condition: Any, timeout_s: float = 60.0) -> None:
+async def until(condition: Any, timeout_s: float = 100.0) -> None:
     """Wait for a condition, with a deadline."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 (what is waited for sets no event)

@@ -42,7 +42,7 @@ def status_of(workers):
         workers=[ChildSlot("worker", i, running if i else None) for i in range(workers)],
         ring_status=memory.ring_status,
         hosts=lambda: HOSTS,
-        bridge=ChildSlot("engine", generation=1, exits=collections.Counter({"SIGKILL": 1})),
+        bridge=ChildSlot("engine", restarts=1, exits=collections.Counter({"SIGKILL": 1})),
         usage=ProcessUsage(),
     )
     run = dict.fromkeys(("id", "name", "mode", "env", "error", "stall"), "") | {

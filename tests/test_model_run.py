@@ -83,7 +83,7 @@ async def test_workers_on_one_network_train_to_their_budget(small, update_order,
         mode="model",
         update_order=update_order,
         act_on=act_on,
-        total_env_steps=40_000,
+        total_env_steps=10_000,
         eval_interval_s=0.0,
     )
     versions = []
@@ -98,7 +98,7 @@ async def test_workers_on_one_network_train_to_their_budget(small, update_order,
     assert status["run"]["state"] == "finished"
     learned = updates * config.num_envs * config.num_steps
     in_flight = config.workers * config.num_envs * config.num_steps  # when the run was ended
-    assert 40_000 <= progress["env_steps"] <= learned + in_flight
+    assert 10_000 <= progress["env_steps"] <= learned + in_flight
     assert progress["policy_version"] == updates + 1
     assert progress["episodes"] == status["returns"]["train"]["count"] > 0
     assert all(worker["env_steps"] for worker in status["workers"])
@@ -176,6 +176,6 @@ async def test_a_run_can_be_stopped_while_a_stopped_worker_has_the_lock(small, w
         await watch(run).stop_holder()
         start = time.monotonic()
         status = await run.stop()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60
     assert status["run"]["state"] == "stopped"
     assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"]

@@ -67,7 +67,7 @@ async def test_stop_ends_a_run_early_with_a_checkpoint(small):
         await until(lambda: run.status()["progress"]["updates"] > 10)
         start = time.monotonic()
         status = await run.stop()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60
     assert status["run"]["state"] == "stopped"
     assert load_checkpoint(run.dir).counts["updates"] == status["progress"]["updates"]
 
@@ -80,7 +80,7 @@ async def test_stop_interrupts_a_long_update(small):
             ring["used"] for ring in run.status()["rings"]) >= 4)  # fmt: skip
         start = time.monotonic()
         await run.stop()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60
         assert load_checkpoint(run.dir)
 
 
@@ -90,7 +90,7 @@ async def test_stop_ends_a_run_whose_workers_are_stopped_processes(small):
         os.kill(run.status()["workers"][0]["pid"], signal.SIGSTOP)
         start = time.monotonic()
         await run.stop()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -127,6 +127,6 @@ async def test_a_stop_while_the_updater_is_being_started_again_still_saves_or_sa
         await until(lambda: run.status()["updater"]["restarts"] == 1)
         started = time.monotonic()
         status = await run.stop()
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
     assert status["run"]["state"] == "stopped"
     assert load_checkpoint(run.dir)

@@ -106,7 +106,7 @@ def own_parts(config: Config, spec: EnvSpec, actions: ActionType) -> Parts:
         raise
     except _Misfit as misfit:
         raise StartError(f"--network {name} {misfit}.") from None
-    except Exception as error:  # it is not our code
+    except (Exception, SystemExit) as error:  # it is not our code
         raise StartError(f"--network {name}: {type(error).__name__}: {one_line(error)}") from error
 
 

@@ -62,7 +62,7 @@ async def _it_shows_hosts_where_workers_are_elsewhere(page, run):
     await page.becomes("#hosts tr:first-child", "node-1")
     assert "24 MB" in await page.text("#hosts tr:first-child")
     assert await page.text("#hosts tr:nth-child(2) td.bad") == "lost"
-    run._engine.bridge = ChildSlot("engine", generation=1, exits=Counter({"SIGKILL": 1}))
+    run._engine.bridge = ChildSlot("engine", restarts=1, exits=Counter({"SIGKILL": 1}))
     await page.becomes("#engine", "Engine: starting; restarted once, after SIGKILL once.")
     run._engine.bridge = None
     del run._engine.hosts

@@ -194,16 +194,16 @@ def _processes(status: Status, most: int) -> list[RenderableType]:
     table.add_column("restarts")
     updater, evaluator = status["updater"], status["evaluator"]
     waited = f"{updater['wait_s']:,.0f} s"
-    table.add_row("updater", *_state(updater), "", waited, "", *_usage(updater), "", _ends(updater))
+    table.add_row("updater", _state(updater), "", waited, "", *_usage(updater), "", _ends(updater))
     if evaluator["state"] != "off":
         table.add_row(
-            "evaluator", *_state(evaluator), "", "", "", *_usage(evaluator), "", _ends(evaluator)
+            "evaluator", _state(evaluator), "", "", "", *_usage(evaluator), "", _ends(evaluator)
         )
     for worker, ring in pairs[:most]:
         lag = worker["policy_lag"]
         table.add_row(
             f"worker {worker['id']}",
-            *_state(worker),
+            _state(worker),
             f"{worker['env_steps_per_s']:,.0f}",
             f"{worker['wait_s']:,.0f} s",
             "–" if lag is None else f"{lag:.1f}",
@@ -215,8 +215,8 @@ def _processes(status: Status, most: int) -> list[RenderableType]:
     return [table, Text(f"and {hidden} more workers", style="dim")] if hidden > 0 else [table]
 
 
-def _state(child: Mapping[str, Any]) -> list[Text]:
-    return [Text(child["state"], style=STATE_STYLES.get(child["state"], "yellow"))]
+def _state(child: Mapping[str, Any]) -> Text:
+    return Text(child["state"], style=STATE_STYLES.get(child["state"], "yellow"))
 
 
 def _usage(child: Mapping[str, Any]) -> list[str]:

@@ -70,15 +70,12 @@ class RunMemory:
         with contextlib.ExitStack() as made:  # what fails here leaves nothing behind
             self.counters_segment = shm.Segment.create(self._prefix + "counters", nbytes)
             made.callback(self.counters_segment.unlink)
-
-            def wakeup() -> Wakeup:
-                new = Wakeup()
-                made.callback(new.close)
-                return new
-
-            self.records, self.space_elsewhere = wakeup(), wakeup()
+            self.records = made.enter_context(contextlib.closing(Wakeup()))
+            self.space_elsewhere = made.enter_context(contextlib.closing(Wakeup()))
             self.spaces = tuple(
-                wakeup() if worker in here else self.space_elsewhere
+                made.enter_context(contextlib.closing(Wakeup()))
+                if worker in here
+                else self.space_elsewhere
                 for worker in range(self.most_workers)
             )
             self.counters = RunCounters(self.counters_segment, self.most_workers, before)

@@ -58,7 +58,7 @@ def cpu_s_and_rss(pid: int) -> tuple[float, int] | None:
 
 
 class ChildClock:
-    """A watcher's clock of one process: it also stands still while that is ready to run and gets no core."""
+    """A watcher's clock of one process: it also stops while that is ready to run and gets no core."""
 
     def __init__(self, pid: int | None, most_s: float) -> None:
         self._pid = pid

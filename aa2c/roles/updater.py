@@ -191,19 +191,25 @@ class Updater:
         if saved.path.name == last.name or saved.score is None:
             return last
         self._return_to(saved)
-        try:
-            path = self.save(score=saved.score)
-        except OSError as error:
-            self._port.report(Report.UNSAVED, reason=str(error))
+        path = self._save_unless_full(score=saved.score)
+        if path is None:
             return last
         self._port.report(Report.RETURNED, name=saved.path.name, score=saved.score)
         return path
 
     def _try_to_save(self) -> Path | None:
-        """A full disk costs a checkpoint, not the run."""
         states = self._port.worker_states() if self._config.deterministic else {}
+        return self._save_unless_full(states) if states is not None else None
+
+    def _save_unless_full(
+        self,
+        worker_states: Mapping[int, bytes] = MappingProxyType({}),
+        *,
+        score: float | None = None,
+    ) -> Path | None:
+        """A full disk costs a checkpoint, not the run."""
         try:
-            return self.save(states) if states is not None else None
+            return self.save(worker_states, score=score)
         except OSError as error:
             self._port.report(Report.UNSAVED, reason=str(error))
             return None

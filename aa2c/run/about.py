@@ -28,7 +28,7 @@ COMMANDS = {"resume": "serve --resume", "evaluate": "eval", "report": "report"}
 def about(config: Config, run_dir: Path) -> dict[str, Any]:
     """What /about serves: the run's options beside those of the recipe that is nearest to them."""
     recipe = _nearest_recipe(config)
-    there = _as_recipe(recipe, config.workers)
+    there = _with_workers(recipe, config)
     options = [
         _option(item, getattr(config, item.name), there[item.name])
         for group in GROUPS
@@ -55,13 +55,12 @@ def _option(item: dataclasses.Field[Any], value: Any, recipes: Any) -> dict[str,
     }
 
 
-def _as_recipe(name: str, workers: int) -> dict[str, Any]:
-    """The recipe's options; those that follow from the number of workers as they are with so many."""
-    own = vars(load_config(preset=name))
+def _with_workers(name: str, config: Config) -> dict[str, Any]:
+    """The recipe's options; those that follow from the number of workers as they are with the run's."""
+    own = vars(_recipes(config.mode)[name])
     with contextlib.suppress(ConfigError):  # not every recipe fits every number
-        return vars(load_config(preset=name, flags={"workers": workers})) | {
-            "workers": own["workers"]
-        }
+        followed = vars(load_config(preset=name, flags={"workers": config.workers}))
+        return followed | {"workers": own["workers"]}
     return own
 
 

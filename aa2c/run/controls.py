@@ -266,7 +266,7 @@ def _shown(value: Any) -> str:
 
 
 def _answer(waiting: list[asyncio.Future[Any]], answer: Any) -> None:
-    """Let all who wait go on with this."""
+    """Give this to all who wait."""
     for future in waiting:
         if not future.done():
             future.set_result(answer)

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from aa2c import Config
 from aa2c.host import launch
-from tests import warm
+from tests import parallel, warm
 
 SMALL = {
     "env": "CartPole-v1",
@@ -104,6 +104,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="start children as outside of tests (see tests/warm.py)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if parallel.is_side_by_side(config):
+        parallel.own_shared_memory()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if parallel.is_side_by_side(config):
+        parallel.longest_first(items)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -34,8 +34,8 @@ from aa2c.config.values import flag as flag
 from aa2c.errors import ConfigError
 
 MOST_NAME_BYTES = 200  # file systems take 255, and a checkpoint's or a temporary name may be longer
-ENVS = 16  # of a worker with --num-envs 0
-SHARED_ENVS = 48  # of all workers, at most, but for one of each
+ENVS = 8  # of a worker with --num-envs 0
+SHARED_ENVS = 24  # of all workers, at most, but for one of each
 LEAST_OBS_SCALE = 1e-6  # a smaller divisor makes infinities of large float32 observations
 
 

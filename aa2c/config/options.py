@@ -72,7 +72,7 @@ class EnvOptions:
         "for slow ones",
     )
     num_envs: int = option(
-        16, "environments per worker; 0: 16, or 48 divided by the number of workers where that is less",
+        16, "environments per worker; 0: 8, or 24 divided by the number of workers where that is less",
         minimum=0, maximum=65536, basic=True,
     )  # fmt: skip
     action_mask: Literal["none", "info", "obs", "method"] = option(

@@ -133,7 +133,7 @@ def test_flags_go_before_the_file_the_file_before_the_preset_and_the_preset_befo
     assert load_config(file=file).learning_rate == defaults.learning_rate
 
 
-@pytest.mark.parametrize(("workers", "num_envs"), [(1, 16), (3, 16), (4, 12), (8, 6), (100, 1)])
+@pytest.mark.parametrize(("workers", "num_envs"), [(1, 8), (3, 8), (4, 6), (8, 3), (100, 1)])
 def test_many_workers_share_environments_if_their_number_is_left_open(workers, num_envs):
     assert Config(workers=workers, num_envs=0).num_envs == num_envs
     assert aa2c.recipe("CartPole-v1", mode="grad", workers=workers).num_envs == num_envs

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import operator
 import os
@@ -46,9 +47,13 @@ def _converted(value: Any, hint: Any) -> Any:
     if get_origin(hint) is tuple:
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
         items = list(value) if several else [value]  # one value stands for a list of one
+        (kind, _) = get_args(hint)
+        if kind in (int, float):  # "64,64"
+            texts = (item.split(",") if isinstance(item, str) else [item] for item in items)
+            items = list(itertools.chain.from_iterable(texts))
         if len(items) > MOST_ITEMS:
             raise ValueError
-        return tuple(_converted(item, get_args(hint)[0]) for item in items)
+        return tuple(_converted(item, kind) for item in items)
     if hint in _CONVERTERS:
         return _CONVERTERS[hint](value)
     text = _string(value)

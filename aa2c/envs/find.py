@@ -75,6 +75,11 @@ def is_atari(env: str) -> bool:
     return registered is not None and _is_plain_atari(registered)
 
 
+def plays_atari(config: Config) -> bool:
+    """Whether a run plays an Atari game: with wrappers it is an environment like any other."""
+    return not (config.vector or config.wrapper) and is_atari(config.env)
+
+
 def _is_plain_atari(registered: Registered) -> bool:
     """With wrappers of its own around it, it is an environment like any other."""
     return registered.entry_point == ATARI_ENTRY_POINT and not registered.additional_wrappers

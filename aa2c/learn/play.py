@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from aa2c.config.config import Config
-from aa2c.envs.find import is_atari, no_tick
+from aa2c.envs.find import no_tick, plays_atari
 from aa2c.envs.game import SEEDS, Game, make_game
 from aa2c.policy.policy import Policy
 
@@ -165,7 +165,7 @@ def _choose(policy: Policy, running: Sequence[_Running], *, greedy: bool) -> lis
 def protocol(config: Config, seed: int, max_steps: int) -> str:
     """How `play` plays, in one line: a score means little without it."""
     says = [f"whole episodes, raw returns, cut after {max_steps:,} env steps, seeds from {seed}"]
-    if is_atari(config.env) and not config.wrapper:
+    if plays_atari(config):
         says += [
             f"frame skip {config.frame_skip}",
             f"up to {config.noop_max} no-ops",

@@ -32,8 +32,11 @@ def without_effect(config: Config) -> dict[str, str]:
     if not config.nonfinite_limit:
         needs["nonfinite_action"] = "--nonfinite-limit"
     changed = {item.name for item in dataclasses.fields(Config) if _is_changed(item, config)}
-    if changed & set(_OF_ATARI) and not _is_atari(config):
-        needs |= dict.fromkeys(_OF_ATARI, "an Atari game")
+    if changed & set(_OF_ATARI):
+        from aa2c.envs.find import plays_atari  # imports gymnasium
+
+        if not plays_atari(config):
+            needs |= dict.fromkeys(_OF_ATARI, "an Atari game")
     return {name: need for name, need in needs.items() if name in changed}
 
 
@@ -52,10 +55,3 @@ def _has_sequences(config: Config) -> bool:
 
 def _is_changed(item: dataclasses.Field[Any], config: Config) -> bool:
     return bool(getattr(config, item.name) != item.default)
-
-
-def _is_atari(config: Config) -> bool:
-    from aa2c.envs.find import is_atari
-
-    # With wrappers a game is an environment like any other.
-    return not (config.vector or config.wrapper) and is_atari(config.env)

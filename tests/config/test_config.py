@@ -183,7 +183,7 @@ def test_an_unknown_preset_and_an_unreadable_file_are_refused(document, tmp_path
         ("name = false", "a string"),
         ("hidden_sizes = [1.5]", "a list of integers"),
         ("hidden_sizes = [true]", "a list of integers"),
-        ('hidden_sizes = "64, 64"', "a list of integers"),
+        ('hidden_sizes = "64; 64"', "a list of integers"),
         ('ent_coef = ["x"]', "a number or a list of numbers"),
         ("ent_coef = [[0.1]]", "a number or a list of numbers"),
         ('optimizer = "sgd"', "one of adam, rmsprop"),

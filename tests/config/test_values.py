@@ -168,6 +168,10 @@ def test_float_options_have_bounds_within_float32_and_live_options_all_do():
         (["--total-env-steps", "1e6"], {"total_env_steps": 1_000_000}),
         (["--workers", "2.0", "--learning-rate", "1e-4"], {"workers": 2, "learning_rate": 1e-4}),
         (["--hidden-sizes", "64.0", "3_2"], {"hidden_sizes": (64, 32)}),
+        (
+            ["--hidden-sizes", "64,32", "--ent-coef", "0.01, 1e-3,0"],
+            {"hidden_sizes": (64, 32), "ent_coef": (0.01, 1e-3, 0.0)},
+        ),
         (["--ent-coef", "1", "1e-2", "0"], {"ent_coef": (1.0, 0.01, 0.0)}),
         (["--no-norm-adv"], {"norm_adv": False}),
     ],

@@ -16,7 +16,7 @@ from aa2c.config.factory import Factory, Maker
 from aa2c.config.toml import load_config, preset_names
 from aa2c.errors import NoRecipeWarning
 
-KINDS = ("atari", "continuous", "memory", "vector")
+KINDS = ("atari", "continuous", "grid", "memory", "vector")
 
 _CONTINUOUS = (
     "gymnasium.envs.mujoco.",
@@ -27,6 +27,7 @@ _CONTINUOUS = (
     "gymnasium.envs.phys2d.pendulum:",
     "gymnasium_robotics.",
 )
+_GRIDS = ("minigrid.",)  # BabyAI's are among them
 # They belong to the task or to the machine: changing them is not tuning.
 _NOT_TUNED = ("mode", "env", "memory", "total_env_steps", "workers", "num_envs", "update_threads")
 
@@ -64,8 +65,9 @@ def _kind_of(env: str, env_kwargs: Mapping[str, Any]) -> str:
         origin = env.replace(":", ".:")  # package:id, of a package that was not imported yet
         if registered := registered_as(env):
             origin, kwargs = _origin(registered.entry_point), registered.kwargs
-    is_continuous = {**kwargs, **env_kwargs}.get("continuous", origin.startswith(_CONTINUOUS))
-    return "continuous" if is_continuous else ""
+    if {**kwargs, **env_kwargs}.get("continuous", origin.startswith(_CONTINUOUS)):
+        return "continuous"
+    return "grid" if origin.startswith(_GRIDS) else ""
 
 
 def _origin(entry_point: Any) -> str:

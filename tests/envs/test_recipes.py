@@ -29,7 +29,7 @@ KINDS = {
     "Acrobot-v1": "vector",
     "CartPole-v1": "vector",
     "FrozenLake-v1": "vector",
-    "minigrid:MiniGrid-Empty-5x5-v0": "vector",
+    "minigrid:MiniGrid-Empty-5x5-v0": "grid",
     "Nope-v3": "vector",
 }
 EVERY = [f"traj/{kind}" for kind in recipes.KINDS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,12 @@ import pytest
 
 from tests.conftest import program
 from tests.web.browser import ARGUMENTS
+
+
+@pytest.fixture
+def small(small: Any) -> Any:
+    """As everywhere, but its runs leave the cores to whoever asks them."""
+    return functools.partial(small, wrapper=["tests.web.calm:Calm"])
 
 
 @pytest.fixture

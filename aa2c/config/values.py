@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
 import math
 import operator
 import os
@@ -49,8 +48,8 @@ def _converted(value: Any, hint: Any) -> Any:
         items = list(value) if several else [value]  # one value stands for a list of one
         (kind, _) = get_args(hint)
         if kind in (int, float):  # "64,64"
-            texts = (item.split(",") if isinstance(item, str) else [item] for item in items)
-            items = list(itertools.chain.from_iterable(texts))
+            parts = (item.split(",") if isinstance(item, str) else [item] for item in items)
+            items = [item for part in parts for item in part]
         if len(items) > MOST_ITEMS:
             raise ValueError
         return tuple(_converted(item, kind) for item in items)
